@@ -1,0 +1,121 @@
+/// What vm-guard, its lease-service and its agent say to each other: one SOCK_SEQPACKET message each, text, no Foundation needed.
+///
+/// First line the verb, then `key=value` lines; a value is free of newlines; a key may repeat. Deadlines are absolute CLOCK_BOOTTIME nanoseconds of this machine (S8).
+///
+/// Guard to lease-service (`<run>/lease-service.guards`):
+///
+/// | verb | keys | meaning |
+/// |---|---|---|
+/// | `acquire` | holder, lock (VM lock file), lease (repeats, sorted: `lockspace\|resource`), disklock (repeats, one for each lease), generation (repeats: `lockspace\|G`), proofs (path of a JSON array of SignedProof, optional) | take all leases or none; lock files are held already |
+/// | `adopt` | as `acquire`, lease values `lockspace\|resource\|lver\|generation`, deadline | after a lost connection: this is what I hold |
+/// | `release` | holder | my process group is empty; give the leases back |
+///
+/// Lease-service to guard:
+///
+/// | verb | keys | meaning |
+/// |---|---|---|
+/// | `granted` | deadline, lease (`lockspace\|resource\|lver\|generation`, repeats) | all leases are yours until the deadline |
+/// | `deadline` | deadline | a verified renewal moved it |
+/// | `refused` | code, message | none was taken (or adoption failed: end the group at once) |
+/// | `lost` | message | end the group now |
+/// | `released` | | done |
+///
+/// Agent to guard (`<run>/guards/<holder>.sock`): `status`, `stop` (key `why`). Guard to agent: `status` with keys state (`acquiring`, `running`, `ending`, `ended`), pid, deadline,
+/// lease (repeats, as in `granted`), message.
+///
+/// When it ends, the guard leaves `<run>/guards/<holder>.result` (written and renamed) in the same format: verb `ended` (the group was reaped; keys exit, released=`yes|no`, why) or
+/// `refused` (nothing was ever started; keys code, message).
+public struct GuardMessage: Hashable, Sendable {
+    public var verb: String
+    public var fields: [Field]
+
+    public struct Field: Hashable, Sendable {
+        public var key: String
+        public var value: String
+    }
+
+    /// The longest message either side sends or accepts, in bytes.
+    public static let maximumLength = 65536
+
+    public init(_ verb: String, _ fields: [(String, String)] = []) {
+        self.verb = verb
+        self.fields = fields.map { Field(key: $0.0, value: $0.1) }
+    }
+
+    /// `nil` if the text has no verb or a line without `=`.
+    public init?(text: String) {
+        var lines = text.split(separator: "\n", omittingEmptySubsequences: true)
+        guard let first = lines.first else { return nil }
+        verb = String(first)
+        lines.removeFirst()
+        fields = []
+        for line in lines {
+            guard let equals = line.firstIndex(of: "=") else { return nil }
+            fields.append(Field(key: String(line[..<equals]), value: String(line[line.index(after: equals)...])))
+        }
+    }
+
+    public var text: String {
+        fields.reduce(verb + "\n") { text, field in
+            text + field.key + "=" + String(field.value.map { $0 == "\n" ? " " : $0 }) + "\n"
+        }
+    }
+
+    /// The first value of a key.
+    public subscript(key: String) -> String? { fields.first { $0.key == key }?.value }
+
+    /// Every value of a key, in order.
+    public func all(_ key: String) -> [String] { fields.filter { $0.key == key }.map(\.value) }
+}
+
+/// Who holds a lease on a host: one guard, for one attempt of one VM or one term of the SPM role. Written `vm:web1:7`, `spm:<pool>:3`.
+public struct Holder: Hashable, Codable, Sendable, CustomStringConvertible {
+    public enum Role: String, Codable, Sendable { case vm, spm }
+    public var role: Role
+    public var name: String
+    public var attempt: UInt64
+
+    public init(role: Role, name: String, attempt: UInt64) {
+        self.role = role
+        self.name = name
+        self.attempt = attempt
+    }
+
+    public init?(_ text: String) {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count == 3, let role = Role(rawValue: String(parts[0])), let attempt = UInt64(parts[2]), !parts[1].isEmpty else { return nil }
+        self.init(role: role, name: String(parts[1]), attempt: attempt)
+    }
+
+    public var description: String { "\(role.rawValue):\(name):\(attempt)" }
+}
+
+/// A lease as the guard protocol writes it: `lockspace|resource` or, once granted, `lockspace|resource|lver|generation`.
+public struct GuardLease: Hashable, Codable, Sendable {
+    public var name: LeaseName
+    public var lver: UInt64
+    public var generation: UInt64
+
+    public init(name: LeaseName, lver: UInt64 = 0, generation: UInt64 = 0) {
+        self.name = name
+        self.lver = lver
+        self.generation = generation
+    }
+
+    public init?(_ text: String) {
+        let parts = text.split(separator: "|", omittingEmptySubsequences: false).map(String.init)
+        guard parts.count == 2 || parts.count == 4 else { return nil }
+        name = LeaseName(lockspace: parts[0], resource: parts[1])
+        guard parts.count == 4 else {
+            lver = 0
+            generation = 0
+            return
+        }
+        guard let lver = UInt64(parts[2]), let generation = UInt64(parts[3]) else { return nil }
+        self.lver = lver
+        self.generation = generation
+    }
+
+    public var request: String { "\(name.lockspace)|\(name.resource)" }
+    public var grant: String { "\(name.lockspace)|\(name.resource)|\(lver)|\(generation)" }
+}

@@ -1,0 +1,298 @@
+/// Error codes of host-agent.
+public enum AgentErrorCode: String, CaseIterable, Sendable {
+    /// The attempt is at or below the VM's tombstone: it was superseded or observed stopped (S7).
+    case attemptStale = "vm.attempt-stale"
+    /// Another attempt of this VM still runs, or its lock is held, on this host.
+    case stillHere = "vm.still-here"
+    /// The guest was never started, or was ended again; nothing of it remains.
+    case startFailed = "vm.start-failed"
+    /// The domain of a disk is not connected on this host.
+    case notConnected = "storage.not-connected"
+    /// This host is not the SPM of that pool and term.
+    case notSPM = "spm.not-here"
+    /// The term is older than one seen before.
+    case termStale = "spm.term-stale"
+    /// The SPM role could not be taken; nothing of it remains.
+    case spmStartFailed = "spm.start-failed"
+    /// The storage task failed; nothing was published.
+    case taskFailed = "task.failed"
+}
+
+/// Body of the `agent.heartbeat.<host>` event, every heartbeat interval, sent by the agent's own engine loop.
+public struct AgentHeartbeat: Codable, Hashable, Sendable {
+    public var host: String
+    public var hostID: Int
+    public var bootID: String
+    /// In-band identity: DMI product uuid, or the chassis's hardware id file (S10).
+    public var hardwareID: String
+    /// Rises by one within one life of the agent.
+    public var sequence: UInt64
+    /// The agent has restarted and still finds out what runs here.
+    public var initializing: Bool
+    public var watchdogArmed: Bool
+    /// Membership of this host in each lockspace, from its lease-service; empty if that does not answer.
+    public var lockspaces: [AgentLockspace]
+    /// A lockspace is lost while a guard is not reaped (S13).
+    public var unreapedGuards: [String]
+    public var memoryFreeMiB: Int
+
+    public init(
+        host: String, hostID: Int, bootID: String, hardwareID: String, sequence: UInt64, initializing: Bool, watchdogArmed: Bool,
+        lockspaces: [AgentLockspace], unreapedGuards: [String], memoryFreeMiB: Int
+    ) {
+        self.host = host
+        self.hostID = hostID
+        self.bootID = bootID
+        self.hardwareID = hardwareID
+        self.sequence = sequence
+        self.initializing = initializing
+        self.watchdogArmed = watchdogArmed
+        self.lockspaces = lockspaces
+        self.unreapedGuards = unreapedGuards
+        self.memoryFreeMiB = memoryFreeMiB
+    }
+}
+
+public struct AgentLockspace: Codable, Hashable, Sendable {
+    public var lockspace: String
+    public var state: LockspaceState
+    public var generation: UInt64
+    /// What the own sector said before this boot's first join; `nil` until it was read.
+    public var generationBefore: UInt64?
+
+    public init(lockspace: String, state: LockspaceState, generation: UInt64, generationBefore: UInt64?) {
+        self.lockspace = lockspace
+        self.state = state
+        self.generation = generation
+        self.generationBefore = generationBefore
+    }
+}
+
+/// running / stopped / unknown, and why it is believed.
+public enum RunState: String, Codable, Sendable { case starting, running, paused, stopped, unknown }
+
+/// What the agent knows of one attempt of one VM.
+public struct VMObservation: Codable, Hashable, Sendable {
+    public var vm: String
+    public var attempt: UInt64
+    public var state: RunState
+    /// How it is known: `guard answers, QEMU 1234 runs`, `guard reaped its group, exit 0`, `lock is free and no process has its uuid`.
+    public var evidence: String
+    public var pid: Int32?
+    /// With `stopped`: the proof that this attempt is over, once its storage has answered.
+    public var ended: SignedProof?
+
+    public init(vm: String, attempt: UInt64, state: RunState, evidence: String, pid: Int32? = nil, ended: SignedProof? = nil) {
+        self.vm = vm
+        self.attempt = attempt
+        self.state = state
+        self.evidence = evidence
+        self.pid = pid
+        self.ended = ended
+    }
+}
+
+/// Body of the `agent.vms.<host>` event: every attempt the agent knows, on each change and every 5 s.
+public struct AgentVMs: Codable, Hashable, Sendable {
+    public var host: String
+    public var bootID: String
+    /// The agent has looked at everything that could run here since it started: what is not listed does not run here.
+    public var complete: Bool
+    public var vms: [VMObservation]
+    public init(host: String, bootID: String, complete: Bool, vms: [VMObservation]) {
+        self.host = host
+        self.bootID = bootID
+        self.complete = complete
+        self.vms = vms
+    }
+}
+
+/// One domain as one host's probe sees it.
+public struct DomainProbe: Codable, Hashable, Sendable {
+    public var domain: String
+    public var path: String
+    /// `nil`: the probe has not answered yet; it may hang alone.
+    public var ok: Bool?
+    public var latency: Duration?
+    public var detail: String
+    public var lockspace: LockspaceState?
+    public init(domain: String, path: String, ok: Bool?, latency: Duration?, detail: String, lockspace: LockspaceState?) {
+        self.domain = domain
+        self.path = path
+        self.ok = ok
+        self.latency = latency
+        self.detail = detail
+        self.lockspace = lockspace
+    }
+}
+
+/// Body of the `agent.storage.<host>` event.
+public struct AgentStorage: Codable, Hashable, Sendable {
+    public var host: String
+    public var bootID: String
+    public var domains: [DomainProbe]
+    public init(host: String, bootID: String, domains: [DomainProbe]) {
+        self.host = host
+        self.bootID = bootID
+        self.domains = domains
+    }
+}
+
+/// Body of `snapshot` of host-agent.
+public struct AgentSnapshot: Codable, Sendable {
+    public var heartbeat: AgentHeartbeat
+    public var vms: AgentVMs
+    public var storage: AgentStorage
+    public var spm: SPMRoleStatus?
+    /// Ed25519 public key that signs this host's `ended` proofs.
+    public var signingKey: String
+    public init(heartbeat: AgentHeartbeat, vms: AgentVMs, storage: AgentStorage, spm: SPMRoleStatus?, signingKey: String) {
+        self.heartbeat = heartbeat
+        self.vms = vms
+        self.storage = storage
+        self.spm = spm
+        self.signingKey = signingKey
+    }
+}
+
+/// Body of `vm.start` to an agent; `target` of the request is the boot id. Replies ``VMObservation`` with state running, or an error after which nothing of it remains.
+/// No reply in time: unknown, ask with `vm.observe`.
+public struct VMStart: Codable, Hashable, Sendable {
+    public var vm: VMDefinition
+    public var attempt: UInt64
+    /// The generations that the sender journaled for this run; a lease-service of another generation refuses (S9).
+    public var generations: [String: UInt64]
+    /// Proofs about earlier runs: they open the leases that those left behind.
+    public var proofs: [SignedProof]
+    public init(vm: VMDefinition, attempt: UInt64, generations: [String: UInt64], proofs: [SignedProof]) {
+        self.vm = vm
+        self.attempt = attempt
+        self.generations = generations
+        self.proofs = proofs
+    }
+}
+
+/// Body of `vm.stop`, `vm.pause`, `vm.resume` and `vm.observe`; replies ``VMObservation``.
+///
+/// `vm.observe` of an attempt that never arrived writes the tombstone before it answers stopped (S7).
+public struct VMAttempt: Codable, Hashable, Sendable {
+    public var vm: String
+    public var attempt: UInt64
+    public init(vm: String, attempt: UInt64) {
+        self.vm = vm
+        self.attempt = attempt
+    }
+}
+
+/// Body of `spm.start`: take lease SDM of the master domain and serve as SPM. `target` is the boot id. Replies ``SPMRoleStatus``.
+public struct SPMStart: Codable, Hashable, Sendable {
+    public var pool: String
+    /// Master domain.
+    public var domain: String
+    /// Number of this election, journaled by the coordinator; agents refuse an older one.
+    public var term: UInt64
+    public var generations: [String: UInt64]
+    public var proofs: [SignedProof]
+    public init(pool: String, domain: String, term: UInt64, generations: [String: UInt64], proofs: [SignedProof]) {
+        self.pool = pool
+        self.domain = domain
+        self.term = term
+        self.generations = generations
+        self.proofs = proofs
+    }
+}
+
+/// Body of `spm.stop` and `spm.status`.
+public struct SPMTerm: Codable, Hashable, Sendable {
+    public var pool: String
+    public var term: UInt64?
+    public init(pool: String, term: UInt64?) {
+        self.pool = pool
+        self.term = term
+    }
+}
+
+public enum SPMRole: String, Codable, Sendable {
+    case free = "Free"
+    case contend = "Contend"
+    case spm = "SPM"
+    case unknown = "Unknown"
+}
+
+/// Whether this host is SPM, and by which lease version.
+public struct SPMRoleStatus: Codable, Hashable, Sendable {
+    public var pool: String
+    public var role: SPMRole
+    public var term: UInt64
+    /// Version of lease SDM under which it serves.
+    public var lver: UInt64
+    public var evidence: String
+    public var ended: SignedProof?
+    public init(pool: String, role: SPMRole, term: UInt64, lver: UInt64, evidence: String, ended: SignedProof? = nil) {
+        self.pool = pool
+        self.role = role
+        self.term = term
+        self.lver = lver
+        self.evidence = evidence
+        self.ended = ended
+    }
+}
+
+/// Body of `storage.connect` and `storage.disconnect`: see a domain, join its lockspace, probe it. Replies at once; progress is in `agent.storage`.
+public struct StorageConnect: Codable, Hashable, Sendable {
+    public var domain: String
+    public var path: String
+    public init(domain: String, path: String) {
+        self.domain = domain
+        self.path = path
+    }
+}
+
+/// Body of `storage.create` to an agent: makes directories, metadata and (by its lease-service) the lease volumes of a new file domain.
+public struct StorageCreate: Codable, Hashable, Sendable {
+    public var domain: String
+    public var path: String
+    public var name: String
+    public var ioTimeout: Int
+    public init(domain: String, path: String, name: String, ioTimeout: Int) {
+        self.domain = domain
+        self.path = path
+        self.name = name
+        self.ioTimeout = ioTimeout
+    }
+}
+
+/// Body of `task.run`: a storage task for the SPM's worker. Replies ``TaskResult`` when its result is published.
+public struct TaskRun: Codable, Hashable, Sendable {
+    public var pool: String
+    public var task: String
+    public var term: UInt64
+    public var lver: UInt64
+    public var work: TaskWork
+    public init(pool: String, task: String, term: UInt64, lver: UInt64, work: TaskWork) {
+        self.pool = pool
+        self.task = task
+        self.term = term
+        self.lver = lver
+        self.work = work
+    }
+}
+
+public struct TaskResult: Codable, Hashable, Sendable {
+    public var task: String
+    public var detail: String
+    public init(task: String, detail: String) {
+        self.task = task
+        self.detail = detail
+    }
+}
+
+/// Body of `fence.accept`: does this agent, which is not the suspect, obey the sender's lineage and term (S16)?
+public struct FenceAccept: Codable, Hashable, Sendable {
+    public var host: String
+    public var caseID: String
+    public init(host: String, caseID: String) {
+        self.host = host
+        self.caseID = caseID
+    }
+}

@@ -1,0 +1,138 @@
+/// A host as the operator defines it (`host.add`).
+public struct HostDefinition: Codable, Hashable, Sendable {
+    public var name: String
+    /// Host id in every lockspace, 1...2000; never shared, never reused without proof (S20).
+    public var id: Int
+    public var endpoints: HostEndpoints
+    /// CURVE public key (Z85) of the host's agent and lease-service; `nil` only with ipc:// endpoints.
+    public var key: String?
+    /// Ed25519 public key (hexadecimal) that signs the host's `ended` proofs.
+    public var signingKey: String?
+    /// -1 (never) ... 10, default 5.
+    public var spmPriority: Int?
+    /// Whether a hardware watchdog guards the host's leases.
+    public var watchdog: Bool?
+    /// Fence devices: agents of one level act together, levels in turn. One level with one agent so far.
+    public var fence: [FenceDevice]
+
+    public init(
+        name: String, id: Int, endpoints: HostEndpoints, key: String? = nil, signingKey: String? = nil, spmPriority: Int? = nil, watchdog: Bool? = nil,
+        fence: [FenceDevice] = []
+    ) {
+        self.name = name
+        self.id = id
+        self.endpoints = endpoints
+        self.key = key
+        self.signingKey = signingKey
+        self.spmPriority = spmPriority
+        self.watchdog = watchdog
+        self.fence = fence
+    }
+}
+
+/// The four endpoints of a host.
+public struct HostEndpoints: Codable, Hashable, Sendable {
+    public var agentRequests: String
+    public var agentEvents: String
+    public var leaseRequests: String
+    public var leaseEvents: String
+
+    public init(agentRequests: String, agentEvents: String, leaseRequests: String, leaseEvents: String) {
+        self.agentRequests = agentRequests
+        self.agentEvents = agentEvents
+        self.leaseRequests = leaseRequests
+        self.leaseEvents = leaseEvents
+    }
+}
+
+/// One fence agent of a host: an executable of the FenceAgentAPI.
+public struct FenceDevice: Codable, Hashable, Sendable {
+    /// Executable name, such as `fence_ipmilan`.
+    public var agent: String
+    public var address: String
+    public var username: String?
+    /// File with the password, mode 0600; never the password itself.
+    public var secretFile: String?
+    /// Further agent options, passed over stdin as they are.
+    public var options: [String: String]?
+    public var level: Int?
+    /// Set when an operator vouched that the device belongs to this host (S10).
+    public var vouched: Bool?
+
+    public init(
+        agent: String, address: String, username: String? = nil, secretFile: String? = nil, options: [String: String]? = nil, level: Int? = nil,
+        vouched: Bool? = nil
+    ) {
+        self.agent = agent
+        self.address = address
+        self.username = username
+        self.secretFile = secretFile
+        self.options = options
+        self.level = level
+        self.vouched = vouched
+    }
+}
+
+public enum HostStatus: String, Codable, Sendable, CaseIterable {
+    case unassigned = "Unassigned"
+    case initializing = "Initializing"
+    case up = "Up"
+    case connecting = "Connecting"
+    case nonResponsive = "NonResponsive"
+    case nonOperational = "NonOperational"
+    case error = "Error"
+    case preparingForMaintenance = "PreparingForMaintenance"
+    case maintenance = "Maintenance"
+    case reboot = "Reboot"
+    case kdumping = "Kdumping"
+    case down = "Down"
+}
+
+/// A host as fencing-service publishes it: in its snapshot, in `host.list` and as the body of `host.status`.
+public struct HostView: Codable, Hashable, Sendable {
+    public var name: String
+    public var id: Int
+    public var status: HostStatus
+    /// The status before, in `host.status` events.
+    public var previous: HostStatus?
+    /// Why it has this status, one sentence.
+    public var reason: String
+    public var incarnation: Incarnation
+    public var bootID: String?
+    /// Generation of this incarnation in each lockspace it has joined, from its last heartbeat.
+    public var generations: [String: UInt64]
+    public var endpoints: HostEndpoints
+    public var key: String?
+    public var signingKey: String?
+    public var spmPriority: Int
+    public var watchdogArmed: Bool
+    /// Free memory that the agent last reported, MiB.
+    public var memoryMiB: Int?
+    /// The newest proof about this host; covers everything older ones covered.
+    public var proof: SignedProof?
+    /// The open fence case, if any.
+    public var fenceCase: FenceCaseView?
+
+    public init(
+        name: String, id: Int, status: HostStatus, previous: HostStatus? = nil, reason: String, incarnation: Incarnation, bootID: String? = nil,
+        generations: [String: UInt64] = [:], endpoints: HostEndpoints, key: String? = nil, signingKey: String? = nil, spmPriority: Int = 5,
+        watchdogArmed: Bool = false, memoryMiB: Int? = nil, proof: SignedProof? = nil, fenceCase: FenceCaseView? = nil
+    ) {
+        self.name = name
+        self.id = id
+        self.status = status
+        self.previous = previous
+        self.reason = reason
+        self.incarnation = incarnation
+        self.bootID = bootID
+        self.generations = generations
+        self.endpoints = endpoints
+        self.key = key
+        self.signingKey = signingKey
+        self.spmPriority = spmPriority
+        self.watchdogArmed = watchdogArmed
+        self.memoryMiB = memoryMiB
+        self.proof = proof
+        self.fenceCase = fenceCase
+    }
+}

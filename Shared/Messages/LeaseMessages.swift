@@ -1,0 +1,234 @@
+/// Error codes of lease-service.
+public enum LeaseErrorCode: String, CaseIterable, Sendable {
+    /// Another host holds it and nothing proves that its holder is gone; details name owner, generation and age.
+    case held = "lease.held"
+    /// Another guard on this host holds it (S3).
+    case heldHere = "lease.held-here"
+    /// No such lease in the index of this domain.
+    case notFound = "lease.not-found"
+    case exists = "lease.exists"
+    /// The index is full.
+    case noSpace = "lease.no-space"
+    /// The lockspace is not joined (yet) on this host.
+    case notJoined = "lockspace.not-joined"
+    /// The host id is in use by another host.
+    case hostIDBusy = "lockspace.host-id-busy"
+    /// The lockspace was lost: its renewals failed or its sector was overwritten.
+    case lost = "lockspace.lost"
+    /// The request was made for another generation of this host's membership.
+    case generationMismatch = "lockspace.generation-mismatch"
+    /// Another host won the ballot.
+    case lostBallot = "lease.lost-ballot"
+    /// A sector cannot be believed: bad magic, checksum or name.
+    case corrupt = "lease.corrupt"
+    /// The index says that an update did not finish; rebuild it.
+    case indexUpdating = "lease.index-updating"
+    /// Storage did not answer in time or with an error; the outcome of a write is unknown.
+    case io = "lease.io"
+    /// Only the current SPM may do this; the term given is not its.
+    case notSPM = "spm.not-here"
+    /// A proof's signature, key or maker is not acceptable.
+    case badProof = "proof.unacceptable"
+    /// The proof is younger than the domain's settle time; ask again later.
+    case settling = "proof.settling"
+}
+
+public enum LockspaceState: String, Codable, Sendable { case joining, joined, leaving, left, lost }
+
+/// What another host's delta sector says, from this host's own observation.
+public enum LockspaceHostState: String, Codable, Sendable { case free, unknown, live, fail, dead }
+
+/// Body of `lockspace.initialize`: writes the lease volumes of a new domain. Refused if one exists.
+public struct LockspaceInitialize: Codable, Hashable, Sendable {
+    /// Domain uuid.
+    public var lockspace: String
+    /// The domain's directory.
+    public var path: String
+    /// Seconds; recorded in the sectors.
+    public var ioTimeout: Int
+    public init(lockspace: String, path: String, ioTimeout: Int) {
+        self.lockspace = lockspace
+        self.path = path
+        self.ioTimeout = ioTimeout
+    }
+}
+
+/// Body of `lockspace.join`: idempotent; replies when joined or refused.
+public struct LockspaceJoin: Codable, Hashable, Sendable {
+    public var lockspace: String
+    /// The domain's directory.
+    public var path: String
+    public init(lockspace: String, path: String) {
+        self.lockspace = lockspace
+        self.path = path
+    }
+}
+
+/// Body of `lockspace.leave`, `lockspace.inspect` (`nil`: all), `lease.list`.
+public struct LockspaceRequest: Codable, Hashable, Sendable {
+    public var lockspace: String?
+    public init(lockspace: String?) { self.lockspace = lockspace }
+}
+
+/// One used slot of a lockspace.
+public struct LockspaceHost: Codable, Hashable, Sendable {
+    public var hostID: Int
+    public var name: String
+    public var generation: UInt64
+    /// Seconds of the owner's CLOCK_MONOTONIC; only "changed or not" means anything.
+    public var timestamp: UInt64
+    public var ioTimeout: Int
+    public var state: LockspaceHostState
+    /// Since this host last saw the sector change; `nil` if it never did.
+    public var lastChange: Duration?
+
+    public init(hostID: Int, name: String, generation: UInt64, timestamp: UInt64, ioTimeout: Int, state: LockspaceHostState, lastChange: Duration?) {
+        self.hostID = hostID
+        self.name = name
+        self.generation = generation
+        self.timestamp = timestamp
+        self.ioTimeout = ioTimeout
+        self.state = state
+        self.lastChange = lastChange
+    }
+}
+
+/// One lockspace as this host sees it: in the snapshot, as reply to `lockspace.join` and `.inspect`, body of `lockspace.joined`, `.lost`, `.left`.
+public struct LockspaceView: Codable, Hashable, Sendable {
+    public var lockspace: String
+    public var path: String
+    public var state: LockspaceState
+    public var hostID: Int
+    /// Generation of this membership; 0 before the first write.
+    public var generation: UInt64
+    /// What the own sector said before this boot's first join (for `rebooted` proofs); `nil` until read.
+    public var generationBefore: UInt64?
+    /// Since the submission of the last verified renewal.
+    public var renewalAge: Duration?
+    public var reason: String
+    /// The used slots, freshly read for `.inspect` replies (S9: "read after the off command").
+    public var hosts: [LockspaceHost]
+
+    public init(
+        lockspace: String, path: String, state: LockspaceState, hostID: Int, generation: UInt64, generationBefore: UInt64? = nil,
+        renewalAge: Duration? = nil, reason: String = "", hosts: [LockspaceHost] = []
+    ) {
+        self.lockspace = lockspace
+        self.path = path
+        self.state = state
+        self.hostID = hostID
+        self.generation = generation
+        self.generationBefore = generationBefore
+        self.renewalAge = renewalAge
+        self.reason = reason
+        self.hosts = hosts
+    }
+}
+
+/// Reply to `lockspace.inspect`. Every lockspace in it was read from disk after the request arrived, or is left out.
+public struct LockspaceList: Codable, Sendable {
+    public var lockspaces: [LockspaceView]
+    public init(lockspaces: [LockspaceView]) { self.lockspaces = lockspaces }
+}
+
+/// Body of `lockspace.renewal` events.
+public struct LockspaceRenewal: Codable, Hashable, Sendable {
+    public var lockspace: String
+    public var latency: Duration
+    public var ok: Bool
+    public init(lockspace: String, latency: Duration, ok: Bool) {
+        self.lockspace = lockspace
+        self.latency = latency
+        self.ok = ok
+    }
+}
+
+/// A lease by name: lockspace (domain uuid) and resource (image uuid, or `SDM`).
+public struct LeaseName: Codable, Hashable, Sendable, Comparable {
+    public var lockspace: String
+    public var resource: String
+    public init(lockspace: String, resource: String) {
+        self.lockspace = lockspace
+        self.resource = resource
+    }
+    public static func < (a: LeaseName, b: LeaseName) -> Bool { (a.lockspace, a.resource) < (b.lockspace, b.resource) }
+}
+
+/// Body of `lease.create` (to lease-service, only from the SPM worker) and `lease.lookup`, `lease.inspect`.
+public struct LeaseRequest: Codable, Hashable, Sendable {
+    public var lease: LeaseName
+    /// For `lease.create`: the SDM lease version that the sender holds; must be held by this host now.
+    public var lver: UInt64?
+    public init(lease: LeaseName, lver: UInt64? = nil) {
+        self.lease = lease
+        self.lver = lver
+    }
+}
+
+public enum LeaseStatus: String, Codable, Sendable { case free, exclusive, shared }
+
+/// A lease as its sectors say: "held by host 3, node-c, generation 7".
+public struct LeaseView: Codable, Hashable, Sendable {
+    public var lease: LeaseName
+    public var path: String
+    public var offset: UInt64
+    public var status: LeaseStatus
+    public var ownerID: Int?
+    public var ownerName: String?
+    public var ownerGeneration: UInt64?
+    public var lver: UInt64
+    /// `role:name:attempt` of the guard on this host that holds it.
+    public var holder: String?
+
+    public init(
+        lease: LeaseName, path: String, offset: UInt64, status: LeaseStatus, ownerID: Int? = nil, ownerName: String? = nil,
+        ownerGeneration: UInt64? = nil, lver: UInt64, holder: String? = nil
+    ) {
+        self.lease = lease
+        self.path = path
+        self.offset = offset
+        self.status = status
+        self.ownerID = ownerID
+        self.ownerName = ownerName
+        self.ownerGeneration = ownerGeneration
+        self.lver = lver
+        self.holder = holder
+    }
+}
+
+public struct LeaseList: Codable, Sendable {
+    public var leases: [LeaseView]
+    public init(leases: [LeaseView]) { self.leases = leases }
+}
+
+/// Body of `lease.acquired`, `.released`, `.lost`.
+public struct LeaseEvent: Codable, Hashable, Sendable {
+    public var lease: LeaseName
+    public var holder: String
+    public var lver: UInt64
+    public var generation: UInt64
+    public var reason: String
+    public init(lease: LeaseName, holder: String, lver: UInt64, generation: UInt64, reason: String) {
+        self.lease = lease
+        self.holder = holder
+        self.lver = lver
+        self.generation = generation
+        self.reason = reason
+    }
+}
+
+/// Body of `snapshot` of lease-service.
+public struct LeaseSnapshot: Codable, Sendable {
+    public var host: String
+    public var hostID: Int
+    public var bootID: String
+    public var lockspaces: [LockspaceView]
+    public var leases: [LeaseView]
+    public init(host: String, hostID: Int, bootID: String, lockspaces: [LockspaceView], leases: [LeaseView]) {
+        self.host = host
+        self.hostID = hostID
+        self.bootID = bootID
+        self.lockspaces = lockspaces
+        self.leases = leases
+    }
+}

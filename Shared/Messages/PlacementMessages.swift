@@ -1,0 +1,144 @@
+/// Error codes of placement-service.
+public enum PlacementErrorCode: String, CaseIterable, Sendable {
+    case notFound = "vm.not-found"
+    case exists = "vm.exists"
+    /// A disk is part of another definition (S5).
+    case diskInUse = "vm.disk-in-use"
+    /// The definition is not usable; the message names the key.
+    case badDefinition = "vm.bad-definition"
+    /// No host passes the filters; details give the reason for each.
+    case noHost = "placement.no-host"
+    /// The VM's last run is not proven over (I3).
+    case notProven = "vm.not-proven-over"
+    /// The VM is in a state that does not allow this.
+    case badState = "vm.bad-state"
+}
+
+/// A VM as the operator defines it.
+public struct VMDefinition: Codable, Hashable, Sendable {
+    public var name: String
+    public var memoryMiB: Int
+    public var cpus: Int
+    public var disks: [DiskDefinition]
+    /// Restarted elsewhere after a proof; requires leases.
+    public var ha: Bool
+    /// One lease for each writable disk (S5).
+    public var leases: Bool
+    /// 0...100, highest first.
+    public var priority: Int
+    /// Hosts it may run on; empty: any.
+    public var pin: [String]
+
+    public init(
+        name: String, memoryMiB: Int, cpus: Int = 1, disks: [DiskDefinition], ha: Bool = false, leases: Bool = true, priority: Int = 50, pin: [String] = []
+    ) {
+        self.name = name
+        self.memoryMiB = memoryMiB
+        self.cpus = cpus
+        self.disks = disks
+        self.ha = ha
+        self.leases = leases
+        self.priority = priority
+        self.pin = pin
+    }
+}
+
+public struct DiskDefinition: Codable, Hashable, Sendable {
+    /// Uuid of the disk's image; names its lease.
+    public var image: String
+    /// Uuid of its storage domain.
+    public var domain: String
+    /// Bytes; for creation.
+    public var size: UInt64
+    /// File whose bytes a new disk begins with.
+    public var source: String?
+    public var readOnly: Bool
+    public init(image: String, domain: String, size: UInt64, source: String? = nil, readOnly: Bool = false) {
+        self.image = image
+        self.domain = domain
+        self.size = size
+        self.source = source
+        self.readOnly = readOnly
+    }
+}
+
+public enum VMStatus: String, Codable, Sendable { case up, down, paused, migrating, starting, stopping, locked, error, unknown }
+
+/// One run of a VM, journaled before the command is sent (S9).
+public struct VMRun: Codable, Hashable, Sendable {
+    public var attempt: UInt64
+    public var host: String
+    public var incarnation: Incarnation
+    public var bootID: String
+    public var generations: [String: UInt64]
+    public init(attempt: UInt64, host: String, incarnation: Incarnation, bootID: String, generations: [String: UInt64]) {
+        self.attempt = attempt
+        self.host = host
+        self.incarnation = incarnation
+        self.bootID = bootID
+        self.generations = generations
+    }
+}
+
+/// A VM: body of `vm.status`, `vm.defined`, `vm.placed`, `vm.failed`, `vm.recovered`, element of `vm.list`.
+public struct VMView: Codable, Hashable, Sendable {
+    public var name: String
+    public var status: VMStatus
+    /// Only where it runs now.
+    public var host: String?
+    /// What its operator wants.
+    public var wanted: Bool
+    public var ha: Bool
+    public var priority: Int
+    public var attempt: UInt64
+    /// The last run, also while it is unknown or over.
+    public var run: VMRun?
+    public var pid: Int32?
+    public var reason: String
+    public var definition: VMDefinition?
+    public init(
+        name: String, status: VMStatus, host: String?, wanted: Bool, ha: Bool, priority: Int, attempt: UInt64, run: VMRun?, pid: Int32?, reason: String,
+        definition: VMDefinition? = nil
+    ) {
+        self.name = name
+        self.status = status
+        self.host = host
+        self.wanted = wanted
+        self.ha = ha
+        self.priority = priority
+        self.attempt = attempt
+        self.run = run
+        self.pid = pid
+        self.reason = reason
+        self.definition = definition
+    }
+}
+
+/// Body of `vm.show`, `vm.start`, `vm.stop`, `vm.remove`, `vm.reset-power-state`.
+public struct VMRequest: Codable, Hashable, Sendable {
+    public var vm: String
+    /// For `vm.start`: only this host.
+    public var host: String?
+    public init(vm: String, host: String? = nil) {
+        self.vm = vm
+        self.host = host
+    }
+}
+
+/// Reply to `vm.list` and body of `snapshot` of placement-service.
+public struct VMList: Codable, Sendable {
+    public var vms: [VMView]
+    public init(vms: [VMView]) { self.vms = vms }
+}
+
+/// Why each host was or was not chosen: reply to `placement.explain`, evidence of a decision.
+public struct PlacementReasons: Codable, Hashable, Sendable {
+    /// Host to the filter that rejected it.
+    public var rejected: [String: String]
+    /// Candidates, best first.
+    public var candidates: [String]
+    public init(rejected: [String: String], candidates: [String]) {
+        self.rejected = rejected
+        self.candidates = candidates
+    }
+}
