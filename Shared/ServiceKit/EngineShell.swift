@@ -1,0 +1,396 @@
+public import Bus
+import CLinux
+import Foundation
+public import Logging
+public import Messages
+
+/// All that an ``EngineShell`` needs to run an engine as a process.
+public struct ShellSetup<E: Engine> {
+    /// The service's name: `source` of its events.
+    public var source: String
+    public var journal: any Journal
+    public var requests: [String]
+    public var events: [String]
+    /// Needed for tcp endpoints.
+    public var security: BusSecurity?
+    /// Engine time continues over boots of the machine from the last journaled instant; `false`: raw CLOCK_BOOTTIME (lease deadlines are absolute).
+    public var continuesTime = true
+    /// A further accepted `target` of requests, such as the boot id; the epoch always is.
+    public var target: String?
+    public var routes: [Route<E>]
+    public var logger: Logger
+    /// Performs an action; its result comes back through `submit`. Must not block.
+    public var perform: @ReactorActor (E.Action, EngineShell<E>) -> Void
+
+    public init(
+        source: String, journal: any Journal, requests: [String], events: [String], security: BusSecurity?, routes: [Route<E>], logger: Logger,
+        perform: @escaping @ReactorActor (E.Action, EngineShell<E>) -> Void
+    ) {
+        self.source = source
+        self.journal = journal
+        self.requests = requests
+        self.events = events
+        self.security = security
+        self.routes = routes
+        self.logger = logger
+        self.perform = perform
+    }
+}
+
+/// Runs one engine: decodes requests to inputs, applies and journals them, and lets effects out once the commit that covers them is durable.
+///
+/// The engine is changed in memory at once; replies, events, actions, snapshots and explanations leave in order, each after the journal entries that it rests on (S15).
+@ReactorActor
+public final class EngineShell<E: Engine>: RunningService {
+    public private(set) var engine: E
+    public let source: String
+    /// Uuid of the journal.
+    public let lineage: String
+    /// Start counter of the journal.
+    public let term: UInt64
+    public var epoch: String { "\(lineage).\(term)" }
+
+    private let setup: ShellSetup<E>
+    private let routes: [String: Route<E>]
+    private let logger: Logger
+    private let timeOffset: Duration
+    private let entriesBetweenSnapshots: Int
+    private var writer: JournalWriter?
+    private var server: RequestServer?
+    private var publisher: EventPublisher?
+    private var problems: [String: String] = [:]
+
+    private var sequence: UInt64
+    private var entriesSinceSnapshot: Int
+    /// Counts everything that was ever held back; `released` is how far it is out.
+    private var held: UInt64 = 0
+    private var durable: UInt64 = 0
+    private var outbox: [(number: UInt64, release: @ReactorActor () -> Void)] = []
+    private var replies: [RequestID: StoredReply] = [:]
+    private var returnPaths: [RequestID: [ReturnPath]] = [:]
+    private var nextWake: (at: Instant, timer: TimerID)?
+    private var stopping = false
+
+    /// Opens the journal, rebuilds the engine from it and binds nothing yet.
+    ///
+    /// - Throws: when the journal cannot be read, or was written by a version that this one does not understand.
+    public init(_ setup: ShellSetup<E>) throws {
+        self.setup = setup
+        source = setup.source
+        logger = setup.logger
+        routes = Dictionary(setup.routes.map { ($0.type, $0) }, uniquingKeysWith: { first, _ in first })
+        let contents = try setup.journal.open()
+        lineage = contents.lineage
+        term = contents.term
+        sequence = contents.lastSequence
+        entriesBetweenSnapshots = setup.journal.entriesBetweenSnapshots
+        let boottime = Clock.boottime()
+        timeOffset = setup.continuesTime ? max(.zero, (contents.lastInstant ?? boottime) - boottime) : .zero
+
+        var engine = E()
+        do {
+            if let snapshot = contents.snapshot { engine = try JSON.decode(E.self, snapshot.state) }
+            for entry in contents.entries { _ = engine.handle(try JSON.decode(E.Input.self, entry.input), at: entry.time) }
+        } catch {
+            throw RequestError(
+                code: "journal.unreadable",
+                message: "the journal of \(setup.source) was written by another version or is damaged (\(error)); start the version that wrote it, or move the file away")
+        }
+        self.engine = engine
+        entriesSinceSnapshot = contents.entries.count
+        for reply in contents.replies { replies[reply.id] = reply }
+    }
+
+    /// The engine's clock.
+    public var now: Instant { Clock.boottime() + timeOffset }
+
+    /// Binds the endpoints and begins to answer; the service then submits its `started` input.
+    public func start() throws {
+        let writer = JournalWriter(
+            journal: setup.journal,
+            durable: { [self] in release(through: $0) },
+            problem: { [self] in setProblem("journal", $0) },
+            failed: { [logger] text in
+                logger.critical("\(text); ending, a restart continues from what is durable")
+                exit(70)
+            })
+        self.writer = writer
+        publisher = try EventPublisher(endpoints: setup.events, security: setup.security, source: source, epoch: epoch)
+        server = try RequestServer(endpoints: setup.requests, security: setup.security) { [self] in receive($0) }
+        publish(Event("service.started", body: ServiceLife(version: Version.text, pid: getpid())))
+        keepAlive()
+    }
+
+    /// Tells health that something is not as it should be; `nil` clears it.
+    public func setProblem(_ key: String, _ text: String?) {
+        if let text, problems[key] != text { logger.warning("\(text)") }
+        if text == nil, problems[key] != nil { logger.notice("\(key): well again") }
+        problems[key] = text
+    }
+
+    public var health: Health {
+        Health(
+            service: source, status: problems.isEmpty ? .ok : .degraded, version: Version.text, pid: getpid(), epoch: epoch,
+            problems: problems.keys.sorted().compactMap { problems[$0] })
+    }
+
+    // MARK: Inputs
+
+    /// Applies an input at once; its effects leave when it is durable (ephemeral inputs: at once).
+    public func submit(_ input: E.Input) { submit(input, accepting: nil) }
+
+    private func submit(_ input: E.Input, accepting accepted: StoredReply?) {
+        let now = now
+        let effects = engine.handle(input, at: now)
+        if input.isEphemeral {
+            carryOut(effects, recordedIn: nil)
+            return
+        }
+        var batch = JournalBatch()
+        if let accepted { batch.replies.append(accepted) }
+        sequence += 1
+        do {
+            batch.entries.append(JournalEntry(sequence: sequence, time: now, input: try JSON.encode(input)))
+            carryOut(effects, recordedIn: &batch)
+            entriesSinceSnapshot += 1
+            if entriesSinceSnapshot >= entriesBetweenSnapshots {
+                batch.snapshot = JournalSnapshot(sequence: sequence, state: try JSON.encode(engine))
+                entriesSinceSnapshot = 0
+            }
+        } catch {
+            logger.critical("an input or the state cannot be written as JSON (\(error)); ending before anything rests on it")
+            exit(70)
+        }
+        hold(nothing)
+        writer?.append(batch, through: held)
+    }
+
+    private let nothing: @ReactorActor () -> Void = {}
+
+    private func wakeUp() {
+        nextWake = nil
+        let now = now
+        let effects = engine.handle(.wake, at: now)
+        let onlyWakes = effects.allSatisfy { if case .wake = $0 { true } else { false } }
+        if onlyWakes || E.Input.wake.isEphemeral {
+            carryOut(effects, recordedIn: nil)
+            return
+        }
+        var batch = JournalBatch()
+        sequence += 1
+        entriesSinceSnapshot += 1
+        if let input = try? JSON.encode(E.Input.wake) { batch.entries.append(JournalEntry(sequence: sequence, time: now, input: input)) }
+        carryOut(effects, recordedIn: &batch)
+        hold(nothing)
+        writer?.append(batch, through: held)
+    }
+
+    // MARK: Effects
+
+    private func carryOut(_ effects: [Effect<E.Action>], recordedIn batch: inout JournalBatch) {
+        for effect in effects { carryOut(effect, into: &batch, atOnce: false) }
+    }
+
+    private func carryOut(_ effects: [Effect<E.Action>], recordedIn none: JournalBatch?) {
+        var batch = JournalBatch()
+        for effect in effects { carryOut(effect, into: &batch, atOnce: true) }
+        if !batch.isEmpty { writer?.append(batch, through: 0) }
+    }
+
+    private func carryOut(_ effect: Effect<E.Action>, into batch: inout JournalBatch, atOnce: Bool) {
+        switch effect {
+        case .wake(let at):
+            wake(at: at)
+        case .decide(var decision):
+            decision.time = Clock.rfc3339()
+            decision.source = source
+            logger.info("\(decision.subject): \(decision.what): \(decision.why)")
+            batch.decisions.append(decision)
+        case .reply(let id, let reply):
+            let frame = ReplyFrame.encode(id: id, reply)
+            if var stored = replies[id] {
+                stored.frame = frame
+                replies[id] = stored
+                batch.replies.append(stored)
+            }
+            out(atOnce) { [self] in answer(id, frame) }
+        case .publish(let event):
+            out(atOnce) { [self] in publish(event) }
+        case .perform(let action):
+            out(atOnce) { [self] in setup.perform(action, self) }
+        }
+    }
+
+    private func out(_ atOnce: Bool, _ work: @escaping @ReactorActor () -> Void) {
+        if atOnce { work() } else { hold(work) }
+    }
+
+    private func hold(_ work: @escaping @ReactorActor () -> Void) {
+        held += 1
+        outbox.append((held, work))
+    }
+
+    private func release(through number: UInt64) {
+        durable = max(durable, number)
+        let ready = outbox.prefix { $0.number <= durable }
+        outbox.removeFirst(ready.count)
+        for item in ready { item.release() }
+    }
+
+    /// Runs work after everything submitted so far is durable.
+    private func whenDurable(_ work: @escaping @ReactorActor () -> Void) {
+        guard durable < held else { return work() }
+        hold(work)
+        writer?.append(JournalBatch(), through: held)
+    }
+
+    private func wake(at: Instant) {
+        if let nextWake {
+            guard at < nextWake.at else { return }
+            Reactor.shared.cancel(nextWake.timer)
+        }
+        let timer = Reactor.shared.after(max(.zero, at - now)) { [self] in wakeUp() }
+        nextWake = (at, timer)
+    }
+
+    private func publish(_ event: Event) { publisher?.publish(event) }
+
+    private func keepAlive() {
+        guard !stopping else { return }
+        publisher?.publishAlive()
+        _ = Reactor.shared.after(.seconds(1)) { [self] in keepAlive() }
+        forgetOldReplies()
+    }
+
+    private var nextForgetting = Instant(nanoseconds: 0)
+
+    private func forgetOldReplies() {
+        guard now >= nextForgetting else { return }
+        nextForgetting = now + .seconds(600)
+        let oldest = cl_realtime() - StoredReply.keptNanoseconds
+        replies = replies.filter { $0.value.acceptedAt > oldest || $0.value.frame == nil }
+    }
+
+    // MARK: Requests
+
+    private func receive(_ request: IncomingRequest) {
+        let header = request.header
+        do throws(RequestError) {
+            if let target = header.target, target != epoch, target != setup.target {
+                throw RequestError(
+                    RequestErrorCode.wrongTarget, "\(source) is not \(target): it was restarted or rebooted; look at its present state before asking again",
+                    details: ["epoch": epoch, "target": setup.target ?? ""])
+            }
+            if try answerBuiltIn(request) { return }
+            guard let route = routes[header.type] else {
+                throw RequestError(RequestErrorCode.unknownType, "\(source) does not know the request type \"\(header.type)\"")
+            }
+            guard route.roles.contains(request.caller.role) else {
+                throw RequestError(RequestErrorCode.forbidden, "a \(request.caller.role.rawValue) may not send \(header.type)")
+            }
+            switch route.handling {
+            case .reading(let read):
+                let reply = try asRequestError { try read(engine, request) }
+                whenDurable { [self] in send(ReplyFrame.encode(id: header.id, reply), to: request.returnPath) }
+            case .input(let make):
+                try accept(request, make)
+            }
+        } catch {
+            send(ReplyFrame.encode(id: header.id, .refused(error)), to: request.returnPath)
+        }
+    }
+
+    private func accept(_ request: IncomingRequest, _ make: (IncomingRequest) throws -> E.Input) throws(RequestError) {
+        let id = request.header.id
+        let digest = try asRequestError { try RequestDigest.of(request) }
+        if let known = replies[id] {
+            guard known.digest == digest else {
+                throw RequestError(RequestErrorCode.idReused, "request id \(id) was used for another request; choose a new one")
+            }
+            if let frame = known.frame {
+                whenDurable { [self] in send(frame, to: request.returnPath) }
+            } else {
+                returnPaths[id, default: []].append(request.returnPath)
+                if returnPaths[id, default: []].count > 8 { returnPaths[id]?.removeFirst() }
+            }
+            return
+        }
+        if let full = problems["journal"] { throw RequestError(RequestErrorCode.journalFull, full) }
+        if let timeout = request.header.timeout, Clock.boottime() - request.receivedAt > .milliseconds(timeout) {
+            throw RequestError(RequestErrorCode.timeout, "\(request.header.type) waited longer than its \(timeout) ms before work began; it had no effect")
+        }
+        let input = try asRequestError { try make(request) }
+        let accepted = StoredReply(id: id, digest: digest, frame: nil, acceptedAt: cl_realtime())
+        replies[id] = accepted
+        returnPaths[id] = [request.returnPath]
+        submit(input, accepting: accepted)
+    }
+
+    private func answerBuiltIn(_ request: IncomingRequest) throws(RequestError) -> Bool {
+        let id = request.header.id
+        let path = request.returnPath
+        switch request.header.type {
+        case "ping":
+            send(ReplyFrame.encode(id: id, .done), to: path)
+        case "health":
+            send(ReplyFrame.encode(id: id, .success(health)), to: path)
+        case "snapshot":
+            let state = engine.publicState
+            whenDurable { [self] in
+                guard let publisher else { return }
+                send(SnapshotFrame.encode(id: id, epoch: epoch, seq: publisher.seq, typeSeq: publisher.typeSeq, body: state), to: path)
+            }
+        case "explain":
+            let question = try asRequestError { try request.body(ExplainRequest.self) }
+            let limit = min(max(question.limit ?? 200, 1), 5000)
+            writer?.read { journal in
+                let reply: Reply
+                do {
+                    reply = .success(Explanation(decisions: try journal.decisions(subject: question.subject, limit: limit)))
+                } catch {
+                    reply = .refused(RequestError(code: "journal.unreadable", message: "decisions cannot be read: \(error)"))
+                }
+                let frame = ReplyFrame.encode(id: id, reply)
+                Reactor.shared.post { [self] in send(frame, to: path) }
+            }
+        case "config.reload":
+            throw RequestError(RequestErrorCode.conflict, "\(source) reads its configuration at start: restart it, nothing it holds is lost")
+        default:
+            return false
+        }
+        return true
+    }
+
+    private func answer(_ id: RequestID, _ frame: Data) {
+        for path in returnPaths.removeValue(forKey: id) ?? [] { send(frame, to: path) }
+    }
+
+    private func send(_ frame: Data, to path: ReturnPath) { server?.send(frame, to: path) }
+
+    private func asRequestError<T>(_ work: () throws -> T) throws(RequestError) -> T {
+        do {
+            return try work()
+        } catch let error as RequestError {
+            throw error
+        } catch {
+            throw RequestError(RequestErrorCode.malformed, "\(error)")
+        }
+    }
+
+    // MARK: Stopping
+
+    /// Says so, waits for the journal, writes a snapshot and closes; calls `done` on the reactor.
+    public func drain(_ done: @escaping @Sendable () -> Void) {
+        guard !stopping else { return }
+        stopping = true
+        publish(Event("service.stopping", body: ServiceLife(version: Version.text, pid: getpid())))
+        var batch = JournalBatch()
+        if let state = try? JSON.encode(engine) { batch.snapshot = JournalSnapshot(sequence: sequence, state: state) }
+        hold { [self] in
+            server?.close()
+            publisher?.close()
+            done()
+        }
+        writer?.append(batch, through: held)
+    }
+}

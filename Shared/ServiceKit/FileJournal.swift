@@ -1,0 +1,160 @@
+import CLinux
+import Foundation
+public import Messages
+
+/// A small append-only, checksummed file: the journal of lease-service and host-agent, so that no database stall touches renewals.
+///
+/// Records: 4 bytes length, 4 bytes checksum (FNV-1a, 32 bit, over the payload), both little-endian, then JSON. A torn tail is cut off at start. The first record names
+/// the journal. A snapshot rewrites the file beside itself and renames it over the old one. Every append is flushed with fdatasync before it returns.
+public final class FileJournal: Journal {
+    public let entriesBetweenSnapshots = 200
+    private let path: String
+    private let decisionsKept = 500
+    private var descriptor: Int32 = -1
+    private var head = Head(lineage: "", term: 0)
+    private var latest = JournalBatch()
+    private var lastInstant: Instant?
+
+    private struct Head: Codable {
+        var lineage: String
+        var term: UInt64
+    }
+
+    private enum Record: Codable {
+        case head(Head)
+        case batch(JournalBatch)
+    }
+
+    /// - Parameter path: the file; its directory must exist.
+    public init(path: String) { self.path = path }
+
+    public func open() throws -> JournalContents {
+        let existing = FileManager.default.contents(atPath: path) ?? Data()
+        var known = false
+        for record in try Self.records(in: existing) {
+            switch record {
+            case .head(let head):
+                self.head = head
+                known = true
+            case .batch(let batch):
+                remember(batch)
+            }
+        }
+        if !known { head = Head(lineage: UUID().uuidString.lowercased(), term: 0) }
+        head.term += 1
+        try rewrite()
+        return JournalContents(
+            lineage: head.lineage, term: head.term, snapshot: latest.snapshot, entries: latest.entries,
+            lastSequence: latest.entries.last?.sequence ?? latest.snapshot?.sequence ?? 0, lastInstant: latest.entries.last?.time, replies: latest.replies)
+    }
+
+    public func append(_ batch: JournalBatch) throws(JournalError) {
+        remember(batch)
+        if batch.snapshot != nil {
+            try rewrite()
+        } else {
+            try write(Self.frame(.batch(batch)), to: descriptor)
+            guard fdatasync(descriptor) == 0 else { throw Self.error("fdatasync") }
+        }
+    }
+
+    public func decisions(subject: String?, limit: Int) -> [Decision] {
+        Array(latest.decisions.filter { subject == nil || $0.subject == subject }.suffix(limit))
+    }
+
+    /// Keeps in memory what a rewrite must write.
+    private func remember(_ batch: JournalBatch) {
+        if let snapshot = batch.snapshot {
+            latest.snapshot = snapshot
+            latest.entries.removeAll { $0.sequence <= snapshot.sequence }
+            let oldest = cl_realtime() - StoredReply.keptNanoseconds
+            latest.replies.removeAll { $0.acceptedAt < oldest }
+        }
+        let covered = latest.snapshot?.sequence ?? 0
+        latest.entries += batch.entries.filter { $0.sequence > covered }
+        for reply in batch.replies {
+            if let index = latest.replies.lastIndex(where: { $0.id == reply.id }) { latest.replies[index] = reply } else { latest.replies.append(reply) }
+        }
+        latest.decisions = (latest.decisions + batch.decisions).suffix(decisionsKept)
+    }
+
+    private func rewrite() throws(JournalError) {
+        let fresh = path + ".new"
+        let file = cl_open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0o600)
+        guard file >= 0 else { throw Self.error("open \(fresh)") }
+        do throws(JournalError) {
+            try write(Self.frame(.head(head)), to: file)
+            try write(Self.frame(.batch(latest)), to: file)
+            guard fsync(file) == 0 else { throw Self.error("fsync") }
+            guard rename(fresh, path) == 0 else { throw Self.error("rename") }
+            try Self.syncDirectory(of: path)
+        } catch {
+            close(file)
+            throw error
+        }
+        if descriptor >= 0 { close(descriptor) }
+        descriptor = file
+    }
+
+    /// After a full disk the file may end in half a record: cut it off, so that the next try appends to a whole one.
+    private func write(_ data: Data, to file: Int32) throws(JournalError) {
+        let before = lseek(file, 0, SEEK_END)
+        var done = 0
+        while done < data.count {
+            let n = data.withUnsafeBytes { bytes in
+                guard let start = bytes.baseAddress else { return 0 }
+                return unsafe_write(file, start + done, data.count - done)
+            }
+            if n < 0 && errno == EINTR { continue }
+            guard n > 0 else {
+                let error = Self.error("write")
+                ftruncate(file, before)
+                throw error
+            }
+            done += n
+        }
+    }
+
+    private static func syncDirectory(of path: String) throws(JournalError) {
+        let directory = cl_open((path as NSString).deletingLastPathComponent, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+        guard directory >= 0 else { throw error("open directory") }
+        defer { close(directory) }
+        guard fsync(directory) == 0 else { throw error("fsync directory") }
+    }
+
+    private static func error(_ what: String) -> JournalError {
+        let why = errno
+        let text = "\(what): \(String(cString: strerror(why)))"
+        return why == ENOSPC || why == EDQUOT ? .full(text) : .failed(text)
+    }
+
+    private static func checksum(_ data: some Sequence<UInt8>) -> UInt32 {
+        data.reduce(0x811c_9dc5) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
+    }
+
+    private static func frame(_ record: Record) throws(JournalError) -> Data {
+        do {
+            let payload = try JSONEncoder().encode(record)
+            var data = Data()
+            for word in [UInt32(payload.count), checksum(payload)] { withUnsafeBytes(of: word.littleEndian) { data.append(contentsOf: $0) } }
+            return data + payload
+        } catch {
+            throw .failed("\(error)")
+        }
+    }
+
+    private static func records(in data: Data) throws -> [Record] {
+        var records: [Record] = []
+        var rest = data[...]
+        while rest.count >= 8 {
+            let words = rest.prefix(8).withUnsafeBytes { (UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self)), UInt32(littleEndian: $0.loadUnaligned(fromByteOffset: 4, as: UInt32.self))) }
+            let payload = rest.dropFirst(8).prefix(Int(words.0))
+            guard payload.count == Int(words.0), checksum(payload) == words.1 else { break }
+            records.append(try JSONDecoder().decode(Record.self, from: payload))
+            rest = rest.dropFirst(8 + payload.count)
+        }
+        return records
+    }
+}
+
+private func unsafe_write(_ file: Int32, _ start: UnsafeRawPointer, _ count: Int) -> Int { Foundation.write(file, start, count) }

@@ -1,0 +1,112 @@
+import Foundation
+public import Messages
+
+/// One input of an engine, as it was applied.
+public struct JournalEntry: Codable, Sendable {
+    /// Rises by one for each journaled input, over all lives of the service.
+    public var sequence: UInt64
+    /// When the engine handled it, on the service's logical clock.
+    public var time: Instant
+    /// JSON of the input.
+    public var input: Data
+
+    public init(sequence: UInt64, time: Instant, input: Data) {
+        self.sequence = sequence
+        self.time = time
+        self.input = input
+    }
+}
+
+/// An accepted request and, once it is known, its reply: the same id is answered from here (I6).
+public struct StoredReply: Codable, Sendable {
+    public var id: RequestID
+    /// Of type and body: another body under the same id is refused.
+    public var digest: UInt64
+    /// The whole reply frame; `nil` while the work is under way.
+    public var frame: Data?
+    /// Wall-clock nanoseconds of acceptance; kept for 24 h.
+    public var acceptedAt: Int64
+
+    public init(id: RequestID, digest: UInt64, frame: Data?, acceptedAt: Int64) {
+        self.id = id
+        self.digest = digest
+        self.frame = frame
+        self.acceptedAt = acceptedAt
+    }
+
+    /// How long the same id is recognised; attempt and term numbers decide after that.
+    public static let keptNanoseconds: Int64 = 24 * 3600 * 1_000_000_000
+}
+
+/// What becomes durable together.
+public struct JournalBatch: Codable, Sendable {
+    public var entries: [JournalEntry] = []
+    public var replies: [StoredReply] = []
+    public var decisions: [Decision] = []
+    /// The engine's whole state after the entry with this sequence number.
+    public var snapshot: JournalSnapshot?
+
+    public init() {}
+    public var isEmpty: Bool { entries.isEmpty && replies.isEmpty && decisions.isEmpty && snapshot == nil }
+}
+
+public struct JournalSnapshot: Codable, Sendable {
+    public var sequence: UInt64
+    public var state: Data
+    public init(sequence: UInt64, state: Data) {
+        self.sequence = sequence
+        self.state = state
+    }
+}
+
+/// What a journal holds when its service starts.
+public struct JournalContents: Sendable {
+    /// Uuid of the journal: the lineage of the service.
+    public var lineage: String
+    /// Start counter, this start included: the term. Durable before it is returned.
+    public var term: UInt64
+    public var snapshot: JournalSnapshot?
+    /// Entries after the snapshot, in order.
+    public var entries: [JournalEntry]
+    public var lastSequence: UInt64
+    public var lastInstant: Instant?
+    public var replies: [StoredReply]
+
+    public init(
+        lineage: String, term: UInt64, snapshot: JournalSnapshot?, entries: [JournalEntry], lastSequence: UInt64, lastInstant: Instant?, replies: [StoredReply]
+    ) {
+        self.lineage = lineage
+        self.term = term
+        self.snapshot = snapshot
+        self.entries = entries
+        self.lastSequence = lastSequence
+        self.lastInstant = lastInstant
+        self.replies = replies
+    }
+}
+
+public enum JournalError: Error, CustomStringConvertible {
+    /// No space, or a quota: effects stop until it can be written again.
+    case full(String)
+    /// Anything else: the process must end, for what it knows may not be what is on disk.
+    case failed(String)
+
+    public var description: String {
+        switch self {
+        case .full(let detail): "the journal's file system is full: \(detail)"
+        case .failed(let detail): "the journal cannot be written: \(detail)"
+        }
+    }
+}
+
+/// The durable memory of one service. Used by one thread at a time: opened at start, then only by the writer thread.
+public protocol Journal: AnyObject {
+    /// Opens or creates it and counts this start.
+    func open() throws -> JournalContents
+    /// Durable (flushed to the device) when it returns.
+    func append(_ batch: JournalBatch) throws(JournalError)
+    /// The newest decisions about a subject (`nil`: all), oldest first.
+    func decisions(subject: String?, limit: Int) throws -> [Decision]
+    /// How many entries there may be before the shell writes a snapshot.
+    var entriesBetweenSnapshots: Int { get }
+}

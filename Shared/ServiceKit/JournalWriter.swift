@@ -1,0 +1,97 @@
+import Bus
+import Dispatch
+import Foundation
+import Messages
+import Synchronization
+
+/// Commits batches on a thread of its own, all that is waiting in one commit (group commit), and tells the reactor what is durable.
+///
+/// A full disk is waited out: the same batch is tried again each second, and nothing behind it is released. Any other failure ends the process.
+final class JournalWriter: Sendable {
+    enum Work {
+        case append(JournalBatch, through: UInt64)
+        case read(@Sendable (any Journal) -> Void)
+    }
+
+    private struct Waiting {
+        var batch = JournalBatch()
+        var through: UInt64 = 0
+        var reads: [@Sendable (any Journal) -> Void] = []
+    }
+
+    private let waiting = Mutex(Waiting())
+    private let signal = DispatchSemaphore(value: 0)
+
+    /// - Parameters:
+    ///   - durable: called on the reactor with the newest durable release number.
+    ///   - problem: called on the reactor when the disk is full (text) and when it is not any more (`nil`).
+    ///   - failed: called on the writer's thread; must end the process.
+    init(
+        journal: sending any Journal, durable: @escaping @Sendable @ReactorActor (UInt64) -> Void, problem: @escaping @Sendable @ReactorActor (String?) -> Void,
+        failed: @escaping @Sendable (String) -> Never
+    ) {
+        let owned = Handover(journal)
+        let thread = Thread { [self] in
+            let journal = owned.take()
+            while true {
+                signal.wait()
+                let work = waiting.withLock { state in
+                    defer { state = Waiting() }
+                    return state
+                }
+                if !work.batch.isEmpty { commit(work.batch, to: journal, problem: problem, failed: failed) }
+                if work.through > 0 { Reactor.shared.post { durable(work.through) } }
+                for read in work.reads { read(journal) }
+            }
+        }
+        thread.name = "journal"
+        thread.stackSize = 1 << 20
+        thread.start()
+    }
+
+    private func commit(
+        _ batch: JournalBatch, to journal: any Journal, problem: @escaping @Sendable @ReactorActor (String?) -> Void, failed: @Sendable (String) -> Never
+    ) {
+        var wasFull = false
+        while true {
+            do throws(JournalError) {
+                try journal.append(batch)
+                if wasFull { Reactor.shared.post { problem(nil) } }
+                return
+            } catch {
+                guard case .full = error else { failed("\(error)") }
+                let text = "\(error); nothing is decided or accepted until there is space again"
+                if !wasFull { Reactor.shared.post { problem(text) } }
+                wasFull = true
+                Thread.sleep(forTimeInterval: 1)
+            }
+        }
+    }
+
+    /// - Parameter through: release number that is durable once this batch is.
+    func append(_ batch: JournalBatch, through: UInt64) {
+        waiting.withLock { state in
+            state.batch.entries += batch.entries
+            state.batch.replies += batch.replies
+            state.batch.decisions += batch.decisions
+            state.batch.snapshot = batch.snapshot ?? state.batch.snapshot
+            state.through = max(state.through, through)
+        }
+        signal.signal()
+    }
+
+    /// Reads on the writer's thread, after everything appended before.
+    func read(_ work: @escaping @Sendable (any Journal) -> Void) {
+        waiting.withLock { $0.reads.append(work) }
+        signal.signal()
+    }
+}
+
+/// Hands a value that is not Sendable to one other thread, once.
+///
+/// `@unchecked Sendable` holds because the giver passed it as `sending` and keeps nothing, and ``take()`` is called by exactly one thread.
+private final class Handover<Value>: @unchecked Sendable {
+    private let value: Value
+    init(_ value: sending Value) { self.value = value }
+    func take() -> Value { value }
+}

@@ -1,0 +1,127 @@
+import CLinux
+import Foundation
+import Messages
+import SQLiteJournal
+import ServiceKit
+import Testing
+
+enum JournalKind: CaseIterable, Sendable {
+    case file, sqlite
+
+    func journal(_ directory: String) -> any Journal {
+        switch self {
+        case .file: FileJournal(path: directory + "/journal")
+        case .sqlite: SQLiteJournal(path: directory + "/journal.sqlite")
+        }
+    }
+}
+
+/// A directory that is gone when the test ends.
+final class ScratchDirectory: Sendable {
+    let path: String
+    private let mounted: Bool
+
+    /// - Parameter size: bytes of a tmpfs of its own (needs root); `nil`: an ordinary directory.
+    init(tmpfs size: Int? = nil) throws {
+        path = NSTemporaryDirectory() + "bulwark-test-" + UUID().uuidString
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        mounted = size != nil
+        if let size { try #require(mount("tmpfs", path, "tmpfs", 0, "size=\(size)") == 0, "tmpfs needs root") }
+    }
+
+    deinit {
+        if mounted { umount2(path, Int32(MNT_DETACH.rawValue)) }
+        try? FileManager.default.removeItem(atPath: path)
+    }
+}
+
+private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
+    JournalEntry(sequence: sequence, time: Instant(nanoseconds: Int64(sequence) * 10), input: Data(text.utf8))
+}
+
+@Suite struct JournalTests {
+    @Test(arguments: JournalKind.allCases) func whatWasAppendedIsThereAfterReopening(kind: JournalKind) throws {
+        let directory = try ScratchDirectory()
+        let first = kind.journal(directory.path)
+        let begun = try first.open()
+        #expect(begun.term == 1 && begun.entries.isEmpty)
+        var batch = JournalBatch()
+        batch.entries = [entry(1, "a"), entry(2, "b")]
+        batch.replies = [StoredReply(id: "r1", digest: 0xffff_ffff_ffff_fff1, frame: nil, acceptedAt: cl_realtime())]
+        batch.decisions = [Decision("vm/web1", "start", why: "because"), Decision("host/h1", "up", why: "heard")]
+        try first.append(batch)
+        var second = JournalBatch()
+        second.replies = [StoredReply(id: "r1", digest: 0xffff_ffff_ffff_fff1, frame: Data("reply".utf8), acceptedAt: cl_realtime())]
+        try first.append(second)
+
+        let again = kind.journal(directory.path)
+        let contents = try again.open()
+        #expect(contents.lineage == begun.lineage && contents.term == 2)
+        #expect(contents.entries.map { String(decoding: $0.input, as: UTF8.self) } == ["a", "b"])
+        #expect(contents.lastSequence == 2 && contents.lastInstant == Instant(nanoseconds: 20))
+        #expect(contents.replies.map(\.frame) == [Data("reply".utf8)])
+        #expect(contents.replies.first?.digest == 0xffff_ffff_ffff_fff1)
+        #expect(try again.decisions(subject: "vm/web1", limit: 10).map(\.what) == ["start"])
+        #expect(try again.decisions(subject: nil, limit: 1).map(\.what) == ["up"])
+    }
+
+    @Test(arguments: JournalKind.allCases) func aSnapshotReplacesTheEntriesBeforeIt(kind: JournalKind) throws {
+        let directory = try ScratchDirectory()
+        let journal = kind.journal(directory.path)
+        _ = try journal.open()
+        var batch = JournalBatch()
+        batch.entries = [entry(1, "a"), entry(2, "b")]
+        batch.snapshot = JournalSnapshot(sequence: 2, state: Data("state".utf8))
+        try journal.append(batch)
+        var more = JournalBatch()
+        more.entries = [entry(3, "c")]
+        try journal.append(more)
+        let contents = try kind.journal(directory.path).open()
+        #expect(contents.snapshot?.state == Data("state".utf8))
+        #expect(contents.entries.map(\.sequence) == [3])
+        #expect(contents.lastSequence == 3)
+    }
+
+    /// A crash can leave any prefix of the last record: what was acknowledged before it stays, the rest is cut off.
+    @Test func aTornTailIsCutOff() throws {
+        let directory = try ScratchDirectory()
+        let path = directory.path + "/journal"
+        let journal = FileJournal(path: path)
+        _ = try journal.open()
+        var sizes: [Int] = []
+        for number in 1...3 as ClosedRange<UInt64> {
+            var batch = JournalBatch()
+            batch.entries = [entry(number, "input \(number)")]
+            try journal.append(batch)
+            sizes.append(try #require(FileManager.default.contents(atPath: path)).count)
+        }
+        let whole = try #require(FileManager.default.contents(atPath: path))
+        for length in sizes[1]..<sizes[2] {
+            let copy = directory.path + "/torn"
+            try whole.prefix(length).write(to: URL(fileURLWithPath: copy))
+            #expect(try FileJournal(path: copy).open().entries.map(\.sequence) == [1, 2])
+        }
+        var damaged = whole
+        damaged[sizes[1] + 20] ^= 1
+        try damaged.write(to: URL(fileURLWithPath: path))
+        #expect(try FileJournal(path: path).open().lastSequence == 2)
+    }
+
+    @Test(arguments: JournalKind.allCases) func aFullDiskIsSaidAndGetsWellAgain(kind: JournalKind) throws {
+        let directory = try ScratchDirectory(tmpfs: 1 << 20)
+        let journal = kind.journal(directory.path)
+        _ = try journal.open()
+        var ballast: Data? = Data(count: 1 << 20)
+        while let data = ballast, (try? data.write(to: URL(fileURLWithPath: directory.path + "/ballast"))) == nil {
+            ballast = data.count > 4096 ? data.dropLast(4096) : nil
+        }
+        var batch = JournalBatch()
+        batch.entries = [JournalEntry(sequence: 1, time: Instant(nanoseconds: 1), input: Data(count: 200_000))]
+        #expect { try journal.append(batch) } throws: { error in
+            if case JournalError.full = error { true } else { false }
+        }
+        try FileManager.default.removeItem(atPath: directory.path + "/ballast")
+        try journal.append(batch)
+        #expect(try kind.journal(directory.path).open().lastSequence == 1)
+    }
+}
