@@ -2,8 +2,11 @@
 #ifndef BULWARK_CLINUX_H
 #define BULWARK_CLINUX_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
+/* Only __USE_GNU, not _GNU_SOURCE: the latter renames fd_set's field, and Swift then refuses to load this module beside Dispatch. */
+#include <features.h>
+#include <sys/select.h>
+#ifndef __USE_GNU
+#define __USE_GNU 1
 #endif
 #include <errno.h>
 #include <fcntl.h>

@@ -1,0 +1,95 @@
+import CLinux
+import Glibc
+
+/// The run itself: first process of a PID namespace of its own, so that its end is the end of everything it ever started (S3, S8).
+struct Payload {
+    /// As this process sees it; also its process group.
+    let pid: pid_t
+    /// Readable when the namespace is empty and waits to be reaped.
+    let pidfd: Int32
+    /// Read end of the pipe that the payload's exec closes.
+    let ready: Int32
+    /// Write end of the pipe that tells the payload's starter that this process lives; held until this process ends.
+    private let alive: Int32
+
+    /// Starts it from this very thread: the death signal belongs to the thread that forked. Lock descriptors are inherited.
+    ///
+    /// - Parameter deadline: absolute CLOCK_BOOTTIME nanoseconds; 0: none.
+    static func start(_ command: [String], deadline: Int64, environment: [(name: String, value: String)]) -> Result<Payload, StartFailure> {
+        guard let parent = Pipe.make(), let ready = Pipe.make() else { return .failure(StartFailure("pipe: \(Log.error(errno))")) }
+        let options = ExecOptions(deadline: deadline, parent: parent.read, ready: ready.write, payload: command)
+        let arguments = CStrings(["vm-guard"] + options.arguments)
+        for variable in environment { setenv(variable.name, variable.value, 1) }
+        guard cl_unshare(CLONE_NEWPID) == 0 else { return .failure(StartFailure("cannot make a PID namespace: \(Log.error(errno))")) }
+        let pid = cl_fork()
+        if pid == 0 {
+            setpgid(0, 0)
+            _ = cl_fcntl(parent.read, F_SETFD, 0)
+            _ = cl_fcntl(ready.write, F_SETFD, 0)
+            execv("/proc/self/exe", arguments.pointers)
+            _exit(127)
+        }
+        guard pid > 0 else { return .failure(StartFailure("fork: \(Log.error(errno))")) }
+        setpgid(pid, pid)
+        close(parent.read)
+        close(ready.write)
+        let pidfd = cl_pidfd_open(pid)
+        guard pidfd >= 0 else {
+            let why = Log.error(errno)
+            kill(pid, SIGKILL)
+            waitpid(pid, nil, 0)
+            return .failure(StartFailure("pidfd_open: \(why)"))
+        }
+        return .success(Payload(pid: pid, pidfd: pidfd, ready: ready.read, alive: parent.write))
+    }
+
+    /// SIGKILL to the group and to the namespace's first process, whose end takes all others with it. Once more does no harm before ``reap()``.
+    func end() {
+        kill(-pid, SIGKILL)
+        kill(pid, SIGKILL)
+    }
+
+    /// How it ended, once it has: then its namespace is empty.
+    func reap() -> String? {
+        var status: Int32 = 0
+        guard waitpid(pid, &status, WNOHANG) == pid else { return nil }
+        return cl_wait_exited(status) != 0 ? "exit \(cl_wait_exit_status(status))" : "signal \(cl_wait_signal(status))"
+    }
+
+    /// `vm-guard exec`: become the payload, unless the guard or the time is gone.
+    static func become(_ options: ExecOptions) -> Never {
+        func fail(_ why: String) -> Never {
+            var why = why
+            why.withUTF8 { _ = write(options.ready, $0.baseAddress, $0.count) }
+            _exit(127)
+        }
+        guard cl_set_parent_death_signal(SIGKILL) == 0 else { fail("no parent death signal: \(Log.error(errno))") }
+        // The guard may have died before the signal was asked for; then its end of the pipe is closed.
+        var parent = pollfd(fd: options.parent, events: Int16(POLLIN), revents: 0)
+        guard poll(&parent, 1, 0) == 0 else { fail("the guard is gone") }
+        guard options.deadline == 0 || cl_boottime() < options.deadline else { fail("the deadline has passed") }
+        _ = cl_fcntl(options.parent, F_SETFD, FD_CLOEXEC)
+        _ = cl_fcntl(options.ready, F_SETFD, FD_CLOEXEC)
+        signal(SIGPIPE, SIG_DFL)
+        signal(SIGHUP, SIG_DFL)
+        let arguments = CStrings(options.payload)
+        if let program = arguments.pointers[0] { execvp(program, arguments.pointers) }
+        fail("\(options.payload[0]): \(Log.error(errno))")
+    }
+
+    struct StartFailure: Error {
+        let why: String
+        init(_ why: String) { self.why = why }
+    }
+}
+
+/// A NULL-terminated array of C strings, made before a fork; lives as long as the process.
+struct CStrings {
+    let pointers: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+
+    init(_ strings: [String]) {
+        pointers = .allocate(capacity: strings.count + 1)
+        for (index, string) in strings.enumerated() { (pointers + index).initialize(to: strdup(string)) }
+        (pointers + strings.count).initialize(to: nil)
+    }
+}
