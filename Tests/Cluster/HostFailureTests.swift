@@ -1,0 +1,114 @@
+import Foundation
+import Messages
+import Testing
+
+/// Serialized: each scenario has a cluster of its own, and two cores.
+@Suite(.serialized) struct HostFailureTests {
+    @Test func crashOfAHost() throws {
+        try withCluster { cluster in
+            let spm = try cluster.spm()
+            let victim = TestCluster.hostNames.first { $0 != spm } ?? "host2"
+            let moved = try cluster.vms(on: victim)
+            #expect(!moved.isEmpty, "at least one VM on each host")
+            let before = try cluster.hosts()[victim]?.incarnation ?? 0
+            try cluster.lab("crash", victim)
+            try cluster.waitForHost(victim, "NonResponsive", within: 20)
+            try cluster.waitForVMsElsewhere(than: victim, within: 30)
+            try cluster.waitForAllUp()
+            #expect(try cluster.hosts()[victim]?.incarnation ?? 0 > before)
+            try cluster.expectTicking()
+            try cluster.expectOneWriter()
+
+            let story = try cluster.explain("vm", try #require(moved.first))
+            for word in [victim, "off", "proof"] { #expect(story.lowercased().contains(word), "explain tells of \(word):\n\(story)") }
+            let events = cluster.events()
+            for status in ["Connecting", "NonResponsive", "Up"] {
+                #expect(events.contains { $0.contains("\"host.status\"") && $0.contains("\"\(victim)\"") && $0.contains("\"\(status)\"") }, "no event of \(victim) \(status)")
+            }
+        }
+    }
+
+    @Test func crashOfTheSPMHost() throws {
+        try withCluster { cluster in
+            let spm = try #require(try cluster.spm())
+            try cluster.lab("crash", spm)
+            try cluster.waitForVMsElsewhere(than: spm, within: 40)
+            try cluster.wait("another SPM", within: 40) { try cluster.spm().map { $0 != spm } ?? false }
+            try cluster.waitForAllUp()
+            try cluster.expectOneWriter()
+        }
+    }
+
+    /// A frozen host is fenced while frozen; what is thawed later is gone already.
+    @Test func hangOfAHostAndThaw() throws {
+        try withCluster { cluster in
+            try cluster.lab("hang", "host2")
+            try cluster.waitForVMsElsewhere(than: "host2", within: 40)
+            try cluster.lab("thaw", "host2")
+            try cluster.waitForAllUp()
+            try cluster.expectOneWriter()
+        }
+    }
+
+    @Test func networkCutWhileItsVMsRun() throws {
+        try withCluster { cluster in
+            try cluster.lab("cut-network", "host2")
+            try cluster.waitForVMsElsewhere(than: "host2", within: 40)
+            try cluster.lab("heal", "host2")
+            try cluster.waitForAllUp()
+            try cluster.expectOneWriter()
+        }
+    }
+
+    /// A quick reboot yields `rebooted`: no fence action, the VMs come back.
+    @Test func rebootWithinTheGrace() throws {
+        try withCluster(grace: "30s") { cluster in
+            let moved = try cluster.vms(on: "host2")
+            let before = try cluster.hosts()["host2"]?.incarnation ?? 0
+            let actions = cluster.powerActions().count
+            try cluster.lab("reboot", "host2")
+            try cluster.wait("a new incarnation", within: 30) { try cluster.hosts()["host2"]?.incarnation ?? 0 > before }
+            try cluster.waitForAllUp()
+            #expect(cluster.powerActions().count - actions <= 2, "only the reboot itself")
+            let story = try cluster.explain("vm", try #require(moved.first))
+            #expect(story.contains("rebooted"), "\(story)")
+            try cluster.expectOneWriter()
+        }
+    }
+
+    @Test func everythingLosesPowerTogether() throws {
+        try withCluster { cluster in
+            try cluster.lab("power-loss")
+            for host in TestCluster.hostNames.shuffled() { try cluster.lab("power-on", host) }
+            try cluster.lab("release", "supervise")
+            try cluster.waitForAllUp(within: 120)
+            try cluster.expectTicking()
+            try cluster.expectOneWriter()
+        }
+    }
+
+    @Test func managerIsDownWhileAHostDies() throws {
+        try withCluster { cluster in
+            for service in ["fencing-service", "spm-coordinator", "placement-service", "domain-monitor"] { try cluster.lab("kill", "--hold", service) }
+            try cluster.lab("crash", "host2")
+            for service in ["fencing-service", "spm-coordinator", "placement-service", "domain-monitor"] { try cluster.lab("release", service) }
+            try cluster.waitForVMsElsewhere(than: "host2", within: 60)
+            try cluster.waitForAllUp()
+            try cluster.expectOneWriter()
+        }
+    }
+
+    /// All hosts are silent, but it is the manager that is cut off: nothing is fenced, nothing is moved.
+    @Test func managersOwnNetworkIsCut() throws {
+        try withCluster { cluster in
+            let before = try cluster.quietState()
+            try cluster.lab("cut-network", "manager")
+            try cluster.wait("silence is noticed", within: 30) { try cluster.hosts().values.contains { $0.status == "NonResponsive" || $0.status == "Connecting" } }
+            try cluster.wait("every case is held", within: 30) { try cluster.explain("host", "host2").contains("held") }
+            try cluster.lab("heal", "manager")
+            try cluster.waitForAllUp()
+            #expect(try cluster.quietState() == before)
+            try cluster.expectOneWriter()
+        }
+    }
+}
