@@ -43,7 +43,7 @@ let package = Package(
         library("Messages", "Shared/Messages", []),
         library("Bus", "Shared/Bus", ["Messages", "CZeroMQ", "CSodium", "CLinux"]),
         library("ServiceKit", "Shared/ServiceKit", [
-            "Messages", "Bus", "CLinux", logging, arguments, yaml, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            "Messages", "Bus", "CLinux", logging, arguments, yaml, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"), .product(name: "UnixSignals", package: "swift-service-lifecycle"),
         ]),
         library("SQLiteJournal", "Shared/SQLiteJournal", ["Messages", "ServiceKit", .product(name: "GRDB", package: "GRDB.swift")]),
 

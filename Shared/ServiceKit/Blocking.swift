@@ -1,4 +1,4 @@
-public import Bus
+import Bus
 import Foundation
 
 /// Work that may block (disk, children, hypervisors) runs here: on a thread of its own, never on the reactor or the cooperative pool.

@@ -1,5 +1,5 @@
 import Foundation
-public import Messages
+import Messages
 import Yams
 
 /// `cluster.yaml`: where a cluster's services are and where it keeps things. Read by the command and by every service.

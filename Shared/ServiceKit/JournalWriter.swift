@@ -27,7 +27,7 @@ final class JournalWriter: Sendable {
     ///   - problem: called on the reactor when the disk is full (text) and when it is not any more (`nil`).
     ///   - failed: called on the writer's thread; must end the process.
     init(
-        journal: sending any Journal, durable: @escaping @Sendable @ReactorActor (UInt64) -> Void, problem: @escaping @Sendable @ReactorActor (String?) -> Void,
+        journal: any Journal, durable: @escaping @Sendable @ReactorActor (UInt64) -> Void, problem: @escaping @Sendable @ReactorActor (String?) -> Void,
         failed: @escaping @Sendable (String) -> Never
     ) {
         let owned = Handover(journal)
@@ -89,9 +89,10 @@ final class JournalWriter: Sendable {
 
 /// Hands a value that is not Sendable to one other thread, once.
 ///
-/// `@unchecked Sendable` holds because the giver passed it as `sending` and keeps nothing, and ``take()`` is called by exactly one thread.
+/// `@unchecked Sendable` holds because ``EngineShell`` opens the journal before it makes the writer and never touches it again, and ``take()`` is called by the
+/// writer's thread alone.
 private final class Handover<Value>: @unchecked Sendable {
     private let value: Value
-    init(_ value: sending Value) { self.value = value }
+    init(_ value: Value) { self.value = value }
     func take() -> Value { value }
 }

@@ -3,8 +3,9 @@ public import Bus
 import CLinux
 import Foundation
 public import Logging
-public import Messages
+import Messages
 import ServiceLifecycle
+import UnixSignals
 
 /// What every service is started with.
 public struct ServiceOptions: ParsableArguments {
