@@ -1,0 +1,139 @@
+import ArgumentParser
+import Foundation
+import Messages
+
+/// `bulwark host`: the registry of hosts and their status.
+struct HostCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "host", abstract: "Hosts: list, show, add, maintain, confirm off, forget.",
+        subcommands: [List.self, Show.self, Add.self, Update.self, Maintenance.self, Activate.self, ConfirmOff.self, Forget.self])
+
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "All hosts with their status.")
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let reply = try options.connect().ask(.fencing, "host.list")
+            try options.show(reply["hosts"] ?? .array([])) { Self.table(try reply.decoded(as: HostList.self).hosts) }
+        }
+
+        static func table(_ hosts: [HostView]) -> String {
+            var table = Table("NAME", "ID", "STATUS", "INCARNATION", "FREE MEMORY", "FENCE CASE", "WHY")
+            for host in hosts.sorted(by: { naturally($0.name, $1.name) }) {
+                table.add(
+                    host.name, String(host.id), host.status.rawValue, host.incarnation.description, host.memoryMiB.map { "\($0) MiB" } ?? "-",
+                    host.fenceCase?.step ?? "-", host.reason)
+            }
+            return table.text(empty: "no hosts yet; `bulwark host add FILE` adds one")
+        }
+    }
+
+    struct Show: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Everything known of one host.")
+        @Argument(help: "Host.") var host: String
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let reply = try options.connect().ask(.fencing, "host.show", HostRequest(host: host))
+            try options.show(reply) { reply.outline() }
+        }
+    }
+
+    struct Add: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Add a host from its definition.")
+        @Argument(help: "Host definition (YAML).") var file: String
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let definition = try HostDefinition(file: file)
+            let reply = try options.connect().command(.fencing, "host.add", definition)
+            try options.show(reply) { "\(definition.name) added with host id \(definition.id)" }
+        }
+    }
+
+    struct Update: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Replace a host's definition; name and id stay.")
+        @Argument(help: "Host definition (YAML).") var file: String
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let definition = try HostDefinition(file: file)
+            let reply = try options.connect().command(.fencing, "host.update", definition)
+            try options.show(reply) { "\(definition.name) updated" }
+        }
+    }
+
+    struct Maintenance: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Take a host out of service; nothing is started there and it is not fenced.")
+        @Argument(help: "Host.") var host: String
+        @Option(help: "Why, for those who read the history.") var why: String?
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let reply = try options.connect().command(.fencing, "host.maintenance", HostRequest(host: host, reason: why))
+            try options.show(reply) { "\(host) \(reply["status"]?.string ?? "goes to maintenance")" }
+        }
+    }
+
+    struct Activate: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Bring a host back into service.")
+        @Argument(help: "Host.") var host: String
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let reply = try options.connect().command(.fencing, "host.activate", HostRequest(host: host))
+            try options.show(reply) { "\(host) \(reply["status"]?.string ?? "is being activated")" }
+        }
+    }
+
+    struct Forget: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Remove a host for good; its key, id and incarnations are refused from then on.")
+        @Argument(help: "Host.") var host: String
+        @OptionGroup var confirmation: Confirmation
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let cluster = try options.connect()
+            let facts = try HostFacts(of: host, in: cluster)
+            try confirmation.require(
+                "forget \(host)", name: host, checked: facts.checked,
+                notChecked: facts.notChecked + ["whether the machine will ever come back: if it does, it is refused until it is enrolled anew"])
+            let reply = try cluster.command(.fencing, "host.forget", HostRequest(host: host))
+            try options.show(reply) { "\(host) forgotten" }
+        }
+    }
+
+    struct ConfirmOff: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "confirm-off", abstract: "Vouch that a host's machine is off, so that its VMs may start elsewhere.",
+            discussion: "The confirmation holds for one fence case and one incarnation; without --case and --incarnation the host's current ones are taken and shown.")
+        @Argument(help: "Host.") var host: String
+        @Option(name: .customLong("case"), help: "The fence case that you looked at.") var caseID: String?
+        @Option(help: "The incarnation that you mean.") var incarnation: UInt64?
+        @Option(help: "How you know that it is off.") var why: String = "confirmed by the operator"
+        @Option(help: "Your name (default: the user who runs the command).") var who: String?
+        @OptionGroup var confirmation: Confirmation
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let cluster = try options.connect()
+            let facts = try HostFacts(of: host, in: cluster)
+            guard let open = facts.view.fenceCase else {
+                throw RequestError(FencingErrorCode.stale, "\(host) has no open fence case (\(facts.view.status.rawValue)); there is nothing to confirm")
+            }
+            let request = Messages.ConfirmOff(
+                host: host, caseID: caseID ?? open.id, incarnation: incarnation.map(Incarnation.init) ?? open.incarnation, who: who ?? Self.user, why: why)
+            try confirmation.require(
+                "confirm that \(host) is OFF (case \(request.caseID), incarnation \(request.incarnation)): its VMs and leases will be taken over",
+                name: host, checked: facts.checked,
+                notChecked: facts.notChecked + ["the machine itself: if it still runs, two machines may write to the same disks"])
+            let reply = try cluster.command(.fencing, "host.confirm-off", request)
+            try options.show(reply) { "\(host) confirmed off for case \(request.caseID), incarnation \(request.incarnation)" }
+        }
+
+        private static var user: String {
+            let environment = ProcessInfo.processInfo.environment
+            return environment["SUDO_USER"] ?? environment["USER"] ?? NSUserName()
+        }
+    }
+}

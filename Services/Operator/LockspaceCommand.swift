@@ -1,0 +1,141 @@
+import ArgumentParser
+import Messages
+import ServiceKit
+
+/// A host's own view of storage: asked of its lease-service, which needs no manager.
+struct LeaseWitness {
+    let host: String
+    let process: ProcessEndpoints
+
+    /// The named host, or every local host whose lease-service answers.
+    /// - Throws: `RequestError` `service.silent` if none does.
+    static func all(_ host: String?, in cluster: Cluster) throws -> [LeaseWitness] {
+        let hosts = host.map { [$0] } ?? cluster.localHosts
+        let answering = concurrently(hosts.map { LeaseWitness(host: $0, process: cluster.leaseService(of: $0)) }) { witness in
+            (try? cluster.ask(witness.process, "ping", timeout: .seconds(2))) == nil ? nil : witness
+        }.compactMap { $0 }
+        guard !answering.isEmpty else {
+            throw OperatorError.serviceSilent.error("no lease-service answers of \(hosts.isEmpty ? "any host (none has a run directory in \(cluster.file.run))" : hosts.joined(separator: ", "))")
+        }
+        return answering
+    }
+}
+
+/// `bulwark lockspace`: host ids on shared storage.
+struct LockspaceCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "lockspace", abstract: "Lockspaces: host ids on shared storage.", subcommands: [Inspect.self])
+
+    struct Inspect: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "The used slots of lockspaces, freshly read from storage.",
+            discussion: "All lockspaces if none is named; each as the first host that joined it sees it, or as --host does.")
+        @Argument(help: "Domain: name or uuid; all if left out.") var lockspace: String?
+        @Option(help: "Ask this host's lease-service.") var host: String?
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let cluster = try options.connect()
+            var names = DomainNames(cluster: cluster)
+            let wanted = try lockspace.map { try names.uuid(of: $0) }
+            var found: [(host: String, view: JSONValue, lockspace: LockspaceView)] = []
+            for witness in try LeaseWitness.all(host, in: cluster) {
+                let reply = try cluster.ask(witness.process, "lockspace.inspect", LockspaceRequest(lockspace: wanted), timeout: .seconds(30))
+                for view in reply["lockspaces"]?.elements ?? [] {
+                    let decoded = try view.decoded(as: LockspaceView.self)
+                    if !found.contains(where: { $0.lockspace.lockspace == decoded.lockspace }) { found.append((witness.host, view, decoded)) }
+                }
+            }
+            found.sort { $0.lockspace.lockspace < $1.lockspace.lockspace }
+            if options.json {
+                let array = found.map { entry in
+                    entry.view.adding([
+                        "name": entry.view["lockspace"] ?? .null, "status": entry.view["state"] ?? .null, "seenFrom": .string(entry.host),
+                        "domain": .string(names.name(of: entry.lockspace.lockspace)),
+                    ])
+                }
+                return print(JSONValue.array(array).text)
+            }
+            if found.isEmpty { return print("no lockspace is joined") }
+            let sections = found.map { entry in
+                "\(names.name(of: entry.lockspace.lockspace)) (\(entry.lockspace.lockspace)) as \(entry.host) reads it: \(entry.lockspace.state.rawValue)\n"
+                    + Self.table(entry.lockspace)
+            }
+            print(sections.joined(separator: "\n\n"))
+        }
+
+        private static func table(_ view: LockspaceView) -> String {
+            var table = Table("HOST ID", "NAME", "STATE", "GENERATION", "TIMESTAMP", "IO TIMEOUT", "LAST CHANGE")
+            for host in view.hosts.sorted(by: { $0.hostID < $1.hostID }) {
+                table.add(
+                    String(host.hostID), host.name, host.state.rawValue, String(host.generation), String(host.timestamp), "\(host.ioTimeout) s",
+                    host.lastChange.map { "\($0.milliseconds) ms ago" } ?? "not seen")
+            }
+            return table.text(empty: "no slot is used")
+        }
+    }
+}
+
+/// `bulwark lease`: who holds which disk.
+struct LeaseCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "lease", abstract: "Leases on storage: list, show.", subcommands: [List.self, Show.self])
+
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "All leases with their owners, as the sectors say.")
+        @Argument(help: "Domain: name or uuid; all if left out.") var domain: String?
+        @Option(help: "Ask only this host's lease-service.") var host: String?
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let leases = try LeaseCommand.read(domain: domain, host: host, options)
+            try options.show(.array(leases.map(\.json))) {
+                var table = Table("LEASE", "STATUS", "OWNER", "GENERATION", "LVER", "HOLDER", "PLACE")
+                for (_, lease) in leases {
+                    table.add(
+                        lease.lease.resource, lease.status.rawValue, LeaseCommand.owner(lease), lease.ownerGeneration.map(String.init) ?? "-",
+                        String(lease.lver), lease.holder ?? "-", "\(lease.path):\(lease.offset)")
+                }
+                return table.text(empty: "no leases")
+            }
+        }
+    }
+
+    struct Show: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "One lease, as its sectors say.")
+        @Argument(help: "Resource: the disk's image uuid, or SDM.") var resource: String
+        @Option(help: "Domain, if several have such a lease: name or uuid.") var domain: String?
+        @Option(help: "Ask only this host's lease-service.") var host: String?
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let found = try LeaseCommand.read(domain: domain, host: host, options).filter { $0.lease.lease.resource == resource }
+            guard let (json, lease) = found.first else { throw RequestError(LeaseErrorCode.notFound, "there is no lease \(resource) in any joined lockspace") }
+            guard found.count == 1 else {
+                throw RequestError(
+                    RequestErrorCode.invalid, "several domains have a lease \(resource): name one of \(found.map(\.lease.lease.lockspace).joined(separator: ", ")) with --domain")
+            }
+            try options.show(json) { json.outline() + (lease.status == .free ? "" : "\nheld by \(LeaseCommand.owner(lease))") }
+        }
+    }
+
+    private static func owner(_ lease: LeaseView) -> String {
+        guard lease.status != .free, let id = lease.ownerID else { return "-" }
+        return "host \(id)" + (lease.ownerName.map { ", \($0)" } ?? "")
+    }
+
+    /// The leases that any of the asked hosts sees; the holder is known to the host that holds.
+    private static func read(domain: String?, host: String?, _ options: GlobalOptions) throws -> [(json: JSONValue, lease: LeaseView)] {
+        let cluster = try options.connect()
+        var names = DomainNames(cluster: cluster)
+        let lockspace = try domain.map { try names.uuid(of: $0) }
+        var found: [LeaseName: (json: JSONValue, lease: LeaseView)] = [:]
+        for witness in try LeaseWitness.all(host, in: cluster) {
+            let reply = try cluster.ask(witness.process, "lease.list", LockspaceRequest(lockspace: lockspace), timeout: .seconds(30))
+            for json in reply["leases"]?.elements ?? [] {
+                let lease = try json.decoded(as: LeaseView.self)
+                if let known = found[lease.lease], known.lease.holder != nil || lease.holder == nil { continue }
+                found[lease.lease] = (json.adding(["name": .string(lease.lease.resource)]), lease)
+            }
+        }
+        return found.values.sorted { $0.lease.lease < $1.lease.lease }
+    }
+}

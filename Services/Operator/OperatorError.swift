@@ -1,0 +1,19 @@
+import Messages
+
+/// Error codes that the command itself makes.
+enum OperatorError: String, CaseIterable {
+    /// A process did not answer a question; nothing was changed.
+    case serviceSilent = "service.silent"
+    /// No process of that name in this cluster.
+    case serviceUnknown = "service.unknown"
+    /// It answers, but says that something is wrong.
+    case serviceDegraded = "service.degraded"
+    /// A destructive command was not confirmed; nothing was changed.
+    case notConfirmed = "command.not-confirmed"
+    /// A definition or configuration file is not usable; the message names file, line and key.
+    case badFile = "file.invalid"
+
+    func error(_ message: String, details: [String: String]? = nil) -> RequestError {
+        RequestError(code: rawValue, message: message, details: details)
+    }
+}
