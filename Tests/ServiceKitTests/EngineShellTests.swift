@@ -17,6 +17,7 @@ struct Counter: Engine {
     }
 
     struct State: Codable, Sendable { var total: Int }
+    struct Amount: Codable, Sendable { var amount: Int }
 
     var total = 0
     var waiting: [RequestID] = []
@@ -92,7 +93,7 @@ final class HeldJournal: Journal {
         var setup = ShellSetup<Counter>(
             source: "counter", journal: HeldJournal(disk), requests: ["ipc://\(directory)/requests"], events: ["ipc://\(directory)/events"], security: nil,
             routes: [
-                Route("counter.add", [.operator_]) { .add($0.header.id, try $0.body(Int.self)) },
+                Route("counter.add", [.operator_]) { .add($0.header.id, try $0.body(Counter.Amount.self).amount) },
                 Route("counter.later", [.operator_]) { .later($0.header.id) },
                 Route("counter.secret", [.service]) { .later($0.header.id) },
                 Route(reading: "counter.read") { engine, _ in .success(Counter.State(total: engine.total)) },
@@ -125,11 +126,11 @@ private func code(_ work: () throws -> Data) -> String? {
         let service = try await CounterService(disk, directory: directory.path)
         _ = try call(directory.path, "ping")
         disk.state.withLock { $0.open = false }
-        #expect(code { try call(directory.path, "counter.add", 2, id: "a", timeout: .milliseconds(300)) } == "outcome.unknown")
+        #expect(code { try call(directory.path, "counter.add", Counter.Amount(amount: 2), id: "a", timeout: .milliseconds(300)) } == "outcome.unknown")
         #expect(await service.performed == [])
         #expect(code { try call(directory.path, "snapshot", timeout: .milliseconds(300)) } == "outcome.unknown", "what is not committed is not shown")
         disk.state.withLock { $0.open = true }
-        let reply = try ReplyFrame.body(Counter.State.self, try call(directory.path, "counter.add", 2, id: "a"))
+        let reply = try ReplyFrame.body(Counter.State.self, try call(directory.path, "counter.add", Counter.Amount(amount: 2), id: "a"))
         #expect(reply.total == 2, "the same id has one effect")
         #expect(await service.performed == [2])
         _ = try call(directory.path, "snapshot")
@@ -140,13 +141,13 @@ private func code(_ work: () throws -> Data) -> String? {
         let directory = try ScratchDirectory()
         let disk = HeldJournal.Disk()
         let first = try await CounterService(disk, directory: directory.path)
-        _ = try call(directory.path, "counter.add", 5, id: "x")
+        _ = try call(directory.path, "counter.add", Counter.Amount(amount: 5), id: "x")
         #expect(code { try call(directory.path, "counter.later", id: "y", timeout: .milliseconds(200)) } == "outcome.unknown")
         await first.shell.drain {}
 
         let second = try await CounterService(disk, directory: directory.path)
-        #expect(try ReplyFrame.body(Counter.State.self, try call(directory.path, "counter.add", 5, id: "x")).total == 5)
-        #expect(code { try call(directory.path, "counter.add", 6, id: "x") } == "request.id-reused")
+        #expect(try ReplyFrame.body(Counter.State.self, try call(directory.path, "counter.add", Counter.Amount(amount: 5), id: "x")).total == 5)
+        #expect(code { try call(directory.path, "counter.add", Counter.Amount(amount: 6), id: "x") } == "request.id-reused")
         #expect(code { try call(directory.path, "counter.later", id: "y", timeout: .milliseconds(200)) } == "outcome.unknown")
         #expect(await second.shell.engine.waiting == ["y"], "asked again after the restart, accepted once")
         await second.shell.submit(.finishLater)
@@ -159,12 +160,12 @@ private func code(_ work: () throws -> Data) -> String? {
         let disk = HeldJournal.Disk()
         let service = try await CounterService(disk, directory: directory.path)
         disk.state.withLock { $0.full = true }
-        #expect(code { try call(directory.path, "counter.add", 1, id: "f1", timeout: .milliseconds(300)) } == "outcome.unknown")
-        #expect(code { try call(directory.path, "counter.add", 1, id: "f2") } == "journal.full")
+        #expect(code { try call(directory.path, "counter.add", Counter.Amount(amount: 1), id: "f1", timeout: .milliseconds(300)) } == "outcome.unknown")
+        #expect(code { try call(directory.path, "counter.add", Counter.Amount(amount: 1), id: "f2") } == "journal.full")
         let health = try ReplyFrame.body(Health.self, try call(directory.path, "health"))
         #expect(health.status == .degraded && health.problems.first?.contains("full") == true)
         disk.state.withLock { $0.full = false }
-        #expect(try ReplyFrame.body(Counter.State.self, try call(directory.path, "counter.add", 1, id: "f1")).total == 1)
+        #expect(try ReplyFrame.body(Counter.State.self, try call(directory.path, "counter.add", Counter.Amount(amount: 1), id: "f1")).total == 1)
         await service.shell.drain {}
     }
 
@@ -173,7 +174,7 @@ private func code(_ work: () throws -> Data) -> String? {
         let service = try await CounterService(HeldJournal.Disk(), directory: directory.path)
         #expect(code { try call(directory.path, "counter.unheard-of") } == "request.unknown-type")
         #expect(code { try call(directory.path, "counter.secret") } == "request.forbidden")
-        #expect(code { try call(directory.path, "counter.add", "two") } == "request.malformed")
+        #expect(code { try call(directory.path, "counter.add", ["amount": "two"]) } == "request.malformed")
         #expect(await service.shell.engine.total == 0)
         await service.shell.drain {}
     }
@@ -181,7 +182,7 @@ private func code(_ work: () throws -> Data) -> String? {
     @Test func decisionsAreExplained() async throws {
         let directory = try ScratchDirectory()
         let service = try await CounterService(HeldJournal.Disk(), directory: directory.path)
-        _ = try call(directory.path, "counter.add", 1)
+        _ = try call(directory.path, "counter.add", Counter.Amount(amount: 1))
         let story = try ReplyFrame.body(Explanation.self, try call(directory.path, "explain", ExplainRequest(subject: "counter/main")))
         #expect(story.decisions.map(\.what) == ["add"] && story.decisions.first?.source == "counter" && story.decisions.first?.time != nil)
         await service.shell.drain {}

@@ -30,7 +30,7 @@ final class ScratchDirectory: Sendable {
     }
 
     deinit {
-        if mounted { umount2(path, Int32(MNT_DETACH.rawValue)) }
+        if mounted { umount2(path, Int32(MNT_DETACH)) }
         try? FileManager.default.removeItem(atPath: path)
     }
 }
