@@ -1,0 +1,55 @@
+public import Messages
+
+/// Where a domain is on this host.
+public struct StoragePlace: Codable, Hashable, Sendable {
+    /// Uuid.
+    public var domain: String
+    public var path: String
+    public init(domain: String, path: String) {
+        self.domain = domain
+        self.path = path
+    }
+}
+
+/// All that one guard is started with.
+public struct GuardSpec: Codable, Hashable, Sendable {
+    public enum Payload: Codable, Hashable, Sendable {
+        /// A guest; `volumes` in the order of its disks.
+        case guest(VMDefinition, volumes: [String])
+        /// The SPM's worker, for this pool and the master domain at this path.
+        case worker(pool: String, master: StoragePlace)
+    }
+
+    public var holder: Holder
+    /// Sorted; empty for a VM that is defined without leases.
+    public var leases: [LeaseName]
+    /// Image uuids of the writable disks, sorted.
+    public var diskLocks: [String]
+    public var generations: [String: UInt64]
+    public var proofs: [SignedProof]
+    public var payload: Payload
+    /// Domains that it writes to: they must answer after its end before anything is freed (S4).
+    public var places: [StoragePlace]
+}
+
+/// What an agent's engine wants done.
+public enum AgentAction: Sendable {
+    /// Start this guard, unless a process of that VM is seen; watch it from then on.
+    case spawn(GuardSpec)
+    /// Find out what became of this guard, and watch it.
+    case watch(GuardSpec)
+    /// Tell this guard to end its group.
+    case stop(Holder, why: String)
+    /// Look at every process of this machine, until that succeeds.
+    case scan
+    /// Probe these domains, until each has answered a probe that began after now.
+    case quiesce(Holder, [StoragePlace])
+    case sign(Holder, Proof)
+    /// Stay joined to this domain's lockspace and probe it, from now on.
+    case keep(StoragePlace)
+    /// No longer.
+    case drop(StoragePlace)
+    case create(RequestID, StorageCreate)
+    /// Hand this to the SPM's worker.
+    case task(RequestID, TaskRun)
+}

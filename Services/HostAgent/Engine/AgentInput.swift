@@ -1,0 +1,89 @@
+public import Messages
+
+/// Who this agent is, delivered once at each start of its process.
+public struct AgentIdentity: Codable, Hashable, Sendable {
+    public var host: String
+    /// 1...2000, in every lockspace.
+    public var hostID: Int
+    /// Made by the init whose end ends all guards (S14).
+    public var bootID: String
+    public var hardwareID: String
+    /// Ed25519 public key that signs this host's `ended` proofs, hexadecimal.
+    public var signingKey: String
+
+    public init(host: String, hostID: Int, bootID: String, hardwareID: String, signingKey: String) {
+        self.host = host
+        self.hostID = hostID
+        self.bootID = bootID
+        self.hardwareID = hardwareID
+        self.signingKey = signingKey
+    }
+}
+
+/// What was seen of one guard. Only ``ended``, ``refused`` and ``gone`` say that nothing runs, and each of them was seen with the VM lock free.
+public enum GuardSighting: Codable, Hashable, Sendable {
+    /// It has its locks and waits for its leases.
+    case acquiring
+    /// The payload runs; `lver` is the version of its first lease, 0 without leases.
+    case running(pid: Int32, lver: UInt64, paused: Bool)
+    case ending(why: String)
+    /// It reaped its group and said so.
+    case ended(exit: String, why: String)
+    /// Nothing was ever started.
+    case refused(code: String, message: String)
+    /// No result, but its lock was taken (and the start called off under it), and a complete scan found no process of its.
+    case gone(evidence: String)
+    /// Neither the one nor the other: it does not answer, but its lock is held; or the scan was not complete.
+    case unclear(evidence: String)
+}
+
+/// A guest that a scan of /proc found.
+public struct ScannedGuest: Codable, Hashable, Sendable {
+    public var vm: String
+    public var pid: Int32
+    public init(vm: String, pid: Int32) {
+        self.vm = vm
+        self.pid = pid
+    }
+}
+
+/// What an agent's engine is told.
+public enum AgentInput: EngineInput {
+    case wake
+    case started(AgentIdentity)
+    /// Time for a heartbeat: rises by one within one life of the agent.
+    case pulse(sequence: UInt64, memoryFreeMiB: Int)
+
+    case vmStart(RequestID, Caller, VMStart)
+    case vmStop(RequestID, Caller, VMAttempt)
+    case vmObserve(RequestID, Caller, VMAttempt)
+    case spmStart(RequestID, Caller, SPMStart)
+    case spmStop(RequestID, Caller, SPMTerm)
+    case spmStatus(RequestID, Caller, SPMTerm)
+    case taskRun(RequestID, Caller, TaskRun)
+    case storageConnect(RequestID, Caller, StorageConnect)
+    case storageDisconnect(RequestID, Caller, StorageConnect)
+    case storageCreate(RequestID, Caller, StorageCreate)
+    case fenceAccept(RequestID, Caller, FenceAccept)
+    case shutdown(RequestID, Caller)
+
+    case sighted(Holder, GuardSighting)
+    /// Every process was looked at: these guests run here.
+    case scanned([ScannedGuest])
+    /// Each of the run's domains answered a probe that began after the run's end.
+    case quiesced(Holder)
+    case signed(Holder, SignedProof)
+    case taskDone(RequestID, TaskResult?, RequestError?)
+    /// `nil`: it exists.
+    case storageCreated(RequestID, RequestError?)
+    /// From this host's lease-service; empty if it does not answer.
+    case lockspaces([AgentLockspace])
+    case probed(DomainProbe)
+
+    public var isEphemeral: Bool {
+        switch self {
+        case .pulse, .lockspaces, .probed: true
+        default: false
+        }
+    }
+}

@@ -1,0 +1,157 @@
+public import Messages
+
+/// Everything an agent decides: which attempt may run here, what is known of it, and when it is proven over.
+///
+/// * At most one attempt of a VM (one term of the SPM role) exists here at a time; a new one is accepted only when the one before is over: guard and group gone, its storage answered
+///   afterwards (S3, S4).
+/// * An attempt at or below the tombstone never starts (S7). Refusing a start, and observing one that never arrived, raises the tombstone first.
+/// * `stopped` is said only on evidence; whatever cannot be told is `unknown` and stays so until it is seen (I4).
+/// * After a restart it looks at every known attempt and at every process before it accepts a start (I5); it starts and stops nothing by itself (I7).
+public struct HostAgentEngine: Engine {
+    public typealias Input = AgentInput
+    public typealias Action = AgentAction
+    public typealias Effects = [Effect<AgentAction>]
+
+    var identity: AgentIdentity?
+    var pins = ManagerPins()
+    /// By subject (`vm:web1`, `spm:<pool>`).
+    var runs: [String: Run] = [:]
+    /// By subject: attempts up to this one never start here any more.
+    var tombstones: [String: UInt64] = [:]
+    /// By holder: requests that wait for the proof that an attempt without a record never ran here.
+    var observers: [String: [RequestID]] = [:]
+    /// Connected domains, by uuid.
+    var domains: [String: String] = [:]
+    var creations: [RequestID: StorageCreate] = [:]
+    var tasks: [RequestID: TaskRun] = [:]
+    var shutdowns: [RequestID] = []
+
+    /// Holders not looked at since the start.
+    var unseen: [String] = []
+    var isScanned = false
+    /// Guests without an attempt that this agent knows.
+    var strays: [ScannedGuest] = []
+    /// Starts that came while initializing.
+    var deferred: [AgentInput] = []
+
+    var lockspaces: [AgentLockspace] = []
+    var probes: [String: DomainProbe] = [:]
+    var pulse: UInt64 = 0
+    var memoryFreeMiB = 0
+
+    public init() {}
+
+    /// It has restarted and still finds out what runs here.
+    public var isInitializing: Bool { identity == nil || !unseen.isEmpty || !isScanned }
+
+    public mutating func handle(_ input: AgentInput, at now: Instant) -> Effects {
+        switch input {
+        case .wake: []
+        case .started(let identity): onStarted(identity)
+        case .pulse(let sequence, let memory): onPulse(sequence, memory)
+        case .vmStart(let id, let caller, let start): commanded(id, caller) { $0.onVMStart(id, start, input) }
+        case .vmStop(let id, let caller, let attempt): commanded(id, caller) { $0.onStop(id, Holder(role: .vm, name: attempt.vm, attempt: attempt.attempt)) }
+        case .vmObserve(let id, let caller, let attempt):
+            commanded(id, caller) { $0.onObserve(id, Holder(role: .vm, name: attempt.vm, attempt: attempt.attempt)) }
+        case .spmStart(let id, let caller, let start): commanded(id, caller) { $0.onSPMStart(id, start, input) }
+        case .spmStop(let id, let caller, let term): commanded(id, caller) { $0.onStop(id, $0.holder(of: term)) }
+        case .spmStatus(let id, let caller, let term): commanded(id, caller) { $0.onObserve(id, $0.holder(of: term)) }
+        case .taskRun(let id, let caller, let task): commanded(id, caller) { $0.onTask(id, task) }
+        case .storageConnect(let id, let caller, let domain): commanded(id, caller) { $0.onConnect(id, domain) }
+        case .storageDisconnect(let id, let caller, let domain): commanded(id, caller) { $0.onDisconnect(id, domain) }
+        case .storageCreate(let id, let caller, let domain): commanded(id, caller) { $0.onCreate(id, domain) }
+        case .fenceAccept(let id, let caller, let fence): commanded(id, caller) { $0.onFenceAccept(id, fence) }
+        case .shutdown(let id, let caller): commanded(id, caller) { $0.onShutdown(id) }
+        case .sighted(let holder, let sighting): onSighted(holder, sighting)
+        case .scanned(let guests): onScanned(guests)
+        case .quiesced(let holder): onQuiesced(holder)
+        case .signed(let holder, let proof): onSigned(holder, proof)
+        case .taskDone(let id, let result, let error): onTaskDone(id, result, error)
+        case .storageCreated(let id, let error): onCreated(id, error)
+        case .lockspaces(let seen): onLockspaces(seen)
+        case .probed(let probe): onProbed(probe)
+        }
+    }
+
+    /// A command counts only from a manager lineage and term that this host obeys (S16).
+    private mutating func commanded(_ id: RequestID, _ caller: Caller, _ command: (inout HostAgentEngine) -> Effects) -> Effects {
+        if let refusal = pins.refusal(of: caller) { return [.reply(to: id, .refused(refusal))] }
+        return command(&self)
+    }
+
+    // MARK: Start of the process
+
+    mutating func onStarted(_ identity: AgentIdentity) -> Effects {
+        let rebooted = self.identity.map { $0.bootID != identity.bootID } ?? false
+        self.identity = identity
+        isScanned = false
+        strays = []
+        lockspaces = []
+        probes = [:]
+        unseen = []
+        var effects: Effects = [.publish(Event("agent.boot", subject: identity.host, body: heartbeat)), .perform(.scan)]
+        for subject in runs.keys.sorted() {
+            guard let run = runs[subject] else { continue }
+            if rebooted && run.phase != .over && run.phase != .signing {
+                effects += over(subject, "this machine has booted anew (\(identity.bootID)): nothing of its earlier life runs", needsStorage: false)
+            } else if run.mayRun {
+                unseen.append(run.holder.description)
+                effects.append(.perform(.watch(run.spec)))
+            } else if run.phase == .quiescing {
+                effects.append(.perform(.quiesce(run.holder, run.spec.places)))
+            } else if run.phase == .signing {
+                effects.append(.perform(.sign(run.holder, proof(of: run.holder, run.evidence))))
+            }
+        }
+        for text in observers.keys.sorted() {
+            if let holder = Holder(text) { effects.append(.perform(.sign(holder, proof(of: holder, Self.neverStarted)))) }
+        }
+        for domain in domains.keys.sorted() { effects.append(.perform(.keep(StoragePlace(domain: domain, path: domains[domain] ?? "")))) }
+        for id in creations.keys.sorted() { if let create = creations[id] { effects.append(.perform(.create(id, create))) } }
+        for id in tasks.keys.sorted() { if let task = tasks[id] { effects.append(.perform(.task(id, task))) } }
+        return effects
+    }
+
+    mutating func onScanned(_ guests: [ScannedGuest]) -> Effects {
+        isScanned = true
+        strays = guests.filter { runs["vm:\($0.vm)"]?.mayRun != true }.sorted { ($0.vm, $0.pid) < ($1.vm, $1.pid) }
+        var effects: Effects = strays.map {
+            .decide(Decision(
+                "vm/\($0.vm)", "runs without a known attempt", why: "process \($0.pid) has its uuid, but no attempt of it is known to this agent: it is left alone and no attempt starts here"))
+        }
+        effects += initialized()
+        return effects
+    }
+
+    /// Starts that waited for the first look at everything.
+    mutating func initialized() -> Effects {
+        guard !isInitializing else { return [] }
+        let waiting = deferred
+        deferred = []
+        return [publishedVMs] + waiting.flatMap { handle($0, at: Instant(nanoseconds: 0)) }
+    }
+
+    // MARK: Shutdown and fencing
+
+    mutating func onFenceAccept(_ id: RequestID, _ fence: FenceAccept) -> Effects {
+        guard fence.host != identity?.host else {
+            return [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "\(fence.host) is this host: another one must accept its fencing")))]
+        }
+        return [.reply(to: id, .done)]
+    }
+
+    /// Ends every run; says so when all are over, so that the silence that follows is no surprise (S19).
+    mutating func onShutdown(_ id: RequestID) -> Effects {
+        shutdowns.append(id)
+        var effects: Effects = []
+        for subject in runs.keys.sorted() where runs[subject]?.mayRun == true { effects += endRun(subject, "this host shuts down") }
+        return effects + shutDown()
+    }
+
+    mutating func shutDown() -> Effects {
+        guard !shutdowns.isEmpty, let identity, runs.values.allSatisfy({ $0.phase == .over }) else { return [] }
+        let waiting = shutdowns
+        shutdowns = []
+        return [.publish(Event("agent.shutdown", subject: identity.host, body: heartbeat))] + waiting.map { .reply(to: $0, .done) }
+    }
+}

@@ -1,0 +1,79 @@
+public import Messages
+
+/// What an agent tells about itself and its host.
+extension HostAgentEngine {
+    public var publicState: any Encodable & Sendable {
+        AgentSnapshot(heartbeat: heartbeat, vms: vms, storage: storage, spm: spm, signingKey: identity?.signingKey ?? "")
+    }
+
+    public var heartbeat: AgentHeartbeat {
+        AgentHeartbeat(
+            host: identity?.host ?? "", hostID: identity?.hostID ?? 0, bootID: identity?.bootID ?? "", hardwareID: identity?.hardwareID ?? "", sequence: pulse,
+            initializing: isInitializing, watchdogArmed: false, lockspaces: lockspaces, unreapedGuards: unreapedGuards, memoryFreeMiB: memoryFreeMiB)
+    }
+
+    public var vms: AgentVMs {
+        let observations = runs.keys.sorted().compactMap { subject -> VMObservation? in
+            runs[subject].flatMap { $0.holder.role == .vm ? Self.observation(of: $0) : nil }
+        }
+        return AgentVMs(host: identity?.host ?? "", bootID: identity?.bootID ?? "", complete: !isInitializing, vms: observations)
+    }
+
+    public var storage: AgentStorage {
+        let known = domains.keys.sorted().map { domain in
+            var probe = probes[domain]
+                ?? DomainProbe(domain: domain, path: domains[domain] ?? "", ok: nil, latency: nil, detail: "no probe has answered yet", lockspace: nil)
+            probe.lockspace = lockspaces.first { $0.lockspace == domain }?.state
+            return probe
+        }
+        return AgentStorage(host: identity?.host ?? "", bootID: identity?.bootID ?? "", domains: known)
+    }
+
+    /// Status of the newest SPM term known here, by pool name.
+    public var spm: SPMRoleStatus? {
+        let subject = runs.keys.sorted().first { runs[$0]?.holder.role == .spm && runs[$0]?.mayRun == true } ?? runs.keys.sorted().first { runs[$0]?.holder.role == .spm }
+        return subject.flatMap { runs[$0] }.map(Self.roleStatus)
+    }
+
+    /// Guards that are not reaped although a lockspace of theirs is lost (S13).
+    var unreapedGuards: [String] {
+        let lost = lockspaces.filter { $0.state == .lost }.map(\.lockspace)
+        return runs.values.filter { run in run.mayRun && run.spec.leases.contains { lost.contains($0.lockspace) } }.map(\.holder.description).sorted()
+    }
+
+    mutating func onPulse(_ sequence: UInt64, _ memoryFreeMiB: Int) -> Effects {
+        pulse = sequence
+        self.memoryFreeMiB = memoryFreeMiB
+        guard let identity else { return [] }
+        var effects: Effects = [.publish(Event("agent.heartbeat", subject: identity.host, body: heartbeat))]
+        if sequence % 5 == 0 { effects += [publishedVMs, publishedStorage] }
+        return effects
+    }
+
+    var publishedVMs: Effect<AgentAction> { .publish(Event("agent.vms", subject: identity?.host, body: vms)) }
+    var publishedStorage: Effect<AgentAction> { .publish(Event("agent.storage", subject: identity?.host, body: storage)) }
+
+    func report(of run: Run) -> Reply { run.holder.role == .vm ? .success(Self.observation(of: run)) : .success(Self.roleStatus(run)) }
+
+    static func stopped(_ holder: Holder, _ evidence: String, _ proof: SignedProof, lver: UInt64 = 0) -> Reply {
+        switch holder.role {
+        case .vm: .success(VMObservation(vm: holder.name, attempt: holder.attempt, state: .stopped, evidence: evidence, ended: proof))
+        case .spm: .success(SPMRoleStatus(pool: holder.name, role: .free, term: holder.attempt, lver: lver, evidence: evidence, ended: proof))
+        }
+    }
+
+    static func observation(of run: Run) -> VMObservation {
+        VMObservation(vm: run.holder.name, attempt: run.holder.attempt, state: run.state, evidence: run.evidence, pid: run.pid, ended: run.proof)
+    }
+
+    static func roleStatus(_ run: Run) -> SPMRoleStatus {
+        let role: SPMRole =
+            switch run.phase {
+            case .starting: .contend
+            case .running: .spm
+            case .ending, .unknown: .unknown
+            case .quiescing, .signing, .over: .free
+            }
+        return SPMRoleStatus(pool: run.holder.name, role: role, term: run.holder.attempt, lver: run.lver, evidence: run.evidence, ended: run.proof)
+    }
+}

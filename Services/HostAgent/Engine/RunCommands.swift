@@ -1,0 +1,143 @@
+import Messages
+
+/// start, stop and observe.
+extension HostAgentEngine {
+    static let neverStarted = "this attempt never started on this host, and its tombstone keeps it so"
+
+    mutating func onVMStart(_ id: RequestID, _ start: VMStart, _ input: AgentInput) -> Effects {
+        let vm = start.vm
+        let holder = Holder(role: .vm, name: vm.name, attempt: start.attempt)
+        var places: [StoragePlace] = []
+        var volumes: [String] = []
+        for disk in vm.disks {
+            guard let path = domains[disk.domain] else {
+                return refuse(id, holder, AgentErrorCode.notConnected, "domain \(disk.domain) of disk \(disk.image) is not connected on this host")
+            }
+            volumes.append(DomainLayout(root: path).volume(image: disk.image))
+            let place = StoragePlace(domain: disk.domain, path: path)
+            if !disk.readOnly, !places.contains(place) { places.append(place) }
+        }
+        let writable = vm.disks.filter { !$0.readOnly }
+        let leases = vm.leases ? writable.map { LeaseName(lockspace: $0.domain, resource: $0.image) }.sorted() : []
+        let spec = GuardSpec(
+            holder: holder, leases: leases, diskLocks: writable.map(\.image).sorted(), generations: start.generations, proofs: start.proofs,
+            payload: .guest(vm, volumes: volumes), places: places.sorted { $0.domain < $1.domain })
+        return onStart(id, spec, input)
+    }
+
+    mutating func onSPMStart(_ id: RequestID, _ start: SPMStart, _ input: AgentInput) -> Effects {
+        let holder = Holder(role: .spm, name: start.pool, attempt: start.term)
+        guard let path = domains[start.domain] else {
+            return refuse(id, holder, AgentErrorCode.notConnected, "master domain \(start.domain) is not connected on this host")
+        }
+        let master = StoragePlace(domain: start.domain, path: path)
+        let spec = GuardSpec(
+            holder: holder, leases: [LeaseName(lockspace: start.domain, resource: DomainLayout.sdm)], diskLocks: [], generations: start.generations,
+            proofs: start.proofs, payload: .worker(pool: start.pool, master: master), places: [master])
+        return onStart(id, spec, input)
+    }
+
+    private mutating func onStart(_ id: RequestID, _ spec: GuardSpec, _ input: AgentInput) -> Effects {
+        let holder = spec.holder
+        let stale = holder.role == .vm ? AgentErrorCode.attemptStale : AgentErrorCode.termStale
+        guard !isInitializing else {
+            deferred.append(input)
+            return []
+        }
+        if let run = runs[holder.subject], run.holder == holder, run.mayRun, run.stop == nil { return onStartAgain(id, run) }
+        guard holder.attempt > tombstones[holder.subject] ?? 0 else {
+            return [.reply(to: id, .refused(RequestError(stale, "\(holder) was superseded or observed stopped: it never starts here")))]
+        }
+        guard shutdowns.isEmpty else { return refuse(id, holder, AgentErrorCode.startFailed, "this host shuts down") }
+        if let run = runs[holder.subject], run.phase != .over {
+            guard holder.attempt > run.holder.attempt else {
+                return [.reply(to: id, .refused(RequestError(stale, "\(run.holder) came after \(holder)")))]
+            }
+            return refuse(id, holder, AgentErrorCode.stillHere, "\(run.holder) is not over on this host: \(run.evidence)")
+        }
+        if holder.role == .vm, let stray = strays.first(where: { $0.vm == holder.name }) {
+            return refuse(id, holder, AgentErrorCode.stillHere, "process \(stray.pid) already runs \(holder.name) on this host")
+        }
+        tombstones[holder.subject] = max(tombstones[holder.subject] ?? 0, holder.attempt - 1)
+        runs[holder.subject] = Run(spec: spec, evidence: "its guard is being started", starters: [id])
+        return [
+            .decide(Decision(
+                holder.decisionSubject, "guard started on \(identity?.host ?? "")", why: "attempt \(holder.attempt) was ordered and nothing of an earlier one is here",
+                evidence: ["holder": holder.description, "leases": spec.leases.map(\.resource).joined(separator: " ")])),
+            .perform(.spawn(spec)), publishedVMs,
+        ]
+    }
+
+    private mutating func onStartAgain(_ id: RequestID, _ run: Run) -> Effects {
+        if case .running = run.phase { return [.reply(to: id, report(of: run))] }
+        runs[run.holder.subject]?.starters.append(id)
+        return []
+    }
+
+    /// Refuses a start; its tombstone keeps a late copy of it from ever running.
+    func refusal(_ holder: Holder, _ code: AgentErrorCode, _ why: String) -> RequestError { RequestError(code, "\(holder): \(why)") }
+
+    private mutating func refuse(_ id: RequestID, _ holder: Holder, _ code: AgentErrorCode, _ why: String) -> Effects {
+        // An attempt that is still running here is no less running because its start came twice.
+        if runs[holder.subject]?.holder != holder { bury(holder) }
+        return [
+            .reply(to: id, .refused(refusal(holder, code, why))),
+            .decide(Decision(holder.decisionSubject, "start refused on \(identity?.host ?? "")", why: why, evidence: ["holder": holder.description, "code": code.rawValue])),
+        ]
+    }
+
+    mutating func bury(_ holder: Holder) {
+        tombstones[holder.subject] = max(tombstones[holder.subject] ?? 0, holder.attempt)
+    }
+
+    func holder(of term: SPMTerm) -> Holder {
+        Holder(role: .spm, name: term.pool, attempt: term.term ?? runs["spm:\(term.pool)"]?.holder.attempt ?? 0)
+    }
+
+    mutating func onStop(_ id: RequestID, _ holder: Holder) -> Effects {
+        guard let run = runs[holder.subject], run.holder == holder, run.phase != .over else { return onObserve(id, holder) }
+        runs[holder.subject]?.enders.append(id)
+        return run.mayRun ? endRun(holder.subject, "stopped on request") : []
+    }
+
+    mutating func endRun(_ subject: String, _ why: String) -> Effects {
+        guard let run = runs[subject] else { return [] }
+        bury(run.holder)
+        runs[subject]?.stop = why
+        return [
+            .decide(Decision(run.holder.decisionSubject, "guard told to end it", why: why, evidence: ["holder": run.holder.description])),
+            .perform(.stop(run.holder, why: why)),
+        ]
+    }
+
+    /// Answers what is known; of an attempt that is not here, only after it can never come (S7).
+    mutating func onObserve(_ id: RequestID, _ holder: Holder) -> Effects {
+        if let run = runs[holder.subject], run.holder == holder { return [.reply(to: id, report(of: run))] }
+        if holder.role == .spm, holder.attempt == 0 {
+            return [.reply(to: id, .success(SPMRoleStatus(pool: holder.name, role: .free, term: 0, lver: 0, evidence: "no term of this pool is known here")))]
+        }
+        bury(holder)
+        observers[holder.description, default: []].append(id)
+        return [.perform(.sign(holder, proof(of: holder, Self.neverStarted)))]
+    }
+
+    // MARK: Storage tasks
+
+    mutating func onTask(_ id: RequestID, _ task: TaskRun) -> Effects {
+        guard let run = runs["spm:\(task.pool)"], case .running = run.phase, run.stop == nil, run.holder.attempt == task.term, run.lver == task.lver else {
+            let now = runs["spm:\(task.pool)"].map { "\($0.holder) with lease version \($0.lver), \($0.state.rawValue)" } ?? "nothing"
+            return [
+                .reply(to: id, .refused(RequestError(
+                    AgentErrorCode.notSPM, "this host does not serve pool \(task.pool) in term \(task.term) with lease version \(task.lver); here: \(now)")))
+            ]
+        }
+        tasks[id] = task
+        return [.perform(.task(id, task))]
+    }
+
+    mutating func onTaskDone(_ id: RequestID, _ result: TaskResult?, _ error: RequestError?) -> Effects {
+        guard tasks.removeValue(forKey: id) != nil else { return [] }
+        if let result { return [.reply(to: id, .success(result))] }
+        return [.reply(to: id, .refused(error ?? RequestError(AgentErrorCode.taskFailed, "the worker gave no reason")))]
+    }
+}

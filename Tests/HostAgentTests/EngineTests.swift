@@ -1,0 +1,150 @@
+import HostAgentEngine
+import Messages
+import Testing
+
+private func vm(_ name: String, _ attempt: UInt64) -> Holder { Holder(role: .vm, name: name, attempt: attempt) }
+
+@Test func aStartSpawnsOneGuardAndAnswersWhenItRuns() {
+    var bench = EngineBench()
+    let effects = bench.start("web1", 3)
+    #expect(effects.spawns.map(\.holder) == [vm("web1", 3)])
+    #expect(effects.spawns.first?.leases == [LeaseName(lockspace: EngineBench.domain, resource: "image-web1")])
+    #expect(effects.replies.isEmpty)
+    let running = bench.send(.sighted(vm("web1", 3), .running(pid: 77, lver: 1, paused: false)))
+    #expect(running.observations.first?.state == .running)
+    #expect(running.observations.first?.pid == 77)
+}
+
+@Test func aSecondAttemptIsRefusedWhileTheFirstMayRunAndItsLateCopyToo() {
+    var bench = EngineBench()
+    _ = bench.start("web1", 3)
+    #expect(bench.start("web1", 4).refusals == ["vm.still-here"])
+    _ = bench.send(.sighted(vm("web1", 3), .gone(evidence: "lock free")))
+    #expect(bench.start("web1", 5).refusals == ["vm.still-here"])
+    _ = bench.send(.quiesced(vm("web1", 3)))
+    _ = bench.send(.signed(vm("web1", 3), EngineBench.signed(bench.engine.vms.vms[0].ended?.proof ?? anyProof)))
+    #expect(bench.start("web1", 5).refusals == ["vm.attempt-stale"])
+    #expect(bench.start("web1", 6).spawns.count == 1)
+}
+
+private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, statement: "")
+
+@Test func observingAnAttemptThatNeverArrivedBuriesIt() {
+    var bench = EngineBench()
+    let asked = bench.observe("web1", 9)
+    #expect(asked.replies.isEmpty)
+    #expect(asked.proofs.first?.1.covers(holder: "web1", attempt: 9) == true)
+    #expect(bench.start("web1", 9).refusals == ["vm.attempt-stale"])
+    let answered = bench.send(.signed(vm("web1", 9), EngineBench.signed(anyProof)))
+    #expect(answered.observations.first?.state == .stopped)
+    #expect(answered.observations.first?.ended != nil)
+}
+
+@Test func aRefusedGuardLeavesNothingAndSaysWhy() {
+    var bench = EngineBench()
+    _ = bench.start("web1", 1)
+    let refused = bench.send(.sighted(vm("web1", 1), .refused(code: "lease.held", message: "held by host 2")))
+    #expect(refused.refusals == ["lease.held"])
+    #expect(refused.quiesces.isEmpty)
+    #expect(refused.proofs.count == 1)
+}
+
+@Test func anEndedGuestIsProvenOnlyAfterItsStorageAnswered() {
+    var bench = EngineBench()
+    _ = bench.start("web1", 1)
+    _ = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+    let stop = bench.stop("web1", 1)
+    #expect(stop.replies.isEmpty)
+    let ended = bench.send(.sighted(vm("web1", 1), .ended(exit: "signal 9", why: "stopped on request")))
+    #expect(ended.proofs.isEmpty && ended.replies.isEmpty)
+    #expect(ended.quiesces == [vm("web1", 1)])
+    #expect(bench.observe("web1", 1).observations.first?.ended == nil)
+    let proven = bench.send(.quiesced(vm("web1", 1)))
+    #expect(proven.proofs.count == 1)
+    let answered = bench.send(.signed(vm("web1", 1), EngineBench.signed(anyProof)))
+    #expect(answered.observations.first?.state == .stopped)
+}
+
+@Test func whatDoesNotAnswerIsUnknownForEver() {
+    var bench = EngineBench()
+    _ = bench.start("web1", 1)
+    _ = bench.send(.sighted(vm("web1", 1), .unclear(evidence: "lock held, guard silent")))
+    #expect(bench.observe("web1", 1).observations.first?.state == .unknown)
+    #expect(bench.start("web1", 2).refusals == ["vm.still-here"])
+}
+
+@Test func aRestartedAgentLooksAtEverythingBeforeItStartsAnything() throws {
+    var bench = EngineBench()
+    _ = bench.start("web1", 1)
+    _ = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+    try bench.restart()
+    let started = bench.start()
+    #expect(started.spawns.isEmpty)
+    #expect(bench.engine.heartbeat.initializing)
+    let waiting = bench.start("web2", 1)
+    #expect(waiting.spawns.isEmpty && waiting.replies.isEmpty)
+    #expect(bench.send(.scanned([ScannedGuest(vm: "web1", pid: 7)])).spawns.isEmpty)
+    #expect(!bench.engine.vms.complete)
+    let seen = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+    #expect(seen.spawns.map(\.holder) == [vm("web2", 1)])
+    #expect(bench.engine.vms.complete)
+}
+
+@Test func aRebootEndsEveryRun() throws {
+    var bench = EngineBench()
+    _ = bench.start("web1", 1)
+    try bench.restart()
+    let effects = bench.start(boot: "boot2")
+    #expect(effects.proofs.map(\.0) == [vm("web1", 1)])
+    _ = bench.send(.signed(vm("web1", 1), EngineBench.signed(anyProof)))
+    _ = bench.send(.scanned([]))
+    #expect(bench.start("web1", 1).refusals == ["vm.attempt-stale"])
+    #expect(bench.start("web1", 2).spawns.count == 1)
+}
+
+@Test func aGuestThatNobodyKnowsIsLeftAloneAndBlocksAStart() {
+    var bench = EngineBench(initialized: false)
+    _ = bench.start()
+    _ = bench.send(.scanned([ScannedGuest(vm: "web1", pid: 99)]))
+    _ = bench.request { .storageConnect($0, EngineBench.operator_, StorageConnect(domain: EngineBench.domain, path: "/shared/d")) }
+    #expect(bench.start("web1", 1).refusals == ["vm.still-here"])
+}
+
+@Test func anotherLineageIsNotObeyed() {
+    var bench = EngineBench()
+    let pinned = Caller(role: .service, from: "placement-service", lineage: "a", term: 4)
+    let foreign = Caller(role: .service, from: "placement-service", lineage: "b", term: 9)
+    let older = Caller(role: .service, from: "placement-service", lineage: "a", term: 3)
+    let accept = FenceAccept(host: "host2", caseID: "c")
+    #expect(bench.send(.fenceAccept("1", pinned, accept)).refusals == [])
+    #expect(bench.send(.fenceAccept("2", foreign, accept)).refusals == ["manager.foreign"])
+    #expect(bench.send(.fenceAccept("3", older, accept)).refusals == ["manager.foreign"])
+    #expect(bench.send(.fenceAccept("4", pinned, FenceAccept(host: "host1", caseID: "c"))).refusals == ["object.conflict"])
+}
+
+@Test func tasksAreForTheServingTermOnly() {
+    var bench = EngineBench()
+    let start = SPMStart(pool: "p", domain: EngineBench.domain, term: 2, generations: [:], proofs: [])
+    let holder = Holder(role: .spm, name: "p", attempt: 2)
+    #expect(bench.request { .spmStart($0, EngineBench.operator_, start) }.spawns.first?.leases == [LeaseName(lockspace: EngineBench.domain, resource: "SDM")])
+    #expect(bench.send(.sighted(holder, .running(pid: 5, lver: 8, paused: false))).roles.first?.lver == 8)
+    let work = TaskWork.leaseCreate(lease: LeaseName(lockspace: EngineBench.domain, resource: "x"))
+    func task(_ term: UInt64, _ lver: UInt64) -> TaskRun { TaskRun(pool: "p", task: "t", term: term, lver: lver, work: work) }
+    #expect(bench.request { .taskRun($0, EngineBench.operator_, task(2, 7)) }.refusals == ["spm.not-here"])
+    #expect(bench.request { .taskRun($0, EngineBench.operator_, task(1, 8)) }.refusals == ["spm.not-here"])
+    #expect(bench.request { .taskRun($0, EngineBench.operator_, task(2, 8)) }.actions.count == 1)
+    #expect(bench.send(.sighted(holder, .ended(exit: "exit 0", why: "lost"))).refusals == ["spm.not-here"])
+    var old = start
+    old.term = 1
+    #expect(bench.request { .spmStart($0, EngineBench.operator_, old) }.refusals == ["spm.term-stale"])
+}
+
+@Test func aShutdownWaitsForEveryRun() {
+    var bench = EngineBench()
+    _ = bench.start("web1", 1)
+    #expect(bench.request { .shutdown($0, EngineBench.operator_) }.replies.isEmpty)
+    #expect(bench.start("web2", 1).refusals == ["vm.start-failed"])
+    _ = bench.send(.sighted(vm("web1", 1), .ended(exit: "signal 9", why: "this host shuts down")))
+    _ = bench.send(.quiesced(vm("web1", 1)))
+    #expect(bench.send(.signed(vm("web1", 1), EngineBench.signed(anyProof))).replies.count == 2)
+}
