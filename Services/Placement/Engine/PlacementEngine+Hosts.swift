@@ -1,0 +1,93 @@
+import Messages
+
+/// What fencing-service says: hosts, proofs, and whether recovery may act.
+extension PlacementEngine {
+    mutating func onFencing(_ snapshot: FencingSnapshot, _ turn: inout Turn) {
+        let names = Set(snapshot.hosts.map(\.name))
+        for gone in hosts.keys.sorted() where !names.contains(gone) { onHostRemoved(gone, &turn) }
+        for host in snapshot.hosts.sorted(by: { $0.name < $1.name }) { onHost(host, &turn) }
+        recoveryAllowed = snapshot.ha.recoveryAllowed
+        synced = true
+    }
+
+    mutating func onHA(_ state: HAState) { recoveryAllowed = state.recoveryAllowed }
+
+    mutating func onHost(_ view: HostView, _ turn: inout Turn) {
+        let known = hosts[view.name]
+        if let known, view.incarnation < known.view.incarnation { return }
+        hosts[view.name] = HostRecord(view: view, seenAt: turn.now, reportedBoot: known?.reportedBoot, aliens: known?.aliens ?? [])
+        if let proof = view.proof {
+            hold(proof, &turn)
+        } else if let coverage = proofs[view.name]?.signed.proof.incarnations, view.incarnation <= coverage {
+            onProofRevoked(view.name, &turn)
+        }
+        for name in vms.keys.sorted() {
+            guard let vm = vms[name], let run = vm.run, run.host == view.name, vm.end == nil, vm.phase == .up || vm.phase == .starting else { continue }
+            if view.incarnation != run.incarnation || view.bootID != run.bootID {
+                markUnknown(name, "\(view.name) is in a new life (incarnation \(view.incarnation)); the run of incarnation \(run.incarnation) is not proven over yet", &turn)
+            } else if let known = hosts[view.name], !known.answers {
+                markUnknown(name, "\(view.name) is \(view.status.rawValue): \(view.reason)", &turn)
+            }
+        }
+        if known?.view.status != .up && view.status == .up || known?.view.generations != view.generations { retryNow(turn.now) }
+    }
+
+    /// Every host that fencing-service named, by name.
+    public var hostViews: [HostView] { hosts.keys.sorted().compactMap { hosts[$0]?.view } }
+
+    mutating func onHostRemoved(_ host: String, _ turn: inout Turn) {
+        hosts[host] = nil
+        for name in vms.keys.sorted() {
+            guard let vm = vms[name], vm.run?.host == host, vm.end == nil, vm.phase == .up || vm.phase == .starting else { continue }
+            markUnknown(name, "\(host) was forgotten", &turn)
+        }
+    }
+
+    mutating func onProof(_ signed: SignedProof, _ turn: inout Turn) { hold(signed, &turn) }
+
+    /// A life sign of an incarnation that was proven dead: what was only proven by that and not started since is unknown again.
+    mutating func onProofRevoked(_ host: String, _ turn: inout Turn) {
+        guard let held = proofs.removeValue(forKey: host) else { return }
+        for name in vms.keys.sorted() {
+            guard var vm = vms[name], case .hostProven(let proof) = vm.end, vm.run?.host == host, proof.signed.proof.id == held.signed.proof.id else { continue }
+            vm.end = nil
+            vms[name] = vm
+            markUnknown(name, "the proof that \(host) was off was revoked: the host showed a sign of life", &turn)
+        }
+    }
+
+    /// Keeps the newest proof of each host and ends the runs that it covers.
+    private mutating func hold(_ signed: SignedProof, _ turn: inout Turn) {
+        let host = signed.proof.host
+        guard let covered = signed.proof.incarnations else { return }
+        if let known = proofs[host], let knownCoverage = known.signed.proof.incarnations {
+            guard covered >= knownCoverage else { return }
+            if covered == knownCoverage, known.signed.proof.generations.count > signed.proof.generations.count { return }
+            if known.signed.statement == signed.statement, known.aged(at: turn.now).age >= signed.age { return }
+        }
+        let held = HeldProof(signed: signed, receivedAt: turn.now)
+        let isNews = proofs[host]?.signed.statement != signed.statement
+        proofs[host] = held
+        for name in vms.keys.sorted() {
+            guard var vm = vms[name] else { continue }
+            if let run = vm.run, vm.end == nil, signed.proof.covers(host: run.host, incarnation: run.incarnation) {
+                finish(name, .hostProven(held), &turn)
+                continue
+            }
+            if let sighting = vm.sighting, signed.proof.covers(host: sighting.host, incarnation: sighting.incarnation) {
+                vm.sighting = nil
+                vms[name] = vm
+            }
+        }
+        if isNews { retryNow(turn.now) }
+    }
+
+    /// Something changed for the better: whoever waits for a next round begins it now.
+    mutating func retryNow(_ now: Instant) {
+        for name in vms.keys.sorted() {
+            guard let retryAt = vms[name]?.round.retryAt, retryAt > now, vms[name]?.phase == .waiting else { continue }
+            vms[name]?.round.retryAt = nil
+            vms[name]?.round.tried = [:]
+        }
+    }
+}

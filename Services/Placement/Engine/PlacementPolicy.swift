@@ -1,0 +1,37 @@
+import Messages
+
+/// The times that placement goes by; durations are positive.
+public struct PlacementPolicy: Codable, Hashable, Sendable {
+    /// After its own restart, automatic starts wait at most so long for the reports of all Up hosts; a host that has not reported gets no VM in any case.
+    public var settle: Duration
+    /// Pause after every host refused a VM once; doubled up to ``retryLongest`` after each further round.
+    public var retryFirst: Duration
+    public var retryLongest: Duration
+    /// A VM that was up so long has stopped failing: its next restart is immediate.
+    public var stableAfter: Duration
+    /// Between two questions about a run whose state is not known.
+    public var observeEvery: Duration
+    /// A VM waits at most so long, in all, for HA VMs of higher priority.
+    public var priorityBlocking: Duration
+    /// A run that should be over, or is not in its host's complete report, is judged only after this time: reports and replies travel apart.
+    public var doubt: Duration
+
+    public init(
+        settle: Duration = .seconds(5), retryFirst: Duration = .seconds(2), retryLongest: Duration = .seconds(30), stableAfter: Duration = .seconds(60),
+        observeEvery: Duration = .seconds(2), priorityBlocking: Duration = .seconds(3), doubt: Duration = .seconds(3)
+    ) {
+        self.settle = settle
+        self.retryFirst = retryFirst
+        self.retryLongest = retryLongest
+        self.stableAfter = stableAfter
+        self.observeEvery = observeEvery
+        self.priorityBlocking = priorityBlocking
+        self.doubt = doubt
+    }
+
+    /// The pause before the next try after so many failures in a row: none before the first failure.
+    func pause(afterFailures count: Int) -> Duration {
+        guard count > 0 else { return .zero }
+        return min(retryFirst * (Int64(1) << Int64(min(count - 1, 16))), retryLongest)
+    }
+}
