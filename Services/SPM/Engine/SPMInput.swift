@@ -1,0 +1,108 @@
+import Messages
+
+/// Settings of the coordinator, journaled with each start.
+public struct SPMPolicy: Codable, Hashable, Sendable {
+    /// Time between two looks at a serving SPM.
+    public var check: Duration
+    /// Time before an unanswered question or task is sent again.
+    public var retry: Duration
+    /// Unanswered looks in a row after which the pool is no longer called Up.
+    public var missed: Int
+    /// A term that ends sooner than this after its election counts as flapping.
+    public var shortTerm: Duration
+    /// First back-off after a failed round of elections or a short term; it doubles.
+    public var backoff: Duration
+    /// Longest back-off.
+    public var backoffLimit: Duration
+    /// Finished tasks that stay visible.
+    public var keptTasks: Int
+
+    public init(
+        check: Duration = .seconds(5), retry: Duration = .seconds(1), missed: Int = 3, shortTerm: Duration = .seconds(60), backoff: Duration = .seconds(1),
+        backoffLimit: Duration = .seconds(60), keptTasks: Int = 256
+    ) {
+        self.check = check
+        self.retry = retry
+        self.missed = missed
+        self.shortTerm = shortTerm
+        self.backoff = backoff
+        self.backoffLimit = backoffLimit
+        self.keptTasks = keptTasks
+    }
+}
+
+/// Everything that can happen to the coordinator. Proofs in it were verified by the shell.
+public enum SPMInput: EngineInput {
+    /// The first input after each process start; nothing is elected before the next ``hosts(_:_:)`` (I5).
+    case started(SPMPolicy)
+    case wake
+    case createPool(RequestID, PoolCreate)
+    /// `spm.select`, `spm.move`, `spm.stop`: the role leaves its host; then the named host, if any, is elected first.
+    case move(RequestID, PoolRequest)
+    case createVolume(RequestID, VolumeCreate)
+    case createLease(RequestID, LeaseRequest)
+    /// The whole registry of fencing-service; hosts that are not in it are forgotten.
+    case hosts([SPMHost], HAState)
+    case host(SPMHost)
+    case hostRemoved(String)
+    case recovery(HAState)
+    case answer(RoleAsk, RoleAnswer)
+    case taskAnswer(TaskAsk, TaskAnswer)
+}
+
+/// A question to, or command for, the agent that was given a term.
+public struct RoleAsk: Codable, Hashable, Sendable {
+    public enum Kind: String, Codable, Sendable { case start, status, stop }
+    public var kind: Kind
+    public var pool: String
+    public var term: UInt64
+    public var host: String
+    /// `target` of the request: an agent of another boot refuses.
+    public var bootID: String
+
+    public init(_ kind: Kind, pool: String, term: UInt64, host: String, bootID: String) {
+        self.kind = kind
+        self.pool = pool
+        self.term = term
+        self.host = host
+        self.bootID = bootID
+    }
+}
+
+public enum RoleAnswer: Codable, Hashable, Sendable {
+    case status(SPMRoleStatus)
+    case refused(RequestError)
+    /// No reply in time: the outcome is unknown (I4).
+    case unanswered
+}
+
+/// A task sent to the SPM of one term.
+public struct TaskAsk: Codable, Hashable, Sendable {
+    public var task: String
+    public var term: UInt64
+    public var host: String
+    public var bootID: String
+
+    public init(task: String, term: UInt64, host: String, bootID: String) {
+        self.task = task
+        self.term = term
+        self.host = host
+        self.bootID = bootID
+    }
+}
+
+public enum TaskAnswer: Codable, Hashable, Sendable {
+    case finished(TaskResult)
+    case refused(RequestError)
+    case unanswered
+}
+
+/// What the shell does: one request to an agent each, answered by exactly one ``SPMInput/answer(_:_:)`` or ``SPMInput/taskAnswer(_:_:)``.
+public enum SPMAction: Sendable {
+    /// `spm.start` with a request id made of pool and term.
+    case start(RoleAsk, SPMStart)
+    /// `spm.status` or `spm.stop`.
+    case ask(RoleAsk)
+    /// `task.run` with a request id made of task and term.
+    case run(TaskAsk, TaskRun)
+}
