@@ -106,7 +106,7 @@ struct JSONScanner {
     }
 
     private func broken(_ why: String) -> RequestError {
-        RequestError(RequestErrorCode.malformed, "not JSON: \(why) at byte \(at)", details: ["field": "frame"])
+        RequestError(RequestErrorCode.malformed, "frame: not JSON, \(why) at byte \(at)", details: ["field": "frame"])
     }
 
     /// The next byte; 0, which stands nowhere in JSON, at the end.
