@@ -91,7 +91,7 @@ let package = Package(
         tests("DomainMonitorTests", "Tests/DomainMonitorTests", ["DomainMonitorEngine", "Messages"]),
         tests("HostAgentTests", "Tests/HostAgentTests", ["HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "Messages", "CLinux"]),
         tests("ClusterTests", "Tests/Cluster", ["Messages", "CLinux"]),
-        tests("InteropTests", "Tests/Interop", ["Messages", "CLinux"]),
+        tests("InteropTests", "Tests/Interop", ["Messages", "CLinux"], exclude: ["Python"]),
     ],
     swiftLanguageModes: [.v6]
 )
