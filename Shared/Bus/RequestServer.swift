@@ -108,8 +108,8 @@ public final class RequestServer {
             let caller = try caller(header, message.userID, domain)
             onRequest(IncomingRequest(header: header, frame: frame, bodyRange: body, caller: caller, returnPath: path, receivedAt: Clock.boottime()))
         } catch {
-            malformedCount += 1
             let refusal = error as? RequestError ?? RequestError(RequestErrorCode.malformed, "\(error)")
+            if refusal.code != RequestErrorCode.forbidden.rawValue { malformedCount += 1 }
             send(ReplyFrame.encode(id: reader.id, .refused(refusal)), to: path)
         }
     }
