@@ -60,7 +60,7 @@ struct ClusterSurvey: Sendable {
         var found: [String] = []
         for process in processes where process.health == "silent" { found.append("\(process.endpoints.name) does not answer") }
         for process in processes { found += (process.answer?.problems ?? []).map { "\(process.endpoints.name): \($0)" } }
-        if let ha = fencing?.ha, !ha.enabled || ha.hold != nil || !ha.recoveryAllowed { found.append(HACommand.words(ha)) }
+        if let ha = fencing?.ha, !ha.enabled || ha.hold != nil || !ha.recoveryAllowed || ha.alarms?.isEmpty == false { found.append(HACommand.words(ha)) }
         for open in fencing?.cases ?? [] { found.append("fence case \(open.id) of \(open.host) is at \(open.step): \(open.reason)") }
         for pool in pools ?? [] where pool.status != .up { found.append("pool \(pool.pool) is \(pool.status.rawValue): \(pool.reason)") }
         for domain in domains ?? [] where domain.status != .active { found.append("domain \(domain.name) is \(domain.status.rawValue): \(domain.reason)") }

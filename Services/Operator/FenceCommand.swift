@@ -28,16 +28,21 @@ struct FenceCommand: ParsableCommand {
     }
 
     struct History: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "What was decided about fencing, of one host or all.")
+        static let configuration = CommandConfiguration(
+            abstract: "Fence cases of one host or all, closed and open.", discussion: "`bulwark explain host NAME` tells the decisions of each.")
         @Argument(help: "Host; all if left out.") var host: String?
         @OptionGroup var options: GlobalOptions
 
         func run() throws {
             let cluster = try options.connect()
-            let request = ExplainRequest(subject: host.map { "host/\($0)" }, limit: 1000)
-            let decisions = try cluster.ask(.fencing, "explain", request).decoded(as: Explanation.self).decisions
-            try options.show(try JSONValue(encoding: decisions)) {
-                decisions.isEmpty ? "nothing was decided yet" : decisions.map(Story.line).joined(separator: "\n")
+            let hosts = try host.map { [$0] } ?? cluster.ask(.fencing, "host.list").decoded(as: HostList.self).hosts.map(\.name).sorted(by: naturally)
+            let cases = try hosts.flatMap { try cluster.ask(.fencing, "fence.history", HostRequest(host: $0))["cases"]?.elements ?? [] }
+            try options.show(JSONValue.array(cases.map { $0.adding(["name": $0["id"] ?? .null, "status": $0["step"] ?? .null]) })) {
+                var table = Table("CASE", "HOST", "INCARNATION", "STEP", "WHY")
+                for found in try cases.map({ try $0.decoded(as: FenceCaseView.self) }) {
+                    table.add(found.id, found.host, found.incarnation.description, found.step, found.reason)
+                }
+                return table.text(empty: "no host was ever fenced")
             }
         }
     }
@@ -48,7 +53,22 @@ struct FenceCommand: ParsableCommand {
 
         func run() throws {
             let reply = try options.connect().ask(.fencing, "policy.get")
-            try options.show(reply) { reply.outline() }
+            try options.show(reply) { Self.words(try reply.decoded(as: FencingPolicy.self)) }
+        }
+
+        private static func words(_ policy: FencingPolicy) -> String {
+            var table = Table("SETTING", "VALUE", "MEANING")
+            func add(_ name: String, _ value: Duration, _ meaning: String) { table.add(name, "\(value.seconds) s", meaning) }
+            add("heartbeat", policy.heartbeat, "time between a host's heartbeats")
+            add("grace", policy.grace, "silence that is forgiven before a case is opened")
+            table.add("minimumMissed", String(policy.minimumMissed), "heartbeats that must be missing as well")
+            add("graceSPM", policy.graceSPM, "further grace for the SPM host")
+            add("gracePerVM", policy.gracePerVM, "further grace for each VM on the host")
+            add("agentTimeout", policy.agentTimeout, "how long one run of a fence agent may take")
+            add("bootTimeout", policy.bootTimeout, "from power-on to the first heartbeat")
+            add("retry", policy.retry, "between attempts of a case that is held or failed")
+            add("joinPatience", policy.joinPatience, "how long a host may lack lockspaces that others have")
+            return table.text(empty: "")
         }
     }
 }

@@ -38,9 +38,8 @@ struct HACommand: ParsableCommand {
     static func words(_ state: HAState) -> String {
         var parts = [state.enabled ? "automatic recovery is enabled" : "automatic recovery is DISABLED: nothing is fenced or restarted"]
         if let hold = state.hold { parts.append("HELD by an operator: \(hold)") }
-        if state.enabled, state.hold == nil, !state.recoveryAllowed {
-            parts.append("recovery is NOT allowed: a proof was revoked; `bulwark events` tells which")
-        }
+        parts += (state.alarms ?? []).map { "ALARM: \($0); when it is resolved, `bulwark ha enable` lets recovery go on" }
+        if state.enabled, state.hold == nil, state.alarms?.isEmpty != false, !state.recoveryAllowed { parts.append("recovery is NOT allowed now") }
         return parts.joined(separator: "; ")
     }
 }

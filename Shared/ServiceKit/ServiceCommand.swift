@@ -18,6 +18,9 @@ public struct ServiceOptions: ParsableArguments {
     @Option(help: "trace, debug, info, notice, warning, error or critical.")
     public var logLevel: String = "info"
 
+    @Flag(help: "Check the configuration, print every value with its origin as JSON, and end.")
+    public var checkConfig = false
+
     public init() {}
 }
 
@@ -67,6 +70,7 @@ extension ServiceCommand {
     public static var configuration: CommandConfiguration { serviceConfiguration }
 
     public func run() async throws {
+        if options.checkConfig { return try ConfigurationReport.print(service: Self.service, schema: Self.schema, file: options.config) }
         signal(SIGPIPE, SIG_IGN)
         LoggingSystem.bootstrap { label in StreamLogHandler.standardError(label: label) }
         var logger = Logger(label: Self.service)
