@@ -41,7 +41,7 @@ enum StartRefusal: Hashable {
         case LeaseErrorCode.settling.rawValue:
             self = .tryAgain
         case AgentErrorCode.startFailed.rawValue, AgentErrorCode.stillHere.rawValue, AgentErrorCode.notConnected.rawValue,
-            LeaseErrorCode.held.rawValue, LeaseErrorCode.heldHere.rawValue, LeaseErrorCode.notFound.rawValue, LeaseErrorCode.noSpace.rawValue,
+            LeaseErrorCode.held.rawValue, LeaseErrorCode.heldHere.rawValue, LeaseErrorCode.notFound.rawValue, LeaseErrorCode.exists.rawValue, LeaseErrorCode.noSpace.rawValue,
             LeaseErrorCode.notJoined.rawValue, LeaseErrorCode.hostIDBusy.rawValue, LeaseErrorCode.lost.rawValue, LeaseErrorCode.generationMismatch.rawValue,
             LeaseErrorCode.lostBallot.rawValue, LeaseErrorCode.corrupt.rawValue, LeaseErrorCode.indexUpdating.rawValue, LeaseErrorCode.io.rawValue,
             LeaseErrorCode.badProof.rawValue,
