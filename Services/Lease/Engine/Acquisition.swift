@@ -1,0 +1,315 @@
+import LeaseFormat
+import Messages
+
+/// A proof that was verified, with what is known of its age.
+public struct AcceptedProof: Codable, Hashable, Sendable {
+    public var proof: Proof
+    /// Age when it was received, as far as its sender knew.
+    public var age: Duration
+    public var receivedAt: Instant
+
+    public init(proof: Proof, age: Duration, receivedAt: Instant) {
+        self.proof = proof
+        self.age = age
+        self.receivedAt = receivedAt
+    }
+}
+
+/// One attempt to own one lease: sanlock's Disk Paxos on the sectors of its area, exclusive only.
+///
+/// | phase      | what was read or written                    | next                                                                        |
+/// |------------|---------------------------------------------|-----------------------------------------------------------------------------|
+/// | reading    | area: leader free, or ours                  | phase one                                                                   |
+/// |            | area: owned by another                      | checking                                                                    |
+/// | checking   | owner's sector free or of a later generation | phase one (its leases are void)                                            |
+/// |            | a proof covers that owner and generation    | settling, then phase one (S1)                                               |
+/// |            | anything else, expired or not               | refused (S6)                                                                |
+/// | phase one  | own block {mbal}; area                      | a higher ballot or version: retry; else phase two with the highest proposal seen, or us |
+/// | phase two  | own block {mbal, bal, value}; area          | a higher ballot or version: retry; else commit                              |
+/// | commit     | leader                                      | value is us: won; a dead contender's value: reading again, the proof is checked against *that* owner |
+/// | pausing    | 0 to 1 s over; leader                       | decided for us by another: won; version moved: reading again; else phase one with a higher ballot |
+///
+/// Only a proof replaces the liveness check, never the ballot: whoever else also believes that the owner is gone meets us in the blocks.
+struct Acquisition: Sendable {
+    enum Step: Sendable {
+        case read(offset: Int, length: Int)
+        case readOwner(Int)
+        case write(offset: Int, [UInt8])
+        case pause(until: Instant)
+        case won(lver: UInt64)
+        case refused(RequestError)
+    }
+
+    enum Phase: Sendable {
+        case reading
+        case checking(LeaderRecord)
+        case settling(until: Instant)
+        case phaseOne
+        case phaseTwo
+        case committing(LeaderRecord)
+        case pausing(until: Instant)
+        case rechecking
+    }
+
+    let name: LeaseName
+    let geometry: Geometry
+    let hostID: Int
+    let generation: UInt64
+    let proofs: [AcceptedProof]
+    let settle: Duration
+    private let giveUpAt: Instant
+
+    private(set) var phase = Phase.reading
+    private var leader: LeaderRecord?
+    private var block = BallotBlock()
+    private var mbal: UInt64 = 0
+    private var retries = 0
+    private var lostTo: LeaderRecord?
+    /// The proof that opened it, if one did.
+    private(set) var opener: (proof: Proof, owner: LeaderRecord)?
+
+    init(name: LeaseName, geometry: Geometry, hostID: Int, generation: UInt64, proofs: [AcceptedProof], settle: Duration, giveUpAt: Instant) {
+        self.name = name
+        self.geometry = geometry
+        self.hostID = hostID
+        self.generation = generation
+        self.proofs = proofs
+        self.settle = settle
+        self.giveUpAt = giveUpAt
+    }
+
+    var wakeAt: Instant? {
+        switch phase {
+        case .settling(let until), .pausing(let until): until
+        default: nil
+        }
+    }
+
+    mutating func begin() -> Step {
+        phase = .reading
+        return readArea()
+    }
+
+    mutating func onWake(at now: Instant) -> Step? {
+        switch phase {
+        case .settling(let until) where now >= until:
+            // The owner may have come back meanwhile, or another may have taken it.
+            return begin()
+        case .pausing(let until) where now >= until:
+            phase = .rechecking
+            return .read(offset: 0, length: geometry.sectorSize)
+        default:
+            return nil
+        }
+    }
+
+    mutating func onRead(_ bytes: [UInt8], at now: Instant) -> Step {
+        switch phase {
+        case .reading: onArea(bytes, at: now)
+        case .checking(let leader): onOwner(bytes, leader: leader, at: now)
+        case .phaseOne:
+            switch survey(bytes) {
+            case .outbid(let mbal): retry(after: mbal, at: now)
+            case .clear(let highest): propose(highest, at: now)
+            }
+        case .phaseTwo:
+            switch survey(bytes) {
+            case .outbid(let mbal): retry(after: mbal, at: now)
+            case .clear: commit(at: now)
+            }
+        case .rechecking: onLeaderAgain(bytes, at: now)
+        case .settling, .committing, .pausing: refuse(.corrupt, "unexpected answer")
+        }
+    }
+
+    mutating func onWritten(at now: Instant) -> Step {
+        switch phase {
+        case .phaseOne, .phaseTwo:
+            return readArea()
+        case .committing(let committed):
+            guard committed.ownerID == UInt64(hostID), committed.ownerGeneration == generation else {
+                // We decided for a contender that did not live to see it: its ownership needs a proof of its own.
+                return begin()
+            }
+            return .won(lver: committed.lver)
+        default:
+            return refuse(.corrupt, "unexpected answer")
+        }
+    }
+
+    // MARK: Who may go on
+
+    private mutating func onArea(_ bytes: [UInt8], at now: Instant) -> Step {
+        let found: LeaderRecord
+        var highest: UInt64 = 0
+        do {
+            found = try verifiedLeader(bytes)
+            for host in 1...Int(found.hosts) {
+                highest = max(highest, try block(of: host, in: bytes).mbal)
+            }
+        } catch {
+            return refuse(.corrupt, error.sentence)
+        }
+        leader = found
+        mbal = highest
+        let us = found.ownerID == UInt64(hostID) && found.ownerGeneration <= generation
+        if found.isFree || us || isGivenBack(found, in: bytes) { return enterBallot() }
+        guard found.ownerID >= 1, found.ownerID <= UInt64(geometry.maximumHosts) else { return refuse(.corrupt, "impossible owner \(found.ownerID)") }
+        guard found.ownerID != UInt64(hostID) else {
+            return refuse(.held, "it is recorded for a later generation of this host (\(found.ownerGeneration))", owner: found)
+        }
+        phase = .checking(found)
+        return .readOwner(Int(found.ownerID))
+    }
+
+    /// Decided for an owner by somebody else, and that owner marked in its own block that it gave this very version back.
+    private func isGivenBack(_ found: LeaderRecord, in bytes: [UInt8]) -> Bool {
+        guard found.writeID != found.ownerID, found.ownerID >= 1, found.ownerID <= found.hosts,
+            let owner = try? block(of: Int(found.ownerID), in: bytes)
+        else { return false }
+        return owner.isReleased && owner.lver == found.lver
+    }
+
+    private mutating func onOwner(_ bytes: [UInt8], leader: LeaderRecord, at now: Instant) -> Step {
+        let owner: LeaderRecord
+        do {
+            owner = try LeaderRecord(bytes[...])
+        } catch {
+            return refuse(.corrupt, "the sector of its owner, host id \(leader.ownerID): \(error.sentence)", owner: leader)
+        }
+        guard owner.kind == .delta, owner.lockspace == name.lockspace else { return refuse(.corrupt, "the owner's sector is of another lockspace", owner: leader) }
+        if owner.isFree || owner.ownerID != leader.ownerID || owner.ownerGeneration > leader.ownerGeneration { return enterBallot() }
+        let covering = proofs.filter { $0.proof.covers(lockspace: name.lockspace, hostID: Int(leader.ownerID), generation: leader.ownerGeneration) }
+        guard let proof = covering.min(by: { opensAt($0) < opensAt($1) }) else {
+            let code: LeaseErrorCode = lostTo == nil ? .held : .lostBallot
+            return refuse(code, "it is held by \(owner.name), host id \(leader.ownerID), generation \(leader.ownerGeneration), and nothing proves that its holder is gone", owner: leader, named: owner.name)
+        }
+        let opens = opensAt(proof)
+        guard now >= opens else {
+            phase = .settling(until: opens)
+            return .pause(until: opens)
+        }
+        opener = (proof.proof, leader)
+        return enterBallot()
+    }
+
+    /// When the writes of what the proof says is dead have settled (S4); from the receipt on, for the sender may not know the whole age.
+    private func opensAt(_ accepted: AcceptedProof) -> Instant {
+        accepted.receivedAt + max(.zero, settle - accepted.age)
+    }
+
+    // MARK: The ballot
+
+    private mutating func enterBallot() -> Step {
+        let stride = UInt64(geometry.maximumHosts)
+        mbal = mbal == 0 ? UInt64(hostID) : mbal - mbal % stride + stride + UInt64(hostID)
+        return phaseOne()
+    }
+
+    private mutating func phaseOne() -> Step {
+        guard let leader else { return begin() }
+        block = BallotBlock(mbal: mbal, lver: leader.lver + 1)
+        phase = .phaseOne
+        return writeBlock()
+    }
+
+    private enum Survey {
+        case clear(highest: BallotBlock?)
+        case outbid(by: UInt64)
+    }
+
+    /// What the blocks of this version say. Unreadable ones and those of older versions don't count.
+    private func survey(_ bytes: [UInt8]) -> Survey {
+        var highest: BallotBlock?
+        for host in 1...Int(leader?.hosts ?? 1) {
+            let seen = try? block(of: host, in: bytes)
+            if host == hostID {
+                guard seen == block else { return .outbid(by: 0) }
+                continue
+            }
+            guard let seen, seen.lver >= block.lver else { continue }
+            guard seen.lver == block.lver, seen.mbal <= block.mbal else { return .outbid(by: seen.mbal) }
+            if seen.owner != 0, seen.bal > highest?.bal ?? 0 { highest = seen }
+        }
+        return .clear(highest: highest)
+    }
+
+    private mutating func propose(_ proposal: BallotBlock?, at now: Instant) -> Step {
+        block.bal = block.mbal
+        block.owner = proposal?.owner ?? UInt64(hostID)
+        block.ownerGeneration = proposal?.ownerGeneration ?? generation
+        block.ownerTimestamp = proposal?.ownerTimestamp ?? Membership.seconds(now)
+        phase = .phaseTwo
+        return writeBlock()
+    }
+
+    private mutating func commit(at now: Instant) -> Step {
+        guard var new = leader else { return begin() }
+        new.lver = block.lver
+        new.ownerID = block.owner
+        new.ownerGeneration = block.ownerGeneration
+        new.timestamp = block.ownerTimestamp
+        new.writeID = UInt64(hostID)
+        new.writeGeneration = generation
+        new.writeTimestamp = Membership.seconds(now)
+        new.isShortHold = false
+        phase = .committing(new)
+        return .write(offset: 0, new.sector)
+    }
+
+    /// Somebody entered a higher ballot: a pause between 0 and 1 s, of its own for each host and try, lets one of us finish.
+    private mutating func retry(after seen: UInt64, at now: Instant) -> Step {
+        retries += 1
+        guard now < giveUpAt else { return refuse(.lostBallot, "other hosts kept entering the ballot", owner: leader) }
+        let stride = UInt64(geometry.maximumHosts)
+        let highest = max(mbal, seen)
+        mbal = highest - highest % stride + stride + UInt64(hostID)
+        var hash = UInt64(hostID) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(retries) &* 0xBF58_476D_1CE4_E5B9 ^ UInt64(bitPattern: now.nanoseconds)
+        hash = (hash ^ (hash >> 30)) &* 0x94D0_49BB_1331_11EB
+        let until = now + .milliseconds(Int64((hash >> 33) % 1000))
+        phase = .pausing(until: until)
+        return .pause(until: until)
+    }
+
+    private mutating func onLeaderAgain(_ bytes: [UInt8], at now: Instant) -> Step {
+        let found: LeaderRecord
+        do {
+            found = try verifiedLeader(bytes)
+        } catch {
+            return refuse(.corrupt, error.sentence)
+        }
+        guard let leader, found == leader else {
+            if found.lver == block.lver, !found.isFree, found.ownerID == UInt64(hostID), found.ownerGeneration == generation {
+                return .won(lver: found.lver)
+            }
+            lostTo = found
+            return begin()
+        }
+        return phaseOne()
+    }
+
+    // MARK: Sectors
+
+    private func verifiedLeader(_ bytes: [UInt8]) throws(FormatError) -> LeaderRecord {
+        let found = try LeaderRecord(bytes[...])
+        guard found.kind == .paxos else { throw .badMagic(found.kind.rawValue) }
+        guard found.lockspace == name.lockspace, found.name == name.resource else { throw .badName }
+        guard found.geometry == geometry, found.hosts >= UInt64(hostID), found.hosts <= UInt64(geometry.maximumHosts) else { throw .badGeometry }
+        return found
+    }
+
+    private func block(of host: Int, in bytes: [UInt8]) throws(FormatError) -> BallotBlock {
+        let start = geometry.blockOffset(host: host)
+        guard start + geometry.sectorSize <= bytes.count else { throw .truncated }
+        return try BallotBlock(bytes[start..<(start + geometry.sectorSize)])
+    }
+
+    private func readArea() -> Step { .read(offset: 0, length: geometry.alignment) }
+    private func writeBlock() -> Step { .write(offset: geometry.blockOffset(host: hostID), block.sector(geometry)) }
+
+    private func refuse(_ code: LeaseErrorCode, _ why: String, owner: LeaderRecord? = nil, named: String? = nil) -> Step {
+        var details = owner.map { ["ownerID": String($0.ownerID), "ownerGeneration": String($0.ownerGeneration), "lver": String($0.lver)] }
+        if let named { details?["owner"] = named }
+        return .refused(RequestError(code, "lease \(name.lockspace)/\(name.resource): \(why)", details: details))
+    }
+}

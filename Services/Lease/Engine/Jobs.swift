@@ -1,0 +1,79 @@
+import LeaseFormat
+import Messages
+
+/// Work of several I/Os, one at a time. The engine's own memory only: after a restart it is begun again by whoever asked.
+struct Job: Sendable {
+    enum Work: Sendable {
+        case acquire(AcquireWork)
+        case release(ReleaseWork)
+        case create(CreateWork)
+        case view(ViewWork)
+        case inspect(InspectWork)
+        case initialize(InitializeWork)
+    }
+
+    var work: Work
+    /// Counts its I/Os: answers of abandoned ones are recognised.
+    var attempt: UInt64 = 0
+    /// An I/O is under way.
+    var isBusy = false
+    var wakeAt: Instant?
+
+    init(_ work: Work) { self.work = work }
+}
+
+/// All leases of one guard, in order, or none.
+struct AcquireWork: Sendable {
+    let holder: Holder
+    let request: GuardRequest
+    var won: [GuardLease] = []
+    /// The offset of the lease in hand, once the index told it.
+    var offset: UInt64?
+    var current: Acquisition?
+    /// Something was written, or may have been.
+    var hasTouched = false
+    /// Nobody wants it any more; given back at the next safe moment.
+    var cancelled: RequestError?
+}
+
+struct ReleaseWork: Sendable {
+    let grant: Grant
+    var index = 0
+    var offset: UInt64?
+    var current: Retraction?
+}
+
+struct CreateWork: Sendable {
+    enum Phase: Sendable { case queued, readingIndex, writingResource(LeaseIndex, Int), writingRecord(Int) }
+    let id: RequestID
+    let name: LeaseName
+    let lver: UInt64
+    var phase = Phase.queued
+}
+
+/// Reads leases for people: through the index, then each leader.
+struct ViewWork: Sendable {
+    let id: RequestID
+    /// One lease, or all of ``lockspaces``.
+    let only: LeaseName?
+    /// Indexes still to be read.
+    var lockspaces: [String]
+    var targets: [(name: LeaseName, offset: UInt64)] = []
+    var next = 0
+    var views: [LeaseView] = []
+    var isReadingIndex = false
+}
+
+struct InspectWork: Sendable {
+    let id: RequestID
+    var lockspaces: [String]
+    var views: [LockspaceView] = []
+}
+
+struct InitializeWork: Sendable {
+    let id: RequestID
+    let lockspace: String
+    /// What remains to be written, in order; the last one is the commit.
+    var writes: [VolumeOperation]
+    var hasLooked = false
+}

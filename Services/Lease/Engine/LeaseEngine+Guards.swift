@@ -1,0 +1,274 @@
+import LeaseFormat
+import Messages
+
+/// The guard of one holder, as it is connected now.
+struct GuardLink: Sendable {
+    var connection: UInt64?
+    /// What it asked for, until its job begins.
+    var request: GuardRequest?
+    /// It asked for adoption, and a membership is still being taken up.
+    var isAdopting = false
+}
+
+/// An `acquire` that cannot begin yet.
+struct ParkedRequest: Sendable {
+    var connection: UInt64
+    var request: GuardRequest
+    var until: Instant
+}
+
+extension LeaseEngine {
+    // MARK: Acquire
+
+    mutating func onAcquire(_ connection: UInt64, _ request: GuardRequest) -> Effects {
+        var request = request
+        request.leases.sort { $0.name < $1.name }
+        guard !request.leases.isEmpty, Set(request.leases.map(\.name)).count == request.leases.count else {
+            return [refusal(connection, RequestError(RequestErrorCode.invalid, "a guard asks for at least one lease, and for each once"))]
+        }
+        if let grant = grants[request.holder] {
+            switch grant.state {
+            case .releasing:
+                return [refusal(connection, RequestError(LeaseErrorCode.heldHere, "the leases of \(request.holder) are being given back"))]
+            case .granted:
+                return onAdopt(connection, GuardRequest(holder: request.holder, lock: request.lock, diskLocks: request.diskLocks, leases: grant.leases))
+            case .acquiring:
+                links[request.holder] = GuardLink(connection: connection, request: request)
+                return jobs.values.contains(where: { $0.isAcquire(of: request.holder) }) ? [] : startAcquire(request.holder)
+            }
+        }
+        parked.removeAll { $0.request.holder == request.holder }
+        if let obstacle = obstacle(for: request) {
+            guard obstacle.mayPass else { return [refusal(connection, obstacle.error)] }
+            parked.append(ParkedRequest(connection: connection, request: request, until: now + obstacle.patience))
+            return []
+        }
+        return intend(connection, request)
+    }
+
+    private mutating func intend(_ connection: UInt64, _ request: GuardRequest) -> Effects {
+        links[request.holder] = GuardLink(connection: connection, request: request)
+        let grant = Grant(
+            holder: request.holder, bootID: host.bootID, lock: request.lock, diskLocks: request.diskLocks,
+            leases: request.leases.map { GuardLease(name: $0.name) }, state: .acquiring)
+        // In memory at once: the next request must see it (S3).
+        grants[request.holder] = grant
+        return [.perform(.note(.grant(grant)))]
+    }
+
+    private struct Obstacle {
+        var error: RequestError
+        var mayPass: Bool
+        var patience: Duration = .seconds(3)
+    }
+
+    /// What keeps a guard from its leases on this host alone.
+    private func obstacle(for request: GuardRequest) -> Obstacle? {
+        let names = Set(request.leases.map(\.name))
+        let locks = Set([request.lock] + request.diskLocks)
+        for grant in sortedGrants where grant.holder != request.holder {
+            let shared = grant.leases.first { names.contains($0.name) }.map { "lease \($0.name.resource)" } ?? grant.locks.first { locks.contains($0) }
+            if let shared {
+                // The other guard may have died a moment ago: its connection or its locks tell soon.
+                return Obstacle(
+                    error: RequestError(LeaseErrorCode.heldHere, "\(grant.holder) on this host has \(shared)", details: ["holder": grant.holder.description]),
+                    mayPass: true)
+            }
+        }
+        for lease in request.leases {
+            guard let membership = memberships[lease.name.lockspace], membership.record.wanted else {
+                return Obstacle(error: RequestError(LeaseErrorCode.notJoined, "this host has not joined lockspace \(lease.name.lockspace)"), mayPass: false)
+            }
+            guard membership.isJoined else {
+                return Obstacle(
+                    error: RequestError(LeaseErrorCode.notJoined, "lockspace \(lease.name.lockspace) is \(membership.state.rawValue): \(membership.reason)"),
+                    mayPass: membership.mayAdopt, patience: .seconds(10))
+            }
+            if let expected = request.generations[lease.name.lockspace], expected != membership.record.generation {
+                return Obstacle(error: mismatch(lease.name.lockspace, expected: expected, is: membership.record.generation), mayPass: false)
+            }
+        }
+        return nil
+    }
+
+    func mismatch(_ lockspace: String, expected: UInt64, is generation: UInt64) -> RequestError {
+        RequestError(
+            LeaseErrorCode.generationMismatch, "the run was planned for generation \(expected) of \(lockspace), this host is at \(generation) now",
+            details: ["expected": String(expected), "generation": String(generation)])
+    }
+
+    mutating func tickParked() -> Effects {
+        var effects = Effects()
+        for waiting in parked {
+            let obstacle = obstacle(for: waiting.request)
+            if let obstacle, obstacle.mayPass, now < waiting.until { continue }
+            parked.removeAll { $0.connection == waiting.connection && $0.request.holder == waiting.request.holder }
+            effects += obstacle.map { [refusal(waiting.connection, $0.error)] } ?? intend(waiting.connection, waiting.request)
+        }
+        return effects
+    }
+
+    func refusal(_ connection: UInt64, _ error: RequestError) -> Effect<LeaseAction> {
+        .perform(.tell(connection: connection, GuardMessage("refused", [("code", error.code), ("message", error.message)])))
+    }
+
+    // MARK: Adopt, release
+
+    mutating func onAdopt(_ connection: UInt64, _ request: GuardRequest) -> Effects {
+        guard let grant = grants[request.holder] else {
+            return [refusal(connection, RequestError(LeaseErrorCode.lost, "nothing is recorded for \(request.holder)"))]
+        }
+        links[grant.holder] = GuardLink(connection: connection, isAdopting: true)
+        if grant.state == .releasing { return [] }
+        guard grant.state == .granted, grant.leases == request.leases.sorted(by: { $0.name < $1.name }) else {
+            links[grant.holder] = nil
+            return [refusal(connection, RequestError(LeaseErrorCode.lost, "\(request.holder) was granted other leases than it names"))]
+        }
+        return answerAdoptions()
+    }
+
+    /// Answers guards that came back, as far as their memberships are decided.
+    mutating func answerAdoptions() -> Effects {
+        var effects = Effects()
+        for grant in sortedGrants where grant.state == .granted {
+            guard let link = links[grant.holder], link.isAdopting, let connection = link.connection else { continue }
+            if let deadline = deadline(of: grant), now < deadline {
+                links[grant.holder]?.isAdopting = false
+                effects.append(granted(grant, connection, deadline))
+            } else if !grant.leases.contains(where: { memberships[$0.name.lockspace]?.mayAdopt == true }) {
+                links[grant.holder]?.isAdopting = false
+                effects.append(refusal(connection, RequestError(LeaseErrorCode.lost, "the membership these leases belong to is lost")))
+            }
+        }
+        return effects
+    }
+
+    mutating func onRelease(_ connection: UInt64, _ holder: Holder) -> Effects {
+        guard let grant = grants[holder] else {
+            return [.perform(.tell(connection: connection, GuardMessage("released")))]
+        }
+        links[holder] = GuardLink(connection: connection)
+        return giveBack(grant, why: "its guard gave it back")
+    }
+
+    mutating func onDisconnected(_ connection: UInt64) -> Effects {
+        parked.removeAll { $0.connection == connection }
+        for (holder, link) in links where link.connection == connection {
+            links[holder]?.connection = nil
+            nextLockTest = now
+        }
+        return []
+    }
+
+    /// A holder without connection whose locks are all free has no process left (S3).
+    mutating func onLocksTested(_ holder: Holder, free: Bool) -> Effects {
+        guard free, let grant = grants[holder], links[holder]?.connection == nil, grant.state != .releasing else { return [] }
+        return giveBack(grant, why: "its guard is gone and its locks are free")
+    }
+
+    /// Frees what a holder had, once no ballot of it is under way.
+    mutating func giveBack(_ grant: Grant, why: String) -> Effects {
+        guard grant.state != .releasing else { return [] }
+        for id in jobs.keys.sorted() {
+            if case .acquire(var work)? = jobs[id]?.work, work.holder == grant.holder {
+                work.cancelled = work.cancelled ?? RequestError(LeaseErrorCode.heldHere, why)
+                jobs[id]?.work = .acquire(work)
+                jobs[id]?.wakeAt = nil
+                return []
+            }
+        }
+        var releasing = grant
+        releasing.state = .releasing
+        grants[grant.holder] = releasing
+        return [.perform(.note(.grant(releasing)))]
+    }
+
+    mutating func testLocks() -> Effects {
+        let orphans = sortedGrants.filter { $0.state != .releasing && links[$0.holder]?.connection == nil }
+        guard !orphans.isEmpty else {
+            nextLockTest = nil
+            return []
+        }
+        guard now >= nextLockTest ?? now else { return [] }
+        nextLockTest = now + .milliseconds(500)
+        return orphans.map { .perform(.testLocks($0.holder, $0.locks)) }
+    }
+
+    // MARK: Facts
+
+    mutating func onGrantNoted(_ grant: Grant) -> Effects {
+        switch grant.state {
+        case .acquiring:
+            return startAcquire(grant.holder)
+        case .granted:
+            guard let connection = links[grant.holder]?.connection else { return [] }
+            let events: Effects = grant.leases.map { .publish(event("lease.acquired", grant, $0, reason: "granted")) }
+            guard let deadline = deadline(of: grant), now < deadline else {
+                return events + [refusal(connection, RequestError(LeaseErrorCode.lost, "the membership was lost while the leases were taken"))] + giveBack(grant, why: "lost")
+            }
+            return events + [granted(grant, connection, deadline)]
+        case .releasing:
+            startRelease(grant)
+            return []
+        }
+    }
+
+    mutating func onEndNoted(_ grant: Grant) -> Effects {
+        let link = links.removeValue(forKey: grant.holder)
+        let told: Effects = link?.connection.map { [.perform(.tell(connection: $0, GuardMessage("released")))] } ?? []
+        return told + grant.leases.filter { $0.lver > 0 }.map { .publish(event("lease.released", grant, $0, reason: "given back")) }
+    }
+
+    // MARK: Deadlines
+
+    /// The earliest end of the memberships that a grant rests on; `nil` if one of them is not what it was.
+    func deadline(of grant: Grant) -> Instant? {
+        var earliest: Instant?
+        for lease in grant.leases {
+            guard let membership = memberships[lease.name.lockspace], membership.record.generation == lease.generation, let deadline = membership.deadline else { return nil }
+            earliest = min(earliest ?? deadline, deadline)
+        }
+        return earliest
+    }
+
+    func tellDeadlines(_ lockspace: String) -> Effects {
+        sortedGrants.compactMap { grant in
+            guard grant.state == .granted, let link = links[grant.holder], let connection = link.connection, !link.isAdopting,
+                grant.leases.contains(where: { $0.name.lockspace == lockspace }), let deadline = deadline(of: grant)
+            else { return nil }
+            return .perform(.tell(connection: connection, GuardMessage("deadline", [("deadline", String(deadline.nanoseconds))])))
+        }
+    }
+
+    mutating func onLost(_ lockspace: String, _ why: String) -> Effects {
+        var effects = Effects()
+        for grant in sortedGrants where grant.state != .releasing && grant.leases.contains(where: { $0.name.lockspace == lockspace }) {
+            if grant.state == .acquiring {
+                effects += giveBack(grant, why: "lockspace \(lockspace) was lost: \(why)")
+                continue
+            }
+            effects += grant.leases.filter { $0.name.lockspace == lockspace }.map { .publish(event("lease.lost", grant, $0, reason: why)) }
+            if let link = links[grant.holder], let connection = link.connection, !link.isAdopting {
+                effects.append(.perform(.tell(connection: connection, GuardMessage("lost", [("message", why)]))))
+            }
+        }
+        nextLockTest = now
+        return effects + answerAdoptions()
+    }
+
+    private func granted(_ grant: Grant, _ connection: UInt64, _ deadline: Instant) -> Effect<LeaseAction> {
+        .perform(.tell(
+            connection: connection,
+            GuardMessage("granted", [("deadline", String(deadline.nanoseconds))] + grant.leases.map { ("lease", $0.grant) })))
+    }
+
+    private func event(_ type: String, _ grant: Grant, _ lease: GuardLease, reason: String) -> Event {
+        Event(
+            type, subject: lease.name.resource,
+            body: LeaseEvent(lease: lease.name, holder: grant.holder.description, lver: lease.lver, generation: lease.generation, reason: reason))
+    }
+}
+
+extension Job {
+    func isAcquire(of holder: Holder) -> Bool { if case .acquire(let work) = work { work.holder == holder } else { false } }
+}

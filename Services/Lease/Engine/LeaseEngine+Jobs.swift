@@ -1,0 +1,323 @@
+import LeaseFormat
+import Messages
+
+extension LeaseEngine {
+    // MARK: Running jobs
+
+    mutating func start(_ work: Job.Work) -> UInt64 {
+        lastJob += 1
+        jobs[lastJob] = Job(work)
+        return lastJob
+    }
+
+    mutating func wakeJob(_ id: UInt64) -> Effects {
+        guard let job = jobs[id], !job.isBusy, job.wakeAt ?? now <= now else { return [] }
+        jobs[id]?.wakeAt = nil
+        return switch job.work {
+        case .acquire(let work): wakeAcquire(id, work)
+        case .release(let work): stepRelease(id, work)
+        case .create(let work): wakeCreate(id, work)
+        case .view(let work): stepView(id, work)
+        case .inspect(let work): stepInspect(id, work)
+        case .initialize(let work): stepInitialize(id, work)
+        }
+    }
+
+    mutating func onJobResult(_ id: UInt64, _ result: IOResult) -> Effects {
+        guard let job = jobs[id] else { return [] }
+        jobs[id]?.isBusy = false
+        return switch job.work {
+        case .acquire(let work): onAcquireResult(id, work, result)
+        case .release(let work): onReleaseResult(id, work, result)
+        case .create(let work): onCreateResult(id, work, result)
+        case .view(let work): onViewResult(id, work, result)
+        case .inspect(let work): onInspectResult(id, work, result)
+        case .initialize(let work): onInitializeResult(id, work, result)
+        }
+    }
+
+    /// Submits the job's next I/O. `lease`: whose area a write changes.
+    mutating func io(_ id: UInt64, _ operation: VolumeOperation, lockspace: String, lease: LeaseName? = nil, timeout: Duration? = nil) -> Effects {
+        guard var job = jobs[id] else { return [] }
+        job.attempt += 1
+        job.isBusy = true
+        jobs[id] = job
+        lastToken += 1
+        tokens[lastToken] = .job(id, attempt: job.attempt, lease: operation.isWrite ? lease : nil)
+        let timeout = timeout ?? .seconds(memberships[lockspace]?.ioTimeout ?? 10)
+        return [.perform(.io(VolumeRequest(token: lastToken, lane: .work(lockspace: lockspace, slot: Int(id % 8)), operation: operation, timeout: timeout)))]
+    }
+
+    /// Reads the index of a lockspace's lease volume.
+    mutating func readIndex(_ id: UInt64, _ membership: Membership) -> Effects {
+        let layout = DomainLayout(root: membership.record.path)
+        let unit = membership.geometry.sectorSize
+        let length = (LeaseIndex.length + unit - 1) / unit * unit
+        return io(id, .read(path: layout.xleases, offset: LeaseIndex.offset(membership.geometry), length: length), lockspace: membership.record.lockspace)
+    }
+
+    func index(in result: IOResult, of lockspace: String) -> Result<LeaseIndex, RequestError> {
+        guard case .data(let bytes) = result else { return .failure(Membership.error(result, "read the lease index of \(lockspace)")) }
+        do {
+            let index = try LeaseIndex(bytes[...], geometry: memberships[lockspace]?.geometry ?? .standard)
+            guard index.lockspace == lockspace else { throw IndexError.badHeader("it belongs to \(index.lockspace)") }
+            return .success(index)
+        } catch IndexError.updating {
+            return .failure(RequestError(LeaseErrorCode.indexUpdating, "an update of the lease index of \(lockspace) did not finish: rebuild it"))
+        } catch {
+            return .failure(RequestError(LeaseErrorCode.corrupt, "the lease index of \(lockspace) is not readable: \(error)"))
+        }
+    }
+
+    /// Where a lease is, known without the index.
+    func fixedOffset(_ name: LeaseName, _ membership: Membership) -> UInt64? {
+        name.resource == DomainLayout.sdm ? UInt64(membership.geometry.alignment) : nil
+    }
+
+    func notFound(_ name: LeaseName) -> RequestError {
+        RequestError(LeaseErrorCode.notFound, "there is no lease \(name.resource) in domain \(name.lockspace)")
+    }
+
+    // MARK: Acquire
+
+    mutating func startAcquire(_ holder: Holder) -> Effects {
+        guard let request = links[holder]?.request, !jobs.values.contains(where: { $0.isAcquire(of: holder) }) else { return [] }
+        links[holder]?.request = nil
+        let work = AcquireWork(holder: holder, request: request)
+        let id = start(.acquire(work))
+        return nextLease(id, work)
+    }
+
+    /// Begins with the first lease that is not won yet, or ends.
+    private mutating func nextLease(_ id: UInt64, _ work: AcquireWork) -> Effects {
+        guard work.won.count < work.request.leases.count else { return finishAcquire(id, work) }
+        var work = work
+        let name = work.request.leases[work.won.count].name
+        guard let membership = memberships[name.lockspace], membership.isJoined else {
+            return failAcquire(id, work, RequestError(LeaseErrorCode.notJoined, "lockspace \(name.lockspace) is not joined any more"))
+        }
+        if let expected = work.request.generations[name.lockspace], expected != membership.record.generation {
+            return failAcquire(id, work, mismatch(name.lockspace, expected: expected, is: membership.record.generation))
+        }
+        guard !unlanded.values.contains(name) else {
+            return failAcquire(id, work, RequestError(LeaseErrorCode.io, "an earlier write to lease \(name.resource) has not ended yet; try again"))
+        }
+        guard let offset = work.offset ?? fixedOffset(name, membership) else {
+            jobs[id]?.work = .acquire(work)
+            return readIndex(id, membership)
+        }
+        var acquisition = Acquisition(
+            name: name, geometry: membership.geometry, hostID: host.hostID, generation: membership.record.generation, proofs: work.request.proofs,
+            settle: host.settle, giveUpAt: now + .seconds(60))
+        let step = acquisition.begin()
+        work.offset = offset
+        work.current = acquisition
+        return carryOut(step, id, work)
+    }
+
+    private mutating func carryOut(_ step: Acquisition.Step, _ id: UInt64, _ work: AcquireWork) -> Effects {
+        var work = work
+        let name = work.request.leases[min(work.won.count, work.request.leases.count - 1)].name
+        guard let membership = memberships[name.lockspace], let deadline = membership.deadline, now < deadline, work.cancelled == nil,
+            work.current?.generation == membership.record.generation
+        else {
+            return failAcquire(id, work, work.cancelled ?? RequestError(LeaseErrorCode.lost, "lockspace \(name.lockspace) was lost during the ballot"))
+        }
+        let layout = DomainLayout(root: membership.record.path)
+        let path = path(of: name, in: membership)
+        let base = work.offset ?? 0
+        switch step {
+        case .read(let offset, let length):
+            jobs[id]?.work = .acquire(work)
+            return io(id, .read(path: path, offset: base + UInt64(offset), length: length), lockspace: name.lockspace)
+        case .readOwner(let owner):
+            jobs[id]?.work = .acquire(work)
+            return io(
+                id, .read(path: layout.ids, offset: membership.geometry.deltaOffset(host: owner), length: membership.geometry.sectorSize),
+                lockspace: name.lockspace)
+        case .write(let offset, let bytes):
+            work.hasTouched = true
+            jobs[id]?.work = .acquire(work)
+            return io(
+                id, .write(path: path, offset: base + UInt64(offset), bytes: bytes, notAfter: deadline, create: false),
+                lockspace: name.lockspace, lease: name)
+        case .pause(let until):
+            jobs[id]?.work = .acquire(work)
+            jobs[id]?.wakeAt = until
+            return []
+        case .won(let lver):
+            let opener = work.current?.opener
+            work.won.append(GuardLease(name: name, lver: lver, generation: membership.record.generation))
+            work.current = nil
+            work.offset = nil
+            jobs[id]?.work = .acquire(work)
+            return took(name, lver, work.holder, opener) + nextLease(id, work)
+        case .refused(let error):
+            return failAcquire(id, work, error)
+        }
+    }
+
+    private func took(_ name: LeaseName, _ lver: UInt64, _ holder: Holder, _ opener: (proof: Proof, owner: LeaderRecord)?) -> Effects {
+        let see = [holder.role == .vm ? "vm/\(holder.name)" : "spm/\(holder.name)"]
+        guard let opener else {
+            return [.decide(Decision("lease/\(name.lockspace)/\(name.resource)", "taken", why: "\(holder), version \(lver)", see: see))]
+        }
+        return [
+            .decide(Decision(
+                "lease/\(name.lockspace)/\(name.resource)", "taken over",
+                why: "host id \(opener.owner.ownerID) generation \(opener.owner.ownerGeneration) is proven gone (\(opener.proof.kind.rawValue)): \(opener.proof.statement)",
+                evidence: ["proof": opener.proof.id, "owner": opener.proof.host, "lver": String(lver), "holder": holder.description],
+                see: see + ["host/\(opener.proof.host)"])),
+        ]
+    }
+
+    private mutating func wakeAcquire(_ id: UInt64, _ work: AcquireWork) -> Effects {
+        if let cancelled = work.cancelled { return failAcquire(id, work, cancelled) }
+        var work = work
+        guard let step = work.current?.onWake(at: now) else { return [] }
+        return carryOut(step, id, work)
+    }
+
+    private mutating func onAcquireResult(_ id: UInt64, _ work: AcquireWork, _ result: IOResult) -> Effects {
+        var work = work
+        if let cancelled = work.cancelled { return failAcquire(id, work, cancelled) }
+        guard work.current != nil else {
+            let name = work.request.leases[work.won.count].name
+            switch index(in: result, of: name.lockspace) {
+            case .failure(let error): return failAcquire(id, work, error)
+            case .success(let index):
+                guard let slot = index.lookup(name.resource) else { return failAcquire(id, work, notFound(name)) }
+                work.offset = index.leaseOffset(slot)
+                return nextLease(id, work)
+            }
+        }
+        let step: Acquisition.Step? = switch result {
+        case .data(let bytes): work.current?.onRead(bytes, at: now)
+        case .written: work.current?.onWritten(at: now)
+        default: nil
+        }
+        guard let step else { return failAcquire(id, work, Membership.error(result, "take lease \(work.request.leases[work.won.count].name.resource)")) }
+        return carryOut(step, id, work)
+    }
+
+    private mutating func finishAcquire(_ id: UInt64, _ work: AcquireWork) -> Effects {
+        if let cancelled = work.cancelled { return failAcquire(id, work, cancelled) }
+        guard var grant = grants[work.holder] else { return [] }
+        jobs[id] = nil
+        grant.leases = work.won
+        grant.state = .granted
+        guard let deadline = deadline(of: grant), now < deadline else {
+            return failAcquire(id, work, RequestError(LeaseErrorCode.lost, "a membership was lost while the leases were taken"))
+        }
+        return [.perform(.note(.grant(grant)))]
+    }
+
+    /// None is kept: the guard is told, and what may be on disk is taken back.
+    private mutating func failAcquire(_ id: UInt64, _ work: AcquireWork, _ error: RequestError) -> Effects {
+        jobs[id] = nil
+        guard let grant = grants[work.holder] else { return [] }
+        let told: Effects = links.removeValue(forKey: work.holder)?.connection.map { [refusal($0, error)] } ?? []
+        guard work.hasTouched else {
+            grants[work.holder]?.state = .releasing
+            return told + [.perform(.note(.ended(work.holder)))]
+        }
+        return told + giveBack(grant, why: error.message)
+    }
+
+    // MARK: Release
+
+    mutating func startRelease(_ grant: Grant) {
+        let known = jobs.values.contains { if case .release(let work) = $0.work { work.grant.holder == grant.holder } else { false } }
+        guard !known else { return }
+        _ = start(.release(ReleaseWork(grant: grant)))
+    }
+
+    /// Takes the next lease in hand; those whose membership is over are void already and are not written.
+    private mutating func stepRelease(_ id: UInt64, _ work: ReleaseWork) -> Effects {
+        var work = work
+        while work.index < work.grant.leases.count {
+            let lease = work.grant.leases[work.index]
+            guard let membership = memberships[lease.name.lockspace] else {
+                work.index += 1
+                continue
+            }
+            if membership.mayAdopt, !membership.isJoined { return pause(id, .release(work)) }
+            guard membership.isJoined, lease.lver == 0 || lease.generation == membership.record.generation else {
+                work.index += 1
+                work.offset = nil
+                continue
+            }
+            guard !unlanded.values.contains(lease.name) else { return pause(id, .release(work)) }
+            guard let offset = work.offset ?? fixedOffset(lease.name, membership) else {
+                work.current = nil
+                jobs[id]?.work = .release(work)
+                return readIndex(id, membership)
+            }
+            var retraction = Retraction(
+                name: lease.name, geometry: membership.geometry, hostID: host.hostID, generation: membership.record.generation, lver: lease.lver == 0 ? nil : lease.lver)
+            let step = retraction.begin()
+            work.offset = offset
+            work.current = retraction
+            return carryOut(step, id, work)
+        }
+        jobs[id] = nil
+        return [.perform(.note(.ended(work.grant.holder)))]
+    }
+
+    private mutating func carryOut(_ step: Retraction.Step, _ id: UInt64, _ work: ReleaseWork) -> Effects {
+        var work = work
+        let name = work.grant.leases[work.index].name
+        guard let membership = memberships[name.lockspace], let deadline = membership.deadline, now < deadline else { return pause(id, .release(work)) }
+        let path = path(of: name, in: membership)
+        let base = work.offset ?? 0
+        switch step {
+        case .read(let offset, let length):
+            jobs[id]?.work = .release(work)
+            return io(id, .read(path: path, offset: base + UInt64(offset), length: length), lockspace: name.lockspace)
+        case .write(let offset, let bytes):
+            jobs[id]?.work = .release(work)
+            return io(
+                id, .write(path: path, offset: base + UInt64(offset), bytes: bytes, notAfter: deadline, create: false), lockspace: name.lockspace, lease: name)
+        case .done:
+            work.index += 1
+            work.offset = nil
+            work.current = nil
+            jobs[id]?.work = .release(work)
+            return stepRelease(id, work)
+        }
+    }
+
+    private mutating func onReleaseResult(_ id: UInt64, _ work: ReleaseWork, _ result: IOResult) -> Effects {
+        var work = work
+        let name = work.grant.leases[work.index].name
+        guard work.current != nil else {
+            switch index(in: result, of: name.lockspace) {
+            case .failure: return pause(id, .release(work))
+            case .success(let index):
+                guard let slot = index.lookup(name.resource) else {
+                    work.index += 1
+                    return stepRelease(id, work)
+                }
+                work.offset = index.leaseOffset(slot)
+                return stepRelease(id, work)
+            }
+        }
+        let step: Retraction.Step? = switch result {
+        case .data(let bytes): work.current?.onRead(bytes, at: now)
+        case .written: work.current?.onWritten()
+        default: nil
+        }
+        guard let step else {
+            work.current = nil
+            return pause(id, .release(work))
+        }
+        return carryOut(step, id, work)
+    }
+
+    /// Tries again in a second: what was begun on disk must be ended, or the membership be lost.
+    private mutating func pause(_ id: UInt64, _ work: Job.Work) -> Effects {
+        jobs[id]?.work = work
+        jobs[id]?.wakeAt = now + .seconds(1)
+        return []
+    }
+}

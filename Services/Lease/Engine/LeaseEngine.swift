@@ -1,0 +1,275 @@
+import LeaseFormat
+import Messages
+
+/// Decides everything about this host's lockspaces and leases; sees disks only through ``VolumeRequest``s.
+///
+/// | stimulus        | what follows                                                                                              |
+/// |-----------------|-----------------------------------------------------------------------------------------------------------|
+/// | started         | memberships of this boot are taken up again, others joined anew; grants of other boots are forgotten      |
+/// | join            | ``Membership``; the reply comes when joined or refused                                                     |
+/// | acquire         | intention noted → each lease in order: ``Acquisition`` → grant noted → `granted`; one refused: all given back |
+/// | adopt           | grant of the same leases and generations, membership alive → `granted`; else `refused`                      |
+/// | release, or locks of a holder without connection free | each lease: ``Retraction`` → end noted → `released`                    |
+/// | renewal         | new deadline to every guard that depends on it (S8)                                                        |
+/// | lockspace lost  | `lost` to every guard that depends on it; joined anew when they are all reaped (S2)                        |
+///
+/// Durable are memberships, grants and manager pins; everything else is rebuilt from the disks and from the guards that come back.
+public struct LeaseEngine: Engine {
+    public typealias Input = LeaseInput
+    public typealias Action = LeaseAction
+    typealias Effects = [Effect<LeaseAction>]
+
+    // Durable
+    var pins = ManagerPins()
+    var records: [String: MembershipRecord] = [:]
+    var grants: [Holder: Grant] = [:]
+
+    // Rebuilt
+    var host = HostIdentity(name: "", hostID: 1, bootID: "", hardwareID: "")
+    var now = Instant(nanoseconds: 0)
+    var memberships: [String: Membership] = [:]
+    var joinWaiters: [String: [RequestID]] = [:]
+    var leaveWaiters: [String: [RequestID]] = [:]
+    var links: [Holder: GuardLink] = [:]
+    var parked: [ParkedRequest] = []
+    var jobs: [UInt64: Job] = [:]
+    var lastJob: UInt64 = 0
+    var lastToken: IOToken = 0
+    var tokens: [IOToken: TokenOwner] = [:]
+    /// Writes to a lease's area that timed out and may still land: nothing else is done to that lease until they have.
+    var unlanded: [IOToken: LeaseName] = [:]
+    var nextLockTest: Instant?
+
+    /// The membership or job that an I/O belongs to, with the count that tells late answers from expected ones.
+    enum TokenOwner: Sendable {
+        case membership(String, attempt: UInt64)
+        case job(UInt64, attempt: UInt64, lease: LeaseName?)
+    }
+
+    public init() {}
+
+    enum CodingKeys: String, CodingKey { case pins, records, grants }
+
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        pins = try container.decode(ManagerPins.self, forKey: .pins)
+        records = try container.decode([String: MembershipRecord].self, forKey: .records)
+        for grant in try container.decode([Grant].self, forKey: .grants) { grants[grant.holder] = grant }
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(pins, forKey: .pins)
+        try container.encode(records, forKey: .records)
+        try container.encode(sortedGrants, forKey: .grants)
+    }
+
+    public mutating func handle(_ input: LeaseInput, at now: Instant) -> [Effect<LeaseAction>] {
+        self.now = now
+        var effects = dispatch(input)
+        effects += tick()
+        if let next = nextWake { effects.append(.wake(at: max(next, now))) }
+        return effects
+    }
+
+    private mutating func dispatch(_ input: LeaseInput) -> Effects {
+        switch input {
+        case .started(let host): onStarted(host)
+        case .wake: []
+        case .noted(let fact): onNoted(fact)
+        case .initialize(let id, let caller, let body, let time): onInitialize(id, caller, body, time: time)
+        case .join(let id, let caller, let body): onJoin(id, caller, body)
+        case .leave(let id, let caller, let body): onLeave(id, caller, body)
+        case .inspect(let id, let body): onInspect(id, body)
+        case .create(let id, let caller, let body): onCreate(id, caller, body)
+        case .lookup(let id, let body): onLookup(id, body)
+        case .list(let id, let body): onList(id, body)
+        case .acquire(let connection, let request): onAcquire(connection, request)
+        case .adopt(let connection, let request): onAdopt(connection, request)
+        case .release(let connection, let holder): onRelease(connection, holder)
+        case .disconnected(let connection): onDisconnected(connection)
+        case .locksTested(let holder, let free): onLocksTested(holder, free: free)
+        case .completed(let token, let result): onCompleted(token, result)
+        case .landed(let token): onLanded(token)
+        }
+    }
+
+    // MARK: Life
+
+    private mutating func onStarted(_ host: HostIdentity) -> Effects {
+        self.host = host
+        grants = grants.filter { $0.value.bootID == host.bootID }
+        memberships = [:]
+        joinWaiters = [:]
+        leaveWaiters = [:]
+        links = [:]
+        parked = []
+        jobs = [:]
+        tokens = [:]
+        unlanded = [:]
+        nextLockTest = now
+        for lockspace in records.keys.sorted() {
+            guard let record = records[lockspace] else { continue }
+            memberships[lockspace] = Membership(record: record, host: host)
+        }
+        for grant in sortedGrants where grant.state == .releasing { startRelease(grant) }
+        return []
+    }
+
+    private mutating func onNoted(_ fact: LeaseFact) -> Effects {
+        switch fact {
+        case .membership(let record):
+            records[record.lockspace] = record
+            guard let membership = memberships[record.lockspace] else { return [] }
+            if !membership.record.wanted { return answerLeave(record.lockspace, .done) }
+            return withMembership(record.lockspace) { membership, now in membership.onNoted(record, at: now) }
+        case .grant(let grant):
+            // What was noted meanwhile is further on: states only move forward.
+            if let known = grants[grant.holder], known.state > grant.state { return [] }
+            grants[grant.holder] = grant
+            return onGrantNoted(grant)
+        case .ended(let holder):
+            guard let grant = grants.removeValue(forKey: holder) else { return [] }
+            return onEndNoted(grant)
+        case .pins(let pins):
+            self.pins = pins
+            return []
+        }
+    }
+
+    /// Every part that waits for a time looks at the clock.
+    private mutating func tick() -> Effects {
+        var effects = Effects()
+        for lockspace in memberships.keys.sorted() {
+            effects += withMembership(lockspace) { membership, now in membership.tick(at: now) }
+            effects += beginIfPossible(lockspace)
+        }
+        for id in jobs.keys.sorted() { effects += wakeJob(id) }
+        effects += tickParked()
+        effects += testLocks()
+        return effects
+    }
+
+    private var nextWake: Instant? {
+        let times = memberships.values.compactMap(\.nextWake) + jobs.values.compactMap(\.wakeAt) + parked.map(\.until) + [nextLockTest].compactMap { $0 }
+        return times.min()
+    }
+
+    // MARK: Memberships
+
+    /// Lets one membership act and turns its steps into effects.
+    mutating func withMembership(_ lockspace: String, _ act: (inout Membership, Instant) -> [Membership.Step]) -> Effects {
+        guard var membership = memberships[lockspace] else { return [] }
+        let steps = act(&membership, now)
+        memberships[lockspace] = membership
+        return steps.reduce(into: Effects()) { effects, step in effects += carryOut(step, of: membership) }
+    }
+
+    private mutating func carryOut(_ step: Membership.Step, of membership: Membership) -> Effects {
+        let lockspace = membership.record.lockspace
+        switch step {
+        case .io(let operation):
+            lastToken += 1
+            tokens[lastToken] = .membership(lockspace, attempt: membership.attempt)
+            return [.perform(.io(VolumeRequest(token: lastToken, lane: .renewal(lockspace: lockspace), operation: operation, timeout: .seconds(membership.ioTimeout))))]
+        case .note(let record):
+            return [.perform(.note(.membership(record)))]
+        case .joined:
+            let view = view(of: membership)
+            return [
+                .publish(Event("lockspace.joined", subject: lockspace, body: view)),
+                .decide(Decision("lockspace/\(lockspace)", "joined", why: "host id \(host.hostID), generation \(membership.record.generation)")),
+            ] + answerJoin(lockspace, .success(view)) + tellDeadlines(lockspace) + answerAdoptions()
+        case .refused(let error):
+            // A membership that keeps trying answers the operator now; the next attempt is its own.
+            return answerJoin(lockspace, .refused(error))
+        case .lost(let why):
+            return [
+                .publish(Event("lockspace.lost", subject: lockspace, body: view(of: membership))),
+                .decide(Decision("lockspace/\(lockspace)", "lost", why: why, evidence: ["generation": String(membership.record.generation)])),
+            ] + onLost(lockspace, why)
+        case .renewed(let latency, let ok):
+            return [.publish(Event("lockspace.renewal", subject: lockspace, body: LockspaceRenewal(lockspace: lockspace, latency: latency, ok: ok)))]
+                + (ok ? tellDeadlines(lockspace) : [])
+        case .left(let error):
+            var record = membership.record
+            record.wanted = false
+            memberships[lockspace]?.record.wanted = false
+            // Without an error the answer waits until the wish is durable.
+            return (error.map { answerLeave(lockspace, .refused($0)) } ?? []) + [
+                .perform(.note(.membership(record))), .publish(Event("lockspace.left", subject: lockspace, body: view(of: membership))),
+            ]
+        }
+    }
+
+    /// Joins, or joins again, as soon as nobody lives on what was lost (S2).
+    mutating func beginIfPossible(_ lockspace: String) -> Effects {
+        guard let membership = memberships[lockspace], membership.record.wanted, membership.isOut, membership.retryAt ?? now <= now else { return [] }
+        guard membership.mayAdopt || !grants.values.contains(where: { $0.leases.contains { $0.name.lockspace == lockspace } }) else { return [] }
+        return withMembership(lockspace) { membership, _ in membership.begin() }
+    }
+
+    mutating func answerJoin(_ lockspace: String, _ reply: Reply) -> Effects {
+        (joinWaiters.removeValue(forKey: lockspace) ?? []).map { .reply(to: $0, reply) }
+    }
+
+    mutating func answerLeave(_ lockspace: String, _ reply: Reply) -> Effects {
+        (leaveWaiters.removeValue(forKey: lockspace) ?? []).map { .reply(to: $0, reply) }
+    }
+
+    func view(of membership: Membership) -> LockspaceView {
+        LockspaceView(
+            lockspace: membership.record.lockspace, path: membership.record.path, state: membership.state, hostID: host.hostID,
+            generation: membership.isJoined || membership.isLost ? membership.record.generation : 0, generationBefore: membership.record.generationBefore,
+            renewalAge: membership.verified.map { now - $0 }, reason: membership.reason,
+            hosts: membership.hosts.keys.sorted().compactMap { id in
+                membership.hosts[id].map { seen in
+                    LockspaceHost(
+                        hostID: id, name: seen.record.name, generation: seen.record.ownerGeneration, timestamp: seen.record.timestamp,
+                        ioTimeout: Int(seen.record.ioTimeout), state: seen.state(firing: host.firing, at: now), lastChange: seen.lastChange.map { now - $0 })
+                }
+            })
+    }
+
+    public var publicState: any Encodable & Sendable {
+        LeaseSnapshot(
+            host: host.name, hostID: host.hostID, bootID: host.bootID,
+            lockspaces: memberships.keys.sorted().compactMap { memberships[$0].map(view(of:)) },
+            leases: sortedGrants.filter { $0.state == .granted }.flatMap { grant in
+                grant.leases.map { lease in
+                    LeaseView(
+                        lease: lease.name, path: memberships[lease.name.lockspace].map { path(of: lease.name, in: $0) } ?? "", offset: 0, status: .exclusive,
+                        ownerID: host.hostID, ownerName: host.name, ownerGeneration: lease.generation, lver: lease.lver, holder: grant.holder.description)
+                }
+            })
+    }
+
+    func path(of name: LeaseName, in membership: Membership) -> String {
+        let layout = DomainLayout(root: membership.record.path)
+        return name.resource == DomainLayout.sdm ? layout.leases : layout.xleases
+    }
+
+    var sortedGrants: [Grant] { grants.values.sorted { $0.holder.description < $1.holder.description } }
+
+    // MARK: I/O
+
+    private mutating func onCompleted(_ token: IOToken, _ result: IOResult) -> Effects {
+        guard let owner = tokens[token] else { return [] }
+        if result != .timedOut { tokens[token] = nil }
+        switch owner {
+        case .membership(let lockspace, let attempt):
+            guard memberships[lockspace]?.attempt == attempt else { return [] }
+            return withMembership(lockspace) { membership, now in membership.onResult(result, at: now) }
+        case .job(let id, let attempt, let lease):
+            if result == .timedOut, let lease { unlanded[token] = lease }
+            guard jobs[id]?.attempt == attempt else { return [] }
+            return onJobResult(id, result)
+        }
+    }
+
+    private mutating func onLanded(_ token: IOToken) -> Effects {
+        tokens[token] = nil
+        unlanded[token] = nil
+        return []
+    }
+}

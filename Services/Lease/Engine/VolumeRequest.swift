@@ -1,0 +1,49 @@
+import Messages
+
+/// Names one I/O for its whole life; never used twice by one process.
+public typealias IOToken = UInt64
+
+/// Which thread does an I/O: renewals of a lockspace share theirs with nothing else.
+public enum Lane: Hashable, Codable, Sendable {
+    case renewal(lockspace: String)
+    case work(lockspace: String, slot: Int)
+}
+
+/// One aligned direct I/O of whole sectors.
+public enum VolumeOperation: Hashable, Codable, Sendable {
+    /// Exactly `length` bytes, or it fails.
+    case read(path: String, offset: UInt64, length: Int)
+    /// Not begun after `notAfter`: the thread reads the clock just before it submits, so that a thawed host does not finish what it began (S8).
+    /// - `create`: makes the file if there is none.
+    case write(path: String, offset: UInt64, bytes: [UInt8], notAfter: Instant, create: Bool)
+
+    var isWrite: Bool { if case .write = self { true } else { false } }
+}
+
+public struct VolumeRequest: Hashable, Codable, Sendable {
+    public var token: IOToken
+    public var lane: Lane
+    public var operation: VolumeOperation
+    /// After this long the result is reported as ``IOResult/timedOut`` and the I/O abandoned to its thread.
+    public var timeout: Duration
+
+    public init(token: IOToken, lane: Lane, operation: VolumeOperation, timeout: Duration) {
+        self.token = token
+        self.lane = lane
+        self.operation = operation
+        self.timeout = timeout
+    }
+}
+
+public enum IOResult: Hashable, Codable, Sendable {
+    case data([UInt8])
+    case written
+    /// The file does not exist, or ends before what was to be read.
+    case missing(String)
+    /// It ended with an error. A write may or may not have reached the disk, but nothing is under way any more.
+    case failed(String)
+    /// A write was not begun, because its `notAfter` had passed.
+    case expired
+    /// No answer in time. A write may still land; ``LeaseEngine/Input/landed(_:)`` tells when it can no longer.
+    case timedOut
+}

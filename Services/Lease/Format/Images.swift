@@ -1,0 +1,27 @@
+/// What sanlock writes when a lockspace or a resource is made, byte for byte.
+public enum Images {
+    /// A whole lockspace area. Written in two steps: first with ``uncommitted`` sector 0, then sector 0 alone, so that a torn initialisation is no lockspace.
+    public static func lockspace(_ name: String, ioTimeout: UInt16, geometry: Geometry = .standard) -> [UInt8] {
+        let sector = LeaderRecord(lockspace: name, ioTimeout: ioTimeout, geometry: geometry).sector
+        var image = [UInt8]()
+        image.reserveCapacity(geometry.alignment)
+        for _ in 0..<geometry.maximumHosts { image += sector }
+        image += [UInt8](repeating: 0, count: geometry.alignment - image.count)
+        return image
+    }
+
+    /// The lockspace area with the magic of its first sector zero: not yet a lockspace.
+    public static func uncommitted(lockspace name: String, ioTimeout: UInt16, geometry: Geometry = .standard) -> [UInt8] {
+        var image = lockspace(name, ioTimeout: ioTimeout, geometry: geometry)
+        image.put(UInt32(0), at: 0)
+        return image
+    }
+
+    /// A whole lease area of a free resource.
+    public static func resource(_ name: String, lockspace: String, hosts: UInt64? = nil, geometry: Geometry = .standard) -> [UInt8] {
+        var image = LeaderRecord(lockspace: lockspace, resource: name, hosts: hosts, geometry: geometry).sector
+        image += RequestRecord().sector(geometry)
+        image += [UInt8](repeating: 0, count: geometry.alignment - image.count)
+        return image
+    }
+}

@@ -1,0 +1,75 @@
+import CLinux
+import Glibc
+public import Messages
+
+/// Aligned direct, synchronous I/O of whole sectors: what is written is on the device, what is read comes from it, past every cache of this host.
+public enum DirectFile {
+    public enum Outcome: Hashable, Sendable {
+        case data([UInt8])
+        case written
+        /// There is no such file, or it ends before what was to be read.
+        case missing(String)
+        case failed(String)
+        /// The write was not begun: its time had passed.
+        case expired
+    }
+
+    /// Memory pages: enough for every sector size.
+    private static let alignment = 4096
+
+    /// Exactly `length` bytes at `offset`, both multiples of the sector size.
+    public static func read(path: String, offset: UInt64, length: Int) -> Outcome {
+        opened(path, flags: O_RDONLY) { file in
+            withBuffer(length) { buffer in
+                var done = 0
+                while done < length {
+                    let count = pread(file, buffer + done, length - done, off_t(offset) + off_t(done))
+                    if count < 0 && errno == EINTR { continue }
+                    guard count >= 0 else { return .failed(describe("read", path)) }
+                    guard count > 0 else { return .missing("\(path) ends at byte \(offset + UInt64(done))") }
+                    done += count
+                }
+                return .data([UInt8](UnsafeRawBufferPointer(start: buffer, count: length)))
+            }
+        }
+    }
+
+    /// Whole sectors in one write, unless CLOCK_BOOTTIME has passed `notAfter` right before it (S8).
+    ///
+    /// - Parameter create: makes the file if there is none; never truncates one.
+    public static func write(path: String, offset: UInt64, bytes: [UInt8], notAfter: Instant, create: Bool) -> Outcome {
+        opened(path, flags: O_WRONLY | (create ? O_CREAT : 0)) { file in
+            withBuffer(bytes.count) { buffer in
+                bytes.withUnsafeBytes { source in
+                    if let start = source.baseAddress { buffer.copyMemory(from: start, byteCount: bytes.count) }
+                }
+                while true {
+                    guard cl_boottime() < notAfter.nanoseconds else { return .expired }
+                    let count = pwrite(file, buffer, bytes.count, off_t(offset))
+                    if count < 0 && errno == EINTR { continue }
+                    guard count == bytes.count else { return .failed(count < 0 ? describe("write", path) : "only \(count) bytes of \(bytes.count) written to \(path)") }
+                    return .written
+                }
+            }
+        }
+    }
+
+    private static func opened(_ path: String, flags: Int32, _ work: (Int32) -> Outcome) -> Outcome {
+        let file = cl_open(path, flags | O_DIRECT | O_SYNC | O_CLOEXEC, 0o660)
+        guard file >= 0 else { return errno == ENOENT ? .missing("\(path) does not exist") : .failed(describe("open", path)) }
+        defer { close(file) }
+        return work(file)
+    }
+
+    /// The buffer belongs to the calling thread until the I/O has ended, however long that takes.
+    private static func withBuffer(_ count: Int, _ work: (UnsafeMutableRawPointer) -> Outcome) -> Outcome {
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: count, alignment: alignment)
+        defer { buffer.deallocate() }
+        return work(buffer)
+    }
+
+    private static func describe(_ what: String, _ path: String) -> String {
+        let reason = String(cString: strerror(errno))
+        return "cannot \(what) \(path): \(reason)"
+    }
+}
