@@ -55,12 +55,18 @@ struct ClusterSurvey: Sendable {
 
     func vms(on host: String) -> [String] { (vms ?? []).filter { $0.host == host }.map(\.name).sorted(by: naturally) }
 
+    /// The state of automatic recovery, if it is not simply enabled.
+    var troubledHA: HAState? {
+        guard let ha = fencing?.ha, !ha.enabled || ha.hold != nil || !ha.recoveryAllowed || ha.alarms?.isEmpty == false else { return nil }
+        return ha
+    }
+
     /// What a person should know first, in plain words; empty when all is well.
     var notices: [String] {
         var found: [String] = []
         for process in processes where process.health == "silent" { found.append("\(process.endpoints.name) does not answer") }
         for process in processes { found += (process.answer?.problems ?? []).map { "\(process.endpoints.name): \($0)" } }
-        if let ha = fencing?.ha, !ha.enabled || ha.hold != nil || !ha.recoveryAllowed || ha.alarms?.isEmpty == false { found.append(HACommand.words(ha)) }
+        if let ha = troubledHA { found.append(HACommand.words(ha)) }
         for open in fencing?.cases ?? [] { found.append("fence case \(open.id) of \(open.host) is at \(open.step): \(open.reason)") }
         for pool in pools ?? [] where pool.status != .up { found.append("pool \(pool.pool) is \(pool.status.rawValue): \(pool.reason)") }
         for domain in domains ?? [] where domain.status != .active { found.append("domain \(domain.name) is \(domain.status.rawValue): \(domain.reason)") }

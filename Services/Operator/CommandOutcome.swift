@@ -14,7 +14,7 @@ enum CommandOutcome: Int32 {
         do {
             var parsed = try command.parseAsRoot()
             if !type(of: parsed).configuration.subcommands.isEmpty {
-                write(type(of: parsed).helpMessage())
+                write(command.helpMessage(for: type(of: parsed)))
                 exit(usage.rawValue)
             }
             if var waiting = parsed as? any AsyncParsableCommand {

@@ -9,10 +9,11 @@ struct Confirmation: ParsableArguments {
 
     /// - Parameters:
     ///   - action: what will be done, as in "power off host2".
+    ///   - meaning: what follows from it.
     ///   - name: what a person types to confirm.
     /// - Throws: `RequestError` `command.not-confirmed`.
-    func require(_ action: String, name: String, checked: [String], notChecked: [String]) throws {
-        var lines = ["about to \(action)"]
+    func require(_ action: String, meaning: String? = nil, name: String, checked: [String], notChecked: [String]) throws {
+        var lines = ["about to \(action)\(meaning.map { ": \($0)" } ?? "")"]
         lines += checked.map { "  checked: \($0)" }
         lines += notChecked.map { "  NOT checked: \($0)" }
         FileHandle.standardError.write(Data((lines.joined(separator: "\n") + "\n").utf8))

@@ -31,7 +31,7 @@ struct EventText {
         case "host.proof-revoked":
             body(SignedProof.self).map { "ALARM: the proof was revoked, recovery is held: \(Self.proof($0.proof))" } ?? "ALARM: a proof was revoked, recovery is held: \(raw)"
         case let type where type.hasPrefix("fence."):
-            body(FenceCaseView.self).map { "fence case \($0.id) of \($0.host) \(type.dropFirst(6)): \($0.step): \($0.reason)" } ?? raw
+            body(FenceCaseView.self).map { "fence case \($0.id) of \($0.host)\(type == "fence.step" ? "" : " \(type.dropFirst(6))"): \($0.step)\(Self.why($0.reason))" } ?? raw
         case "power.state": body(PowerStateEvent.self).map { "\($0.host) power \($0.state.rawValue)\(Self.why($0.detail))" } ?? raw
         case "ha.state": body(HAState.self).map(HACommand.words) ?? raw
         case "spm.elected": body(PoolView.self).map { "SPM elected: \(PoolCommand.words($0))" } ?? raw

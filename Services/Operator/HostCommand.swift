@@ -124,8 +124,8 @@ struct HostCommand: ParsableCommand {
             let request = Messages.ConfirmOff(
                 host: host, caseID: caseID ?? open.id, incarnation: incarnation.map(Incarnation.init) ?? open.incarnation, who: who ?? Self.user, why: why)
             try confirmation.require(
-                "confirm that \(host) is OFF (case \(request.caseID), incarnation \(request.incarnation)): its VMs and leases will be taken over",
-                name: host, checked: facts.checked,
+                "confirm that \(host) is OFF",
+                meaning: "for case \(request.caseID) and incarnation \(request.incarnation); its VMs and leases will be taken over", name: host, checked: facts.checked,
                 notChecked: facts.notChecked + ["the machine itself: if it still runs, two machines may write to the same disks"])
             let reply = try cluster.command(.fencing, "host.confirm-off", request)
             try options.show(reply) { "\(host) confirmed off for case \(request.caseID), incarnation \(request.incarnation)" }

@@ -51,6 +51,7 @@ struct StatusCommand: ParsableCommand {
     private static func notices(_ survey: ClusterSurvey) -> String {
         let notices = survey.notices
         let ha = survey.fencing.map { HACommand.words($0.ha) } ?? "automatic recovery: unknown, fencing-service does not answer"
-        return notices.isEmpty ? "\(ha); all is well" : (["\(ha); look at:"] + notices.map { "  \($0)" }).joined(separator: "\n")
+        guard !notices.isEmpty else { return "\(ha); all is well" }
+        return ([survey.troubledHA == nil ? "\(ha); look at:" : "look at:"] + notices.map { "  \($0)" }).joined(separator: "\n")
     }
 }

@@ -13,10 +13,10 @@ enum WallClock {
     /// `12:34:56.789` of the machine's own day, with the date in front if it is not today; the text itself if it is not a time.
     static func short(_ text: String, now: Date = Date()) -> String {
         guard let seconds = seconds(text) else { return text }
-        let date = Date(timeIntervalSince1970: seconds)
+        let thousandths = Int64((seconds * 1000).rounded())
+        let date = Date(timeIntervalSince1970: Double(thousandths / 1000))
         let parts = Calendar.current.dateComponents([.hour, .minute, .second], from: date)
-        let milliseconds = Int((seconds - seconds.rounded(.down)) * 1000)
-        let time = [parts.hour ?? 0, parts.minute ?? 0, parts.second ?? 0].map { padded($0, 2) }.joined(separator: ":") + "." + padded(milliseconds, 3)
+        let time = [parts.hour ?? 0, parts.minute ?? 0, parts.second ?? 0].map { padded($0, 2) }.joined(separator: ":") + "." + padded(Int(thousandths % 1000), 3)
         return Calendar.current.isDate(date, inSameDayAs: now) ? time : "\(text.prefix(10)) \(time)"
     }
 
