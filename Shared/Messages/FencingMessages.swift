@@ -61,10 +61,13 @@ public struct HAState: Codable, Hashable, Sendable {
     public var hold: String?
     /// Whether recovery may act now: enabled and not held, no proof revoked.
     public var recoveryAllowed: Bool
-    public init(enabled: Bool, hold: String?, recoveryAllowed: Bool) {
+    /// Contradictions that stop recovery until they are resolved or an operator sends `ha.enable`: a revoked proof, two boot ids under one identity.
+    public var alarms: [String]?
+    public init(enabled: Bool, hold: String?, recoveryAllowed: Bool, alarms: [String]? = nil) {
         self.enabled = enabled
         self.hold = hold
         self.recoveryAllowed = recoveryAllowed
+        self.alarms = alarms
     }
 }
 
@@ -137,4 +140,47 @@ public struct HoldRequest: Codable, Hashable, Sendable {
 public struct HostList: Codable, Sendable {
     public var hosts: [HostView]
     public init(hosts: [HostView]) { self.hosts = hosts }
+}
+
+/// Reply to `fence.history`: closed cases, oldest first, then the open ones.
+public struct FenceHistory: Codable, Sendable {
+    public var cases: [FenceCaseView]
+    public init(cases: [FenceCaseView]) { self.cases = cases }
+}
+
+/// What fencing-service decides by: its configuration, and the reply to `policy.get`.
+public struct FencingPolicy: Codable, Hashable, Sendable {
+    /// Time between heartbeats.
+    public var heartbeat: Duration
+    /// Silence that is forgiven.
+    public var grace: Duration
+    /// Heartbeats that must be missing as well.
+    public var minimumMissed: Int
+    /// Further grace for the SPM host.
+    public var graceSPM: Duration
+    /// Further grace for each VM on the host.
+    public var gracePerVM: Duration
+    /// How long one run of a fence agent may take before it is killed.
+    public var agentTimeout: Duration
+    /// How long a host may take from power-on to its first heartbeat.
+    public var bootTimeout: Duration
+    /// Between attempts of a case that is held or failed.
+    public var retry: Duration
+    /// How long a host that answers may lack lockspaces that other Up hosts have, before it becomes NonOperational.
+    public var joinPatience: Duration
+
+    public init(
+        heartbeat: Duration = .seconds(1), grace: Duration = .seconds(30), minimumMissed: Int = 3, graceSPM: Duration = .zero, gracePerVM: Duration = .zero,
+        agentTimeout: Duration = .seconds(30), bootTimeout: Duration = .seconds(300), retry: Duration = .seconds(10), joinPatience: Duration = .seconds(60)
+    ) {
+        self.heartbeat = heartbeat
+        self.grace = grace
+        self.minimumMissed = minimumMissed
+        self.graceSPM = graceSPM
+        self.gracePerVM = gracePerVM
+        self.agentTimeout = agentTimeout
+        self.bootTimeout = bootTimeout
+        self.retry = retry
+        self.joinPatience = joinPatience
+    }
 }

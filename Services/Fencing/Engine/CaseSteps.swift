@@ -1,0 +1,339 @@
+import Messages
+
+/// The steps of a fence case; their table is in ``FencingEngine``.
+extension FencingEngine {
+    // MARK: Opening, moving, closing
+
+    mutating func openCase(_ name: String, _ cause: FenceCase.Cause, _ why: String) {
+        guard let host = hosts[name], host.fenceCase == nil else { return }
+        update(name) {
+            var open = FenceCase(id: "\(name)-case-\($0.nextNumber())", incarnation: $0.incarnation, cause: cause, reason: why)
+            open.proven = $0.isProvenDead && cause == .silent
+            $0.fenceCase = open
+            $0.retryAt = nil
+        }
+        guard let open = hosts[name]?.fenceCase else { return }
+        publish("fence.started", name, open.view(of: name))
+        decide(name, "fence case opened", why: why, open, evidence: ["cause": open.cause.rawValue])
+        checkPower(name)
+    }
+
+    mutating func closeCase(_ name: String, _ why: String) {
+        guard let open = hosts[name]?.fenceCase else { return }
+        step(name, .closed, why)
+        decide(name, "fence case closed", why: why, open)
+        if var view = hosts[name]?.fenceCase?.view(of: name) {
+            view.reason = why
+            closedCases.append(view)
+            if closedCases.count > 100 { closedCases.removeFirst() }
+        }
+        update(name) {
+            $0.fenceCase = nil
+            $0.retryAt = nil
+        }
+    }
+
+    /// Every change of step is an event with its reason.
+    mutating func step(_ name: String, _ step: FenceCase.Step, _ reason: String) {
+        guard let before = hosts[name]?.fenceCase else { return }
+        updateCase(name) {
+            $0.step = step
+            $0.reason = reason
+        }
+        guard before.step != step || before.reason != reason, let open = hosts[name]?.fenceCase else { return }
+        let type = switch step {
+        case .held: "fence.held"
+        case .failed: "fence.failed"
+        default: "fence.step"
+        }
+        publish(type, name, open.view(of: name))
+        if step == .held || step == .failed { decide(name, step == .held ? "fence case held" : "fence step failed", why: reason, open) }
+    }
+
+    /// Not now; looked at again after `fence.retry`.
+    mutating func postpone(_ name: String, _ to: FenceCase.Step, _ why: String, after: Duration? = nil) {
+        let at = now + (after ?? policy.retry)
+        update(name) { $0.retryAt = at }
+        step(name, to, why)
+    }
+
+    mutating func retry(_ name: String) {
+        guard let host = hosts[name] else { return }
+        if host.fenceCase != nil {
+            checkPower(name)
+        } else if host.unresolved != nil {
+            run(.status, on: name)
+        }
+    }
+
+    // MARK: Reading the power status
+
+    /// Always allowed, and always first.
+    mutating func checkPower(_ name: String) {
+        guard let host = hosts[name], let open = host.fenceCase else { return }
+        guard host.fenceDevice != nil else {
+            return step(name, .failed, "\(name) has no fence device: only its own return or an operator's host confirm-off can prove its life over")
+        }
+        guard host.run == nil, host.command == nil else { return }
+        updateCase(name) {
+            $0.renewalsStopped = false
+            $0.readsForEvidence = false
+        }
+        step(name, .checking, open.proven ? "reads the power status on the way back" : "reads the power status first")
+        run(.status, on: name)
+    }
+
+    /// A status of the case was read: `host.power` says what, or that it could not be read.
+    mutating func onPowerRead(_ name: String, _ detail: String) {
+        guard let host = hosts[name], let open = host.fenceCase else { return }
+        if host.power == .unknown { return postpone(name, .failed, "the power status cannot be read: \(detail)") }
+        if open.incarnation < host.incarnation { return onPowerReadOfNewLife(name) }
+        switch (open.proven, host.power) {
+        case (true, .off): onProvenReadsOff(name, open)
+        case (true, _): onProvenReadsOn(name, open)
+        case (false, .off): onReadsOff(name, open)
+        case (false, _): onReadsOn(name, open, detail)
+        }
+    }
+
+    private mutating func onPowerReadOfNewLife(_ name: String) {
+        guard let host = hosts[name] else { return }
+        if host.power == .on {
+            return step(name, .booting, "\(name) came back as incarnation \(host.incarnation) and reads on; it is to join its lockspaces and become Up")
+        }
+        // A late off has hit the new life, or the device is not this machine's: the case is about the new life now.
+        updateCase(name) {
+            $0.incarnation = host.incarnation
+            $0.cause = .silent
+            $0.proven = false
+            $0.booting = false
+            $0.offSent = true
+        }
+        readGenerations(name)
+    }
+
+    private mutating func onReadsOff(_ name: String, _ open: FenceCase) {
+        if open.step == .recheckingOff { mintPowerOff(name) } else { readGenerations(name) }
+    }
+
+    private mutating func onReadsOn(_ name: String, _ open: FenceCase, _ detail: String) {
+        guard let host = hosts[name] else { return }
+        if open.cause == .silent, host.liveness == .heard {
+            let ending = open.offSent ? "the off had no effect, its guests were not touched" : "no off was sent"
+            return closeCase(name, "\(name) reads on and is heard with the same boot id: \(ending)")
+        }
+        switch open.step {
+        case .confirmingOff:
+            postpone(name, .failed, "the device still reads on after off\(detail.isEmpty ? "" : " (\(detail))"); tried again every \(policy.retry.milliseconds) ms")
+        case .recheckingOff, .readingGenerations:
+            postpone(name, .failed, "\(name) read off and reads on again: somebody switched it on")
+        default:
+            considerOff(name)
+        }
+    }
+
+    // MARK: Before off
+
+    private mutating func considerOff(_ name: String) {
+        guard let host = hosts[name], let open = host.fenceCase else { return }
+        switch hold(host, open) {
+        case nil:
+            askAcceptance(name)
+        case .absolute(let why):
+            postpone(name, .held, why)
+        case .doubtful(let why):
+            let readers = readers(for: name)
+            guard !readers.isEmpty else { return postpone(name, .held, "\(why), and no host that answers can see its lease renewals") }
+            updateCase(name) { $0.readsForEvidence = true }
+            step(name, .gathering, "\(why); other hosts are asked whether its lease renewals stopped")
+            readSectors(name, by: readers)
+        }
+    }
+
+    private mutating func onEvidence(_ name: String) {
+        guard let host = hosts[name], let open = host.fenceCase else { return }
+        switch hold(host, open) {
+        case nil:
+            askAcceptance(name)
+        case .absolute(let why):
+            postpone(name, .held, why)
+        case .doubtful(let why):
+            guard open.renewalsStopped, !open.renewalsSeen else {
+                return postpone(name, .held, "\(why), and its lease renewals \(open.renewalsSeen ? "go on" : "are not seen to have stopped")")
+            }
+            askAcceptance(name)
+        }
+    }
+
+    /// S16: another agent must obey this manager and its term, if any answers.
+    private mutating func askAcceptance(_ name: String) {
+        let voters = names.filter { $0 != name && hosts[$0]?.liveness == .heard && hosts[$0]?.identityProblem == nil }
+        guard let open = hosts[name]?.fenceCase else { return }
+        updateCase(name) {
+            $0.voters = voters
+            $0.refusedBy = nil
+        }
+        guard !voters.isEmpty else { return sendOff(name) }
+        step(name, .accepting, "asks \(voters.joined(separator: ", ")) to accept this manager's off")
+        for voter in voters { perform(.askAcceptance(AcceptanceQuestion(caseID: open.id, host: name, voter: voter))) }
+    }
+
+    mutating func onAcceptance(_ answer: AcceptanceAnswer) {
+        guard let host = hosts[answer.host], let open = host.fenceCase, open.id == answer.caseID, open.step == .accepting,
+            open.voters.contains(answer.voter), host.run == nil
+        else { return }
+        if answer.accepted == true { return sendOff(answer.host) }
+        updateCase(answer.host) {
+            $0.voters.removeAll { $0 == answer.voter }
+            if answer.accepted == false { $0.refusedBy = "\(answer.voter): \(answer.detail)" }
+        }
+        guard let left = hosts[answer.host]?.fenceCase, left.voters.isEmpty else { return }
+        if let refusal = left.refusedBy {
+            postpone(answer.host, .failed, "no agent accepts this manager's off (\(refusal))")
+        } else {
+            sendOff(answer.host)
+        }
+    }
+
+    private mutating func sendOff(_ name: String) {
+        guard let host = hosts[name], let open = host.fenceCase else { return }
+        if case .absolute(let why) = hold(host, open) { return postpone(name, .held, why) }
+        guard host.command == nil, host.run == nil else { return }
+        updateCase(name) {
+            $0.offSent = true
+            $0.voters = []
+        }
+        step(name, .off, "switches it off through \(host.fenceDevice?.agent ?? "its device")")
+        decide(name, "power off", why: open.cause.sentence, open)
+        run(.off, on: name)
+    }
+
+    // MARK: After off
+
+    private mutating func readGenerations(_ name: String) {
+        updateCase(name) {
+            $0.sectors = [:]
+            $0.renewalsStopped = false
+            $0.renewalsSeen = false
+            $0.readsForEvidence = false
+            $0.readings += 1
+        }
+        let readers = readers(for: name)
+        step(name, .readingGenerations, "reads off; \(readers.isEmpty ? "no host can read its generations" : "its generations are read at \(readers.joined(separator: ", "))")")
+        if readers.isEmpty { onGenerationsRead(name) } else { readSectors(name, by: readers) }
+    }
+
+    private mutating func readSectors(_ name: String, by readers: [String]) {
+        guard let host = hosts[name] else { return }
+        var serial: UInt64 = 0
+        update(name) {
+            serial = $0.nextNumber()
+            $0.fenceCase?.serial = serial
+            $0.fenceCase?.readers = readers
+            $0.fenceCase?.renewalsStopped = false
+            $0.fenceCase?.renewalsSeen = false
+        }
+        for reader in readers { perform(.readSectors(SectorQuestion(serial: serial, host: name, hostID: host.definition.id, reader: reader))) }
+    }
+
+    mutating func onSectorsRead(_ answer: SectorAnswer) {
+        if onSectorsForConfirmation(answer) { return }
+        guard let open = hosts[answer.host]?.fenceCase, open.serial == answer.serial, open.readers.contains(answer.reader),
+            open.step == .gathering || open.step == .readingGenerations
+        else { return }
+        updateCase(answer.host) {
+            $0.readers.removeAll { $0 == answer.reader }
+            for sector in answer.sectors ?? [] {
+                $0.sectors[sector.lockspace] = max($0.sectors[sector.lockspace] ?? 0, sector.generation)
+                if sector.renewalsStopped { $0.renewalsStopped = true }
+                if sector.renewalsSeen { $0.renewalsSeen = true }
+            }
+        }
+        guard let host = hosts[answer.host], let left = host.fenceCase else { return }
+        if left.readsForEvidence {
+            if left.readers.isEmpty { onEvidence(answer.host) }
+        } else {
+            let complete = host.highestGenerations.allSatisfy { lockspace, highest in (left.sectors[lockspace] ?? 0) >= highest }
+            if left.readers.isEmpty || (complete && (host.deviceVerified || left.renewalsStopped)) { onGenerationsRead(answer.host) }
+        }
+    }
+
+    private mutating func onGenerationsRead(_ name: String) {
+        guard let host = hosts[name], let open = host.fenceCase else { return }
+        if !host.deviceVerified, !open.renewalsStopped {
+            return postpone(name, .failed, "its fence device is not verified (S10): off counts only once a missed lease renewal is seen, and none is yet")
+        }
+        if host.liveness == .heard { return waitForSilence(name) }
+        updateCase(name) { $0.readers = [] }
+        step(name, .recheckingOff, "reads the power status once more, after the generations (S9)")
+        run(.status, on: name)
+    }
+
+    /// A device that reads off while its host goes on beating is not this host's; a host just switched off is quiet after two intervals.
+    mutating func waitForSilence(_ name: String) {
+        let soon = (hosts[name]?.fenceCase?.readings ?? 0) < 5
+        postpone(name, .failed, "it reads off and yet heartbeats come: waits for them to end", after: soon ? policy.heartbeat * 2 : policy.retry)
+    }
+
+    // MARK: Proven: the way back
+
+    /// The proof of the case is signed: it is published already.
+    mutating func onCaseProven(_ name: String, by proof: Proof) {
+        guard let open = hosts[name]?.fenceCase else { return }
+        updateCase(name) {
+            if !$0.proven { $0.readings = 0 }
+            $0.proven = true
+        }
+        if !open.proven, let now = hosts[name]?.fenceCase {
+            var view = now.view(of: name)
+            view.step = FenceCase.Step.proven.rawValue
+            view.reason = proof.statement
+            publish("fence.succeeded", name, view)
+        }
+        guard let host = hosts[name], host.run == nil, host.command == nil else { return }
+        if proof.kind == .operatorConfirmed, host.power != .off {
+            return postpone(name, .proven, "an operator confirmed that it is off; its device is still to switch it off and on")
+        }
+        let uncovered = host.uncovered(by: proof)
+        if !uncovered.isEmpty, !readers(for: name).isEmpty, (hosts[name]?.fenceCase?.readings ?? 0) < 3 {
+            return postpone(name, .proven, "proven, but nobody could read its generation in \(uncovered.joined(separator: ", ")); read again")
+        }
+        powerOn(name)
+    }
+
+    private mutating func onProvenReadsOff(_ name: String, _ open: FenceCase) {
+        guard let host = hosts[name] else { return }
+        if open.step == .recheckingOff { return mintPowerOff(name) }
+        if open.step == .confirmingOn { return postpone(name, .failed, "it still reads off after on") }
+        let completes = !host.uncovered(by: host.proof?.proof).isEmpty && !readers(for: name).isEmpty && open.readings < 3
+        if completes || host.proof?.proof.kind == .operatorConfirmed { readGenerations(name) } else { powerOn(name) }
+    }
+
+    private mutating func onProvenReadsOn(_ name: String, _ open: FenceCase) {
+        guard let host = hosts[name] else { return }
+        if host.proof?.proof.kind == .operatorConfirmed, !open.booting { return open.step == .confirmingOff ? postponeStuck(name) : considerOff(name) }
+        let again = open.step == .booting || (open.booting && open.step == .checking)
+        let deadline = now + policy.bootTimeout
+        updateCase(name) {
+            $0.booting = true
+            $0.bootDeadline = deadline
+        }
+        step(name, .booting, again ? "it reads on, and no heartbeat came yet" : "it reads on; waits for the heartbeat of a new life")
+    }
+
+    mutating func postponeStuck(_ name: String) { postpone(name, .failed, "an operator confirmed that it is off, but the device still reads on after off") }
+
+    mutating func powerOn(_ name: String) {
+        guard let host = hosts[name], host.run == nil, host.command == nil else { return }
+        if let why = powerOnHold(host) { return step(name, .proven, "its life is proven over; it is not switched on: \(why)") }
+        update(name) {
+            // What the dead life's connection still holds must not be taken for a sign of life.
+            $0.connection += 1
+            $0.fenceCase?.booting = true
+        }
+        watch(name)
+        step(name, .on, "switches it on through \(host.fenceDevice?.agent ?? "its device")")
+        decide(name, "power on", why: "its last life is proven over", host.fenceCase)
+        run(.on, on: name)
+    }
+}

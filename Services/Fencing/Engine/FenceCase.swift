@@ -1,0 +1,72 @@
+import Messages
+
+/// One open fence case: from the suspicion until the host is Up again, in maintenance or forgotten. It is never given up (see ``FencingEngine``).
+struct FenceCase: Codable, Hashable, Sendable {
+    var id: String
+    /// The life it is about.
+    var incarnation: Incarnation
+    var cause: Cause
+    var step = Step.observing
+    var reason: String
+    /// The `off` of this case was sent.
+    var offSent = false
+    /// A proof covers ``incarnation``; what is left is to bring the host back.
+    var proven = false
+    /// The power-on part was entered: the host is to boot.
+    var booting = false
+    var bootDeadline: Instant?
+
+    /// Generations read after the off (S9).
+    var sectors: [String: UInt64] = [:]
+    /// The readers that have not answered the question ``serial``.
+    var readers: [String] = []
+    var serial: UInt64 = 0
+    /// What the readers asked by ``serial`` saw of the suspect's renewals.
+    var renewalsStopped = false
+    var renewalsSeen = false
+    /// Readings done since the proof that still lacks lockspaces.
+    var readings = 0
+    /// The reading is evidence for S17, not for a proof.
+    var readsForEvidence = false
+
+    var voters: [String] = []
+    /// Some agent other than the suspect answered that it does not obey.
+    var refusedBy: String?
+
+    enum Cause: String, Codable, Hashable, Sendable {
+        /// No heartbeat for the grace.
+        case silent
+        /// Guards could not be reaped for the grace, although heartbeats come (S13).
+        case unreaped
+        /// `fence.now`.
+        case operatorAsked
+        /// A life that was proven over gave a sign.
+        case proofRevoked
+    }
+
+    enum Step: String, Codable, Hashable, Sendable {
+        case observing
+        /// Reads the power status before anything else.
+        case checking
+        case held
+        /// Asks the other hosts whether the suspect's renewals stopped.
+        case gathering = "gathering-evidence"
+        case accepting
+        case off
+        case confirmingOff = "confirming-off"
+        case readingGenerations = "reading-generations"
+        case recheckingOff = "rechecking-off"
+        case signing
+        case proven
+        case on
+        case confirmingOn = "confirming-on"
+        case booting
+        case resolving
+        case failed
+        case closed
+    }
+
+    func view(of host: String) -> FenceCaseView {
+        FenceCaseView(id: id, host: host, incarnation: incarnation, step: step.rawValue, reason: reason)
+    }
+}

@@ -1,0 +1,203 @@
+public import Messages
+
+/// What the engine is told. All of it is journaled; heartbeats are not among it, see ``HostLiveness``.
+public enum FencingInput: EngineInput {
+    /// First input after each start of the process.
+    case started(FencingStart)
+    case wake
+
+    // Requests
+    case hostAdd(RequestID, HostDefinition)
+    case hostUpdate(RequestID, HostDefinition)
+    case hostForget(RequestID, HostRequest)
+    case hostMaintenance(RequestID, HostRequest)
+    case hostActivate(RequestID, HostRequest)
+    case hostSetNonOperational(RequestID, HostSetStatus)
+    case hostSetError(RequestID, HostSetStatus)
+    case confirmOff(RequestID, ConfirmOff)
+    case power(RequestID, PowerVerb, HostRequest)
+    case fenceNow(RequestID, HostRequest)
+    case haHold(RequestID, HoldRequest)
+    case haEnable(RequestID)
+    case haDisable(RequestID)
+
+    // Transitions of the failure detector
+    case heard(AgentHeartbeat)
+    case missing(Silence)
+    case silent(Silence)
+    /// The manager's own network check has another result.
+    case network(ok: Bool, detail: String)
+
+    // Results of actions
+    case fenceEnded(FenceResult)
+    case identified(Identification)
+    case acceptance(AcceptanceAnswer)
+    case sectorsRead(SectorAnswer)
+    case proofSigned(SignedProof)
+}
+
+/// What the process knows at its start.
+public struct FencingStart: Codable, Hashable, Sendable {
+    public var policy: FencingPolicy
+    /// Ed25519 public key that signs this service's proofs, hexadecimal.
+    public var signingKey: String
+    public init(policy: FencingPolicy, signingKey: String) {
+        self.policy = policy
+        self.signingKey = signingKey
+    }
+}
+
+public enum PowerVerb: String, Codable, Hashable, Sendable { case status, on, off, cycle }
+
+/// What a fence agent can be told to do.
+public enum FenceAction: String, Codable, Hashable, Sendable {
+    case status, off, on
+    /// Whether it changes the power state.
+    public var isDestructive: Bool { self != .status }
+}
+
+/// What the engine wants done; results come back as inputs.
+public enum FencingAction: Hashable, Sendable {
+    /// Listen to this host (again), see ``LivenessMonitor/watch(_:at:)``.
+    case watch(HostWatch)
+    case unwatch(String)
+    /// Run the fence agent; ends as ``FencingInput/fenceEnded(_:)`` whatever happens.
+    case fence(FenceRun)
+    /// Read the fence device's own identity (S10); ends as ``FencingInput/identified(_:)``.
+    case identify(host: String, FenceDevice)
+    /// Ask one agent whether it obeys this manager (S16); ends as ``FencingInput/acceptance(_:)``.
+    case askAcceptance(AcceptanceQuestion)
+    /// Read the lockspaces freshly at one host's lease-service; ends as ``FencingInput/sectorsRead(_:)``.
+    case readSectors(SectorQuestion)
+    /// Sign; ends as ``FencingInput/proofSigned(_:)``. Nothing is published before that is durable (S15).
+    case sign(Proof)
+}
+
+/// How to listen to a host.
+public struct HostWatch: Hashable, Sendable {
+    public var host: String
+    public var events: String
+    public var key: String?
+    /// Boot ids whose heartbeats say that a life that is over goes on.
+    public var deadBoots: [String]
+    /// Rises when the old connection, and what it still holds, is to be dropped.
+    public var connection: UInt64
+}
+
+/// One run of a fence agent.
+public struct FenceRun: Codable, Hashable, Sendable {
+    public var id: String
+    public var host: String
+    public var action: FenceAction
+    public var device: FenceDevice
+    /// After this the agent is killed.
+    public var deadline: Duration
+}
+
+public enum FenceOutcome: Codable, Hashable, Sendable {
+    /// Exit 0: done; for status: on.
+    case succeeded
+    /// Exit 2 of status.
+    case readsOff
+    /// The agent ended and says that it failed. What the device does is not known.
+    case failed(String)
+    /// The agent was killed at its deadline, or an earlier run of it still lingers.
+    case timedOut(String)
+}
+
+public struct FenceResult: Codable, Hashable, Sendable {
+    public var run: String
+    public var host: String
+    public var outcome: FenceOutcome
+    public init(run: String, host: String, outcome: FenceOutcome) {
+        self.run = run
+        self.host = host
+        self.outcome = outcome
+    }
+}
+
+/// The identity that a fence device tells of itself.
+public struct Identification: Codable, Hashable, Sendable {
+    public var host: String
+    /// 32 lower-case hexadecimal digits; `nil`: it could not be read.
+    public var guid: String?
+    /// The device has no identity to read: asking again is useless.
+    public var unsupported: Bool
+    public var detail: String
+    public init(host: String, guid: String?, unsupported: Bool, detail: String) {
+        self.host = host
+        self.guid = guid
+        self.unsupported = unsupported
+        self.detail = detail
+    }
+}
+
+public struct AcceptanceQuestion: Codable, Hashable, Sendable {
+    public var caseID: String
+    public var host: String
+    /// Who is asked.
+    public var voter: String
+}
+
+public struct AcceptanceAnswer: Codable, Hashable, Sendable {
+    public var caseID: String
+    public var host: String
+    public var voter: String
+    /// `nil`: no answer.
+    public var accepted: Bool?
+    public var detail: String
+    public init(caseID: String, host: String, voter: String, accepted: Bool?, detail: String) {
+        self.caseID = caseID
+        self.host = host
+        self.voter = voter
+        self.accepted = accepted
+        self.detail = detail
+    }
+}
+
+public struct SectorQuestion: Codable, Hashable, Sendable {
+    /// Answers of earlier questions are recognised by it.
+    public var serial: UInt64
+    /// Whose sectors.
+    public var host: String
+    public var hostID: Int
+    /// Who reads.
+    public var reader: String
+}
+
+public struct SectorAnswer: Codable, Hashable, Sendable {
+    public var serial: UInt64
+    public var host: String
+    public var reader: String
+    /// `nil`: the reader did not answer.
+    public var sectors: [Sector]?
+    public init(serial: UInt64, host: String, reader: String, sectors: [Sector]?) {
+        self.serial = serial
+        self.host = host
+        self.reader = reader
+        self.sectors = sectors
+    }
+}
+
+/// The suspect's delta sector in one lockspace, as another host just read it.
+public struct Sector: Codable, Hashable, Sendable {
+    public var lockspace: String
+    public var generation: UInt64
+    /// The slot is in use.
+    public var held: Bool
+    /// Since the reader last saw it change; `nil` if it never did.
+    public var lastChange: Duration?
+    public var ioTimeout: Int
+    public init(lockspace: String, generation: UInt64, held: Bool, lastChange: Duration?, ioTimeout: Int) {
+        self.lockspace = lockspace
+        self.generation = generation
+        self.held = held
+        self.lastChange = lastChange
+        self.ioTimeout = ioTimeout
+    }
+
+    /// At least one renewal was due and did not come: unchanged for two renewal intervals, which are 2 x io_timeout each.
+    public var renewalsStopped: Bool { held && (lastChange.map { $0 >= .seconds(4 * Int64(ioTimeout)) } ?? false) }
+    /// The reader saw it change within its owner's renewal intervals.
+    public var renewalsSeen: Bool { held && (lastChange.map { $0 < .seconds(4 * Int64(ioTimeout)) } ?? false) }
+}

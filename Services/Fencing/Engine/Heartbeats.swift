@@ -1,0 +1,173 @@
+import Messages
+
+/// What follows from hearing a host, or from not hearing it.
+extension FencingEngine {
+    mutating func onHeard(_ heartbeat: AgentHeartbeat) {
+        guard let host = hosts[heartbeat.host] else { return }
+        if let problem = mistrust(of: heartbeat, host) {
+            if host.identityProblem != problem { decide(host.name, "heartbeat not believed", why: problem) }
+            return update(host.name) { $0.identityProblem = problem }
+        }
+        if heartbeat.bootID == host.bootID {
+            onHeardAgain(heartbeat)
+        } else if let old = host.lives.first(where: { $0.bootID == heartbeat.bootID }) {
+            onOldLife(host.name, old)
+        } else {
+            onNewLife(heartbeat)
+        }
+    }
+
+    /// Why this heartbeat cannot be this host's.
+    private func mistrust(of heartbeat: AgentHeartbeat, _ host: HostRecord) -> String? {
+        if heartbeat.hostID != host.definition.id {
+            return "what is heard as \(host.name) says that its host id is \(heartbeat.hostID), not \(host.definition.id)"
+        }
+        if let known = host.hardwareID, known != heartbeat.hardwareID {
+            return "what is heard as \(host.name) is another machine: hardware id \(heartbeat.hardwareID), not \(known); forget the host and add it anew if it was replaced"
+        }
+        if host.refusedBoots.contains(heartbeat.bootID) { return "the forgotten \(host.name) still runs under boot id \(heartbeat.bootID): reinstall it" }
+        if let tomb = tombstones.first(where: { $0.hardwareID == heartbeat.hardwareID && $0.name != host.name && $0.boots.contains(heartbeat.bootID) }) {
+            return "this is the forgotten host \(tomb.name), which has not been reinstalled"
+        }
+        return nil
+    }
+
+    private mutating func onHeardAgain(_ heartbeat: AgentHeartbeat) {
+        let name = heartbeat.host
+        take(heartbeat)
+        guard let host = hosts[name] else { return }
+        if host.isProvenDead { return revoke(name, "\(name) incarnation \(host.incarnation) was proven over and is heard again") }
+        guard let open = host.fenceCase, open.incarnation == host.incarnation else { return }
+        switch open.cause {
+        case .silent: livesOn(name, open)
+        case .unreaped where host.unreaped.isEmpty && !open.offSent: closeCase(name, "all guards of \(name) were reaped")
+        case .unreaped, .operatorAsked, .proofRevoked: break
+        }
+    }
+
+    /// The suspect of an open case is heard. Once `off` was sent only a status tells what became of it.
+    private mutating func livesOn(_ name: String, _ open: FenceCase) {
+        guard let host = hosts[name] else { return }
+        if !open.offSent {
+            if let minted = host.minted, minted.covers(host: name, incarnation: host.incarnation) { update(name) { $0.minted = nil } }
+            return closeCase(name, "\(name) is heard again with the same boot id; no off was sent")
+        }
+        if host.run != nil || host.minted != nil { return }
+        if open.step == .failed, host.unresolved == nil, host.power == .on {
+            return closeCase(name, "\(name) is heard again with the same boot id and its device reads on: the off had no effect")
+        }
+        step(name, .resolving, "\(name) is heard again after off was sent; its power status decides")
+        run(.status, on: name)
+    }
+
+    /// Two boot ids of one identity (S14): a clone, or an init that is not the machine's. Everything automatic waits for a person.
+    private mutating func onOldLife(_ name: String, _ old: HostRecord.Life) {
+        guard let host = hosts[name] else { return }
+        let text = "\(name) is heard with boot id \(old.bootID) of incarnation \(old.incarnation) although incarnation \(host.incarnation) is known: two machines, or two inits, use one identity"
+        guard ha.conflicts[name] == nil else { return }
+        ha.conflicts[name] = text
+        update(name) { $0.identityProblem = text }
+        decide(name, "everything held", why: text)
+        if let proof = host.proof, proof.proof.covers(host: name, incarnation: old.incarnation) { publishRevoked(name, proof) }
+        publishHA()
+    }
+
+    private mutating func onNewLife(_ heartbeat: AgentHeartbeat) {
+        let name = heartbeat.host
+        guard let before = hosts[name] else { return }
+        update(name) { host in
+            host.incarnation = host.incarnation.next
+            host.lives.append(.init(incarnation: host.incarnation, bootID: heartbeat.bootID))
+            if host.lives.count > 32 { host.lives.removeFirst() }
+            host.hardwareID = heartbeat.hardwareID
+            host.keptOff = false
+            host.generationsBefore = [:]
+            host.answeringSince = nil
+            host.unreapedSince = nil
+            // The old life's status does not go over to the new one.
+            if host.status == .up || host.status == .connecting { host.status = .initializing }
+        }
+        take(heartbeat)
+        watch(name)
+        guard before.hasLife, let host = hosts[name] else {
+            return decide(name, "heard", why: "first heartbeat, boot id \(heartbeat.bootID)")
+        }
+        decide(name, "rebooted", why: "same hardware id and key heard with the new boot id \(heartbeat.bootID)", host.fenceCase)
+        mintRebooted(name)
+        guard let open = host.fenceCase else { return }
+        if ha.revoked[name] != nil, open.cause == .proofRevoked {
+            ha.revoked[name] = nil
+            publishHA()
+        }
+        updateCase(name) {
+            $0.booting = false
+            $0.bootDeadline = nil
+        }
+        update(name) { $0.retryAt = nil }
+        if host.run == nil, host.unresolved == nil {
+            step(name, .booting, "\(name) came back as incarnation \(host.incarnation); it is to join its lockspaces and become Up")
+        } else if host.run == nil {
+            step(name, .resolving, "\(name) came back as incarnation \(host.incarnation); the outcome of \(host.unresolved?.rawValue ?? "a command") is open")
+            run(.status, on: name)
+        }
+    }
+
+    /// Takes over what a believed heartbeat says.
+    private mutating func take(_ heartbeat: AgentHeartbeat) {
+        let now = now
+        let conflict = ha.conflicts[heartbeat.host]
+        update(heartbeat.host) { host in
+            host.identityProblem = conflict
+            host.liveness = .heard
+            host.silence = nil
+            host.initializing = heartbeat.initializing
+            host.watchdogArmed = heartbeat.watchdogArmed
+            host.memoryMiB = heartbeat.memoryFreeMiB
+            host.unreaped = heartbeat.unreapedGuards
+            if heartbeat.unreapedGuards.isEmpty { host.unreapedSince = nil } else if host.unreapedSince == nil { host.unreapedSince = now }
+            if heartbeat.initializing { host.answeringSince = nil } else if host.answeringSince == nil { host.answeringSince = now }
+            host.generations = [:]
+            for lockspace in heartbeat.lockspaces {
+                if let before = lockspace.generationBefore { host.generationsBefore[lockspace.lockspace] = before }
+                guard lockspace.state == .joined else { continue }
+                host.generations[lockspace.lockspace] = lockspace.generation
+                host.highestGenerations[lockspace.lockspace] = max(host.highestGenerations[lockspace.lockspace] ?? 0, lockspace.generation)
+            }
+        }
+    }
+
+    mutating func onMissing(_ silence: Silence) {
+        update(silence.host) {
+            $0.liveness = .missing
+            $0.silence = silence
+            $0.unreapedSince = nil
+            $0.answeringSince = nil
+        }
+    }
+
+    mutating func onSilent(_ silence: Silence) {
+        update(silence.host) {
+            $0.liveness = .silent
+            $0.silence = silence
+            $0.unreapedSince = nil
+            $0.answeringSince = nil
+        }
+        guard let host = hosts[silence.host], host.hasLife, !host.maintenance else { return }
+        if let open = host.fenceCase {
+            if open.incarnation < host.incarnation {
+                closeCase(host.name, "incarnation \(host.incarnation) fell silent before it was Up; a new case follows")
+            } else {
+                if open.step == .held || open.step == .failed { checkPower(host.name) }
+                return
+            }
+        }
+        openCase(host.name, .silent, "no heartbeat for \(silence.quiet.milliseconds) ms (\(silence.missed) missed, grace \(silence.grace.milliseconds) ms)")
+    }
+
+    /// S13: heartbeats are fine, but guests cannot be ended and their leases are lost.
+    mutating func openCaseForUnreapedGuards(_ name: String) {
+        guard let host = hosts[name], host.fenceCase == nil, !host.maintenance, host.liveness == .heard else { return }
+        guard let since = host.unreapedSince, now - since >= policy.grace else { return }
+        openCase(name, .unreaped, "a lockspace is lost and guards are not reaped: \(host.unreaped.sorted().joined(separator: ", "))")
+    }
+}

@@ -1,0 +1,71 @@
+import Messages
+
+/// What allows or forbids automatic power and recovery, cluster-wide.
+struct HighAvailability: Codable, Hashable, Sendable {
+    var enabled = true
+    var hold: String?
+    var holdUntil: Instant?
+    /// Host to why its proof was revoked.
+    var revoked: [String: String] = [:]
+    /// Host to the contradiction of its boot ids (S14).
+    var conflicts: [String: String] = [:]
+
+    var alarms: [String] {
+        revoked.keys.sorted().compactMap { revoked[$0] } + conflicts.keys.sorted().compactMap { conflicts[$0] }
+    }
+
+    /// Why nothing automatic may happen to power.
+    var powerHold: String? {
+        if !enabled { return "HA is disabled" }
+        if let hold { return "held by an operator: \(hold)" }
+        return conflicts.keys.sorted().first.flatMap { conflicts[$0] }
+    }
+}
+
+extension FencingEngine {
+    var haState: HAState {
+        HAState(
+            enabled: ha.enabled, hold: ha.hold, recoveryAllowed: ha.enabled && ha.hold == nil && ha.alarms.isEmpty,
+            alarms: ha.alarms.isEmpty ? nil : ha.alarms)
+    }
+
+    mutating func publishHA() { publish("ha.state", nil, haState) }
+
+    mutating func onHold(_ id: RequestID, _ request: HoldRequest) {
+        if request.release {
+            ha.hold = nil
+            ha.holdUntil = nil
+        } else {
+            guard !request.why.isEmpty else { return refuse(id, RequestErrorCode.invalid, "a hold needs a reason (--why)") }
+            ha.hold = request.why
+            ha.holdUntil = request.duration.map { now + $0 }
+        }
+        reply(id, .success(haState))
+        publishHA()
+    }
+
+    mutating func expireHold() {
+        guard let until = ha.holdUntil, until <= now else { return }
+        ha.hold = nil
+        ha.holdUntil = nil
+        publishHA()
+    }
+
+    /// Also the operator's word that alarms were looked at.
+    mutating func onEnable(_ id: RequestID) {
+        ha.enabled = true
+        ha.revoked = [:]
+        for name in ha.conflicts.keys.sorted() { update(name) { $0.identityProblem = nil } }
+        ha.conflicts = [:]
+        reply(id, .success(haState))
+        publishHA()
+    }
+
+    mutating func onDisable(_ id: RequestID) {
+        ha.enabled = false
+        reply(id, .success(haState))
+        publishHA()
+    }
+
+    mutating func onNetwork(_ ok: Bool, _ detail: String) { networkProblem = ok ? nil : detail }
+}

@@ -1,0 +1,122 @@
+public import Messages
+
+/// Decides from the heartbeats of one host whether it is silent. It never says *dead*: silence opens a fence case, a `Proof` closes it (I4).
+///
+/// Ephemeral: heartbeats are not journaled; only what this detector makes of them, its transitions, becomes inputs of ``FencingEngine``.
+///
+/// | state         | heartbeat                           | wake                                                        |
+/// |---------------|-------------------------------------|-------------------------------------------------------------|
+/// | observing     | → up: heard                         | two intervals missed → connecting: missing                  |
+/// | up            | changed content: heard              | two intervals missed → connecting: missing                  |
+/// | connecting    | → up: heard                         | grace over *and* `minimumMissed` missed → nonResponsive: silent |
+/// | nonResponsive | → up: heard                         | –                                                           |
+///
+/// * A heartbeat of a distrusted life (proven dead, or superseded) changes no state. It is told only when two of them come at a living host's pace, so that
+///   late messages from a dead machine's send buffer revoke nothing, and then once per grace.
+/// * A wake that comes late means that this listener itself was stopped: that time is not the host's silence (I5).
+public struct HostLiveness: Sendable {
+    public enum State: String, Hashable, Sendable {
+        /// The listener has just started: earlier silence is not counted.
+        case observing
+        case up, connecting, nonResponsive
+    }
+
+    public private(set) var state = State.observing
+    /// When it wants to be woken; never later than one interval before something is decided.
+    public private(set) var nextWake: Instant?
+
+    private let host: String
+    private let policy: FencingPolicy
+    private var quietSince: Instant
+    private var last: AgentHeartbeat?
+    private var superseded: [String] = []
+    private var dead: [String]
+    private var doubt: (bootID: String, sequence: UInt64, since: Instant)?
+    private var doubtTold: [String: Instant] = [:]
+    private var surcharge = Duration.zero
+
+    /// - Parameter deadBoots: boot ids of lives that are over or proven dead.
+    public init(host: String, policy: FencingPolicy, deadBoots: [String], startedAt now: Instant) {
+        self.host = host
+        self.policy = policy
+        dead = deadBoots
+        quietSince = now
+        nextWake = now + policy.heartbeat
+    }
+
+    public mutating func distrust(_ deadBoots: [String]) { dead = deadBoots }
+
+    /// Further grace for what runs on the host, from its own last report.
+    public mutating func onLoad(vms: Int, isSPM: Bool) {
+        surcharge = policy.gracePerVM * Int64(vms) + (isSPM ? policy.graceSPM : .zero)
+    }
+
+    public mutating func onHeartbeat(_ heartbeat: AgentHeartbeat, at now: Instant) -> [FencingInput] {
+        guard !dead.contains(heartbeat.bootID), !superseded.contains(heartbeat.bootID) else { return onDoubtful(heartbeat, at: now) }
+        if let last, last.bootID != heartbeat.bootID { superseded.append(last.bootID) }
+        let tell = state != .up || last.map { !$0.says(sameAs: heartbeat) } ?? true
+        state = .up
+        quietSince = now
+        nextWake = now + policy.heartbeat * 2
+        if tell { last = heartbeat }
+        return tell ? [.heard(heartbeat)] : []
+    }
+
+    public mutating func onWake(at now: Instant) -> [FencingInput] {
+        guard let due = nextWake, now >= due else { return [] }
+        let late = now - due
+        if late > policy.heartbeat { quietSince = quietSince + late }
+        let quiet = now - quietSince
+        let missed = Int(quiet / policy.heartbeat)
+        let grace = policy.grace + surcharge
+        if quiet >= grace, missed >= policy.minimumMissed {
+            state = .nonResponsive
+            nextWake = nil
+            return [.silent(Silence(host: host, quiet: quiet, grace: grace, missed: missed, everHeard: last != nil))]
+        }
+        let patience = max(grace, policy.heartbeat * Int64(policy.minimumMissed))
+        nextWake = min(max(quietSince + patience, now + .milliseconds(1)), now + policy.heartbeat)
+        guard state == .up || state == .observing, missed >= 2 else { return [] }
+        state = .connecting
+        return [.missing(Silence(host: host, quiet: quiet, grace: grace, missed: missed, everHeard: last != nil))]
+    }
+
+    private mutating func onDoubtful(_ heartbeat: AgentHeartbeat, at now: Instant) -> [FencingInput] {
+        guard let first = doubt, first.bootID == heartbeat.bootID, heartbeat.sequence > first.sequence, now - first.since < policy.heartbeat * 4 else {
+            doubt = (heartbeat.bootID, heartbeat.sequence, now)
+            return []
+        }
+        guard (now - first.since) * 2 >= policy.heartbeat else { return [] }
+        doubt = (heartbeat.bootID, heartbeat.sequence, now)
+        if let told = doubtTold[heartbeat.bootID], now - told < policy.grace { return [] }
+        doubtTold[heartbeat.bootID] = now
+        return [.heard(heartbeat)]
+    }
+}
+
+/// How long a host was quiet, and why that is told.
+public struct Silence: Codable, Hashable, Sendable {
+    public var host: String
+    public var quiet: Duration
+    public var grace: Duration
+    public var missed: Int
+    /// Whether this listener heard it at all since it began to listen.
+    public var everHeard: Bool
+    public init(host: String, quiet: Duration, grace: Duration, missed: Int, everHeard: Bool) {
+        self.host = host
+        self.quiet = quiet
+        self.grace = grace
+        self.missed = missed
+        self.everHeard = everHeard
+    }
+}
+
+extension AgentHeartbeat {
+    /// Whether another heartbeat says nothing new: all but its number, and memory to within 64 MiB.
+    func says(sameAs other: AgentHeartbeat) -> Bool {
+        var other = other
+        other.sequence = sequence
+        if abs(other.memoryFreeMiB - memoryFreeMiB) < 64 { other.memoryFreeMiB = memoryFreeMiB }
+        return self == other
+    }
+}

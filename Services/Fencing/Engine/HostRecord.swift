@@ -1,0 +1,155 @@
+import Messages
+
+/// All that is known of one registered host. Durable.
+struct HostRecord: Codable, Hashable, Sendable {
+    var definition: HostDefinition
+    var status = HostStatus.unassigned
+    var reason = "registered, not heard yet"
+
+    // Identity
+    /// Counts lives from 1; 0: never heard.
+    var incarnation = Incarnation(0)
+    /// Where a host of the same name had left off when it was forgotten.
+    var baseIncarnation = Incarnation(0)
+    /// The last lives, oldest first, the current one last.
+    var lives: [Life] = []
+    var hardwareID: String?
+    /// Why what is heard under this name is not believed.
+    var identityProblem: String?
+    /// Boot ids of a forgotten host of the same name (S20).
+    var refusedBoots: [String] = []
+
+    // What its last believed heartbeat said
+    var liveness = Liveness.observing
+    var silence: Silence?
+    var initializing = false
+    var watchdogArmed = false
+    var memoryMiB: Int?
+    /// Joined lockspaces with the generation of this life.
+    var generations: [String: UInt64] = [:]
+    /// What this life read from its own sectors before its first join.
+    var generationsBefore: [String: UInt64] = [:]
+    /// Highest generation ever heard of, in each lockspace: what a complete proof must cover.
+    var highestGenerations: [String: UInt64] = [:]
+    var unreaped: [String] = []
+    var unreapedSince: Instant?
+    /// Since it answers and is not initializing: how long it may lack lockspaces.
+    var answeringSince: Instant?
+
+    // What people and other services say
+    var maintenance = false
+    var nonOperational: String?
+    var error: String?
+    /// An operator switched it off: no case switches it on again (S18).
+    var keptOff = false
+
+    // Power
+    var power = PowerState.unknown
+    var device = DeviceTrust.unknown
+    /// The one fence command that runs.
+    var run: FenceRun?
+    /// A command whose effect is not known: nothing but `status` until a status resolves it (S18).
+    var unresolved: FenceAction?
+    /// What the last destructive run said if it failed.
+    var lastOutput = ""
+    /// What an operator asked for.
+    var command: PowerCommand?
+    var confirmation: PendingConfirmation?
+
+    // Recovery
+    var fenceCase: FenceCase?
+    var proof: SignedProof?
+    /// Minted, not signed yet.
+    var minted: Proof?
+    /// When a held or failed step, or an open outcome, is looked at again.
+    var retryAt: Instant?
+    var identifyAt: Instant?
+    /// What `host.status` last said.
+    var published: HostView?
+    /// Numbers for runs, cases, proofs, questions and connections of this host.
+    var counter: UInt64 = 0
+    var connection: UInt64 = 1
+
+    enum Liveness: String, Codable, Hashable, Sendable { case observing, heard, missing, silent }
+
+    /// One life of the host.
+    struct Life: Codable, Hashable, Sendable {
+        var incarnation: Incarnation
+        var bootID: String
+    }
+
+    /// Whether the fence device is known to be this machine's (S10).
+    enum DeviceTrust: Codable, Hashable, Sendable {
+        case unknown
+        case guid(String)
+        case cannotTell
+    }
+
+    init(definition: HostDefinition) { self.definition = definition }
+
+    var name: String { definition.name }
+    var bootID: String? { lives.last?.bootID }
+    var fenceDevice: FenceDevice? { definition.fence.first }
+
+    /// The current life is proven to be over.
+    var isProvenDead: Bool { proof?.proof.covers(host: name, incarnation: incarnation) ?? false }
+
+    var hasLife: Bool { incarnation > baseIncarnation }
+
+    /// S10: the device's own identity is what the host reads in-band, or an operator vouched.
+    var deviceVerified: Bool {
+        if fenceDevice?.vouched == true { return true }
+        if case .guid(let guid) = device, let hardwareID { return guid == hardwareID }
+        return false
+    }
+
+    /// The device is known to be another machine's.
+    var deviceIsForeign: Bool {
+        if fenceDevice?.vouched == true { return false }
+        if case .guid(let guid) = device, let hardwareID { return guid != hardwareID }
+        return false
+    }
+
+    /// Lockspaces whose leases the newest proof does not cover although this host joined them.
+    func uncovered(by proof: Proof?) -> [String] {
+        highestGenerations.keys.sorted().filter { lockspace in
+            guard let covered = proof?.generations[lockspace] else { return true }
+            return covered < highestGenerations[lockspace, default: 0]
+        }
+    }
+
+    mutating func nextNumber() -> UInt64 {
+        counter += 1
+        return counter
+    }
+}
+
+/// A host that was forgotten (S20).
+struct Tombstone: Codable, Hashable, Sendable {
+    var name: String
+    var id: Int
+    var key: String?
+    var hardwareID: String?
+    var incarnation: Incarnation
+    var boots: [String]
+    /// Its last life was proven over: its id may be given to another host.
+    var proven: Bool
+}
+
+/// What an operator asked of a host's power, step by step.
+struct PowerCommand: Codable, Hashable, Sendable {
+    var request: RequestID
+    var verb: PowerVerb
+    /// Actions that are still to be run; the first one runs now.
+    var steps: [FenceAction]
+}
+
+/// A `host.confirm-off` that waits for the other hosts' view of the suspect's renewals.
+struct PendingConfirmation: Codable, Hashable, Sendable {
+    var request: RequestID
+    var body: ConfirmOff
+    var serial: UInt64
+    var readers: [String]
+    var answered = 0
+    var generations: [String: UInt64] = [:]
+}

@@ -1,0 +1,41 @@
+public import Messages
+
+/// The failure detectors of all hosts: what the shell feeds with heartbeats, and what hands back the inputs to journal.
+///
+/// It holds nothing that matters: after a restart it observes anew.
+public struct LivenessMonitor: Sendable {
+    private var policy: FencingPolicy
+    private var watched: [String: (watch: HostWatch, liveness: HostLiveness)] = [:]
+
+    public init(policy: FencingPolicy) { self.policy = policy }
+
+    /// The earliest time ``onWake(at:)`` has something to do.
+    public var nextWake: Instant? { watched.values.compactMap(\.liveness.nextWake).min() }
+
+    /// Watches a host, or takes note of changed facts; another `connection` begins a new observation.
+    ///
+    /// - Returns: whether the subscription to its events must be made anew.
+    public mutating func watch(_ watch: HostWatch, at now: Instant) -> Bool {
+        if var known = watched[watch.host], known.watch.connection == watch.connection, known.watch.events == watch.events, known.watch.key == watch.key {
+            known.watch = watch
+            known.liveness.distrust(watch.deadBoots)
+            watched[watch.host] = known
+            return false
+        }
+        watched[watch.host] = (watch, HostLiveness(host: watch.host, policy: policy, deadBoots: watch.deadBoots, startedAt: now))
+        return true
+    }
+
+    public mutating func unwatch(_ host: String) { watched[host] = nil }
+
+    /// - Returns: inputs to journal; none for most heartbeats.
+    public mutating func onHeartbeat(_ heartbeat: AgentHeartbeat, at now: Instant) -> [FencingInput] {
+        watched[heartbeat.host]?.liveness.onHeartbeat(heartbeat, at: now) ?? []
+    }
+
+    public mutating func onLoad(of host: String, vms: Int, isSPM: Bool) { watched[host]?.liveness.onLoad(vms: vms, isSPM: isSPM) }
+
+    public mutating func onWake(at now: Instant) -> [FencingInput] {
+        watched.keys.sorted().flatMap { watched[$0]?.liveness.onWake(at: now) ?? [] }
+    }
+}

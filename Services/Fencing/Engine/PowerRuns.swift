@@ -1,0 +1,158 @@
+import Messages
+
+/// Runs of the fence agent: one at a time per host, and no destructive one while an outcome is open (S18).
+extension FencingEngine {
+    mutating func run(_ action: FenceAction, on name: String) {
+        guard let host = hosts[name], let device = host.fenceDevice else { return }
+        precondition(host.run == nil, "two fence commands at once: \(host)")
+        precondition(!action.isDestructive || host.unresolved == nil, "a fence command while the last outcome is open: \(host)")
+        let deadline = policy.agentTimeout
+        update(name) {
+            $0.run = FenceRun(id: "\(name)-run-\($0.nextNumber())", host: name, action: action, device: device, deadline: deadline)
+            $0.retryAt = nil
+        }
+        if let run = hosts[name]?.run { perform(.fence(run)) }
+    }
+
+    mutating func onFenceEnded(_ result: FenceResult) {
+        guard let host = hosts[result.host], let run = host.run, run.id == result.run else { return }
+        let before = host.power
+        update(host.name) {
+            $0.run = nil
+            if run.action.isDestructive {
+                $0.unresolved = run.action
+                $0.power = .unknown
+                $0.lastOutput = result.outcome.text
+            } else {
+                $0.power = result.outcome.powerState
+                if $0.power != .unknown { $0.unresolved = nil }
+            }
+        }
+        let detail = run.action.isDestructive ? result.outcome.text : (result.outcome.text.isEmpty ? hosts[host.name]?.lastOutput ?? "" : result.outcome.text)
+        if !run.action.isDestructive, let power = hosts[host.name]?.power, power != before || host.command != nil {
+            publish("power.state", host.name, PowerStateEvent(host: host.name, state: power, detail: result.outcome.text))
+        }
+        if host.command != nil {
+            continueCommand(host.name, detail)
+        } else if let open = host.fenceCase {
+            if run.action.isDestructive {
+                let confirming: FenceCase.Step = run.action == .off ? .confirmingOff : .confirmingOn
+                step(host.name, open.step == .off || open.step == .on ? confirming : .checking, "the agent ended\(detail.isEmpty ? "" : " (\(detail))"); its own status decides")
+                self.run(.status, on: host.name)
+            } else {
+                onPowerRead(host.name, detail)
+            }
+        } else if hosts[host.name]?.unresolved != nil {
+            if run.action.isDestructive {
+                self.run(.status, on: host.name)
+            } else {
+                let at = now + policy.retry
+                update(host.name) { $0.retryAt = at }
+            }
+        }
+    }
+
+    // MARK: Operator's commands
+
+    mutating func onPower(_ id: RequestID, _ verb: PowerVerb, _ request: HostRequest) {
+        guard let host = known(id, request.host) else { return }
+        if host.command?.request == id { return }
+        guard host.fenceDevice != nil else { return refuse(id, FencingErrorCode.noDevice, "\(host.name) has no fence device") }
+        guard host.run == nil, host.command == nil else { return refuse(id, FencingErrorCode.busy, "a fence command of \(host.name) runs; ask again when it has ended") }
+        if verb != .status {
+            if let open = host.unresolved {
+                return refuse(id, FencingErrorCode.busy, "the outcome of the last \(open.rawValue) of \(host.name) is open; power status resolves it")
+            }
+            if host.deviceIsForeign { return refuse(id, FencingErrorCode.held, "the fence device of \(host.name) belongs to another machine") }
+            if let open = host.fenceCase, !open.proven, verb != .off {
+                return refuse(id, RequestErrorCode.conflict, "fence case \(open.id) of \(host.name) is open (\(open.step.rawValue)): it switches the host on itself once its life is proven over")
+            }
+            decide(host.name, "power \(verb.rawValue)", why: request.reason ?? "an operator asked for it", host.fenceCase)
+        }
+        update(host.name) {
+            $0.command = PowerCommand(request: id, verb: verb, steps: verb.steps)
+            if verb == .off { $0.keptOff = true }
+            if verb == .on || verb == .cycle { $0.keptOff = false }
+            $0.fenceCase?.readers = []
+            $0.fenceCase?.voters = []
+        }
+        run(verb.steps[0], on: host.name)
+    }
+
+    private mutating func continueCommand(_ name: String, _ detail: String) {
+        guard let host = hosts[name], var command = host.command, let done = command.steps.first else { return }
+        command.steps.removeFirst()
+        let power = host.power
+        // Within a cycle: on only after a confirmed off.
+        if done == .status, command.steps.first == .on, power != .off { command.steps = [] }
+        if let next = command.steps.first {
+            update(name) { $0.command = command }
+            return run(next, on: name)
+        }
+        update(name) {
+            $0.command = nil
+            if command.verb == .off, power == .on { $0.keptOff = false }
+        }
+        let wanted: PowerState? = switch command.verb {
+        case .status: power == .unknown ? .on : nil
+        case .off: .off
+        case .on, .cycle: .on
+        }
+        if wanted == nil || wanted == power {
+            reply(command.request, .success(PowerStateEvent(host: name, state: power, detail: detail)))
+        } else {
+            refuse(
+                command.request, FencingErrorCode.agentFailed,
+                "\(name) reads \(power.rawValue) after power \(command.verb.rawValue)\(detail.isEmpty ? "" : ": \(detail)")")
+        }
+        if hosts[name]?.fenceCase != nil {
+            checkPower(name)
+        } else if hosts[name]?.unresolved != nil {
+            let at = now + policy.retry
+            update(name) { $0.retryAt = at }
+        }
+    }
+
+    mutating func onFenceNow(_ id: RequestID, _ request: HostRequest) {
+        guard let host = known(id, request.host) else { return }
+        guard host.hasLife else { return refuse(id, RequestErrorCode.conflict, "\(host.name) was never heard: there is no life to prove over") }
+        guard host.fenceDevice != nil else { return refuse(id, FencingErrorCode.noDevice, "\(host.name) has no fence device") }
+        if let open = host.fenceCase {
+            if !open.proven, open.incarnation == host.incarnation { updateCase(host.name) { $0.cause = .operatorAsked } }
+            if open.step == .held || open.step == .failed { checkPower(host.name) }
+        } else {
+            openCase(host.name, .operatorAsked, request.reason ?? "an operator asked for it")
+        }
+        reply(id, .success(hosts[host.name]?.fenceCase?.view(of: host.name)))
+    }
+}
+
+extension PowerVerb {
+    var steps: [FenceAction] {
+        switch self {
+        case .status: [.status]
+        case .off: [.off, .status]
+        case .on: [.on, .status]
+        case .cycle: [.off, .status, .on, .status]
+        }
+    }
+}
+
+extension FenceOutcome {
+    /// Of a status.
+    var powerState: PowerState {
+        switch self {
+        case .succeeded: .on
+        case .readsOff: .off
+        case .failed, .timedOut: .unknown
+        }
+    }
+
+    var text: String {
+        switch self {
+        case .succeeded, .readsOff: ""
+        case .failed(let text): text
+        case .timedOut(let text): "killed at its deadline: \(text)"
+        }
+    }
+}

@@ -1,0 +1,171 @@
+import Messages
+
+/// Proofs: minted, signed by the shell, then published; revoked when a life that was proven over is heard.
+extension FencingEngine {
+    mutating func mintPowerOff(_ name: String) {
+        guard let host = hosts[name], let open = host.fenceCase, host.minted == nil else { return }
+        precondition(host.power == .off && host.unresolved == nil && host.run == nil, "a powerOff proof without an own status off: \(host)")
+        if host.liveness == .heard { return waitForSilence(name) }
+        mint(
+            name, .powerOff, incarnations: open.incarnation, generations: open.sectors, case: open.id,
+            "\(name) reads off \(open.offSent ? "after our off" : "already"), read again after its generations")
+        step(name, .signing, "signs the proof")
+    }
+
+    /// A new life of the same machine is heard: what ran in the earlier ones is over.
+    mutating func mintRebooted(_ name: String) {
+        guard let host = hosts[name], let bootID = host.bootID, host.incarnation.number > 1 else { return }
+        mint(
+            name, .rebooted, incarnations: Incarnation(host.incarnation.number - 1), generations: host.generationsBefore, case: host.fenceCase?.id,
+            "\(name) is heard with the new boot id \(bootID) under the same hardware id and key")
+    }
+
+    /// As the new life tells what its sectors said before it joined, the proof about the old one comes to cover leases too.
+    mutating func mintRebootedIfIncomplete(_ name: String) {
+        guard let host = hosts[name], host.minted == nil, host.hasLife, let proof = host.proof?.proof, let incarnations = proof.incarnations,
+            incarnations.next == host.incarnation
+        else { return }
+        let more = host.generationsBefore.contains { $0.value > proof.generations[$0.key] ?? 0 }
+        if more { mintRebooted(name) }
+    }
+
+    private mutating func mint(
+        _ name: String, _ kind: ProofKind, incarnations: Incarnation, generations: [String: UInt64], case caseID: String?, _ statement: String
+    ) {
+        guard let host = hosts[name] else { return }
+        // What an earlier proof covered stays over.
+        let known = host.proof?.proof.generations ?? [:]
+        var proof = Proof(
+            id: "", kind: kind, host: name, hostID: host.definition.id, incarnations: incarnations,
+            generations: known.merging(generations) { max($0, $1) }, caseID: caseID, statement: statement)
+        update(name) {
+            proof.id = "\(name)-proof-\($0.nextNumber())"
+            $0.minted = proof
+        }
+        perform(.sign(proof))
+    }
+
+    mutating func onProofSigned(_ signed: SignedProof) {
+        let name = signed.proof.host
+        guard let host = hosts[name], let minted = host.minted, minted.id == signed.proof.id else { return }
+        update(name) {
+            $0.minted = nil
+            $0.proof = signed
+        }
+        publish("host.proof", name, signed)
+        let covered = minted.generations.keys.sorted().map { "\($0) <= \(minted.generations[$0] ?? 0)" }.joined(separator: ", ")
+        decide(
+            name, "proven over: incarnations <= \(minted.incarnations?.description ?? "")", why: minted.statement, host.fenceCase,
+            evidence: ["proof": minted.id, "kind": minted.kind.rawValue, "generations": covered])
+        watch(name)
+        if minted.kind != .rebooted, ha.revoked[name] != nil {
+            ha.revoked[name] = nil
+            publishHA()
+        }
+        if let open = host.fenceCase, minted.covers(host: name, incarnation: open.incarnation), minted.kind != .rebooted { onCaseProven(name, by: minted) }
+    }
+
+    // MARK: Revocation
+
+    /// A life sign of a life that was proven over: somebody may have acted on a false proof. Recovery stops, the host is fenced (again).
+    mutating func revoke(_ name: String, _ why: String) {
+        guard let host = hosts[name], let proof = host.proof else { return }
+        ha.revoked[name] = why
+        decide(name, "proof revoked", why: why, host.fenceCase, evidence: ["proof": proof.proof.id, "kind": proof.proof.kind.rawValue])
+        publishRevoked(name, proof)
+        publishHA()
+        if host.fenceCase != nil {
+            updateCase(name) {
+                $0.cause = .proofRevoked
+                $0.proven = false
+                $0.booting = false
+                $0.bootDeadline = nil
+                $0.incarnation = host.incarnation
+            }
+            step(name, .checking, why)
+            checkPower(name)
+        } else {
+            openCase(name, .proofRevoked, why)
+        }
+    }
+
+    mutating func publishRevoked(_ name: String, _ proof: SignedProof) {
+        update(name) {
+            $0.proof = nil
+            $0.minted = nil
+        }
+        watch(name)
+        publish("host.proof-revoked", name, proof)
+    }
+
+    // MARK: An operator's word
+
+    mutating func onConfirmOff(_ id: RequestID, _ body: ConfirmOff) {
+        guard let host = known(id, body.host) else { return }
+        guard let open = host.fenceCase, open.id == body.caseID, open.incarnation == body.incarnation else {
+            return refuse(
+                id, FencingErrorCode.stale,
+                "\(body.host) has \(host.fenceCase.map { "the case \($0.id) about incarnation \($0.incarnation)" } ?? "no open case"); confirm exactly that, after looking at the machine again")
+        }
+        guard !body.who.isEmpty, !body.why.isEmpty else { return refuse(id, RequestErrorCode.invalid, "a confirmation needs who and why") }
+        if open.proven { return reply(id, .success(open.view(of: host.name))) }
+        if host.liveness == .heard { return refuse(id, FencingErrorCode.signsOfLife, "heartbeats of \(host.name) come: it is not off") }
+        guard host.liveness == .silent else {
+            return refuse(id, FencingErrorCode.held, "fencing-service has not listened to \(host.name) for a full grace yet; confirm again then")
+        }
+        guard host.minted == nil, host.confirmation == nil else { return refuse(id, FencingErrorCode.busy, "a proof about \(host.name) is being made") }
+        update(host.name) { $0.confirmation = PendingConfirmation(request: id, body: body, serial: 0, readers: []) }
+        askAgainToConfirm(host.name)
+    }
+
+    /// Asks the other hosts for the suspect's renewals and generations before its operator is believed.
+    mutating func askAgainToConfirm(_ name: String) {
+        guard let host = hosts[name], host.confirmation != nil else { return }
+        let readers = readers(for: name)
+        var serial: UInt64 = 0
+        update(name) {
+            serial = $0.nextNumber()
+            $0.confirmation?.serial = serial
+            $0.confirmation?.readers = readers
+            $0.confirmation?.answered = 0
+        }
+        for reader in readers { perform(.readSectors(SectorQuestion(serial: serial, host: name, hostID: host.definition.id, reader: reader))) }
+        if readers.isEmpty { confirm(name, [:]) }
+    }
+
+    /// - Returns: whether the answer belonged to a confirmation.
+    mutating func onSectorsForConfirmation(_ answer: SectorAnswer) -> Bool {
+        guard let host = hosts[answer.host], let pending = host.confirmation, pending.serial == answer.serial, pending.readers.contains(answer.reader) else { return false }
+        if let seen = answer.sectors?.first(where: \.renewalsSeen) {
+            update(answer.host) { $0.confirmation = nil }
+            refuse(
+                pending.request, FencingErrorCode.signsOfLife,
+                "\(answer.reader) saw \(answer.host) renew its lease in \(seen.lockspace) \(seen.lastChange?.milliseconds ?? 0) ms ago: it is not off, or only just; look again and confirm then")
+            return true
+        }
+        var left = pending
+        left.readers.removeAll { $0 == answer.reader }
+        if let sectors = answer.sectors {
+            left.answered += 1
+            for sector in sectors { left.generations[sector.lockspace] = max(left.generations[sector.lockspace] ?? 0, sector.generation) }
+        }
+        update(answer.host) { $0.confirmation = left }
+        if left.readers.isEmpty { confirm(answer.host, left.generations) }
+        return true
+    }
+
+    private mutating func confirm(_ name: String, _ generations: [String: UInt64]) {
+        guard let host = hosts[name], let pending = host.confirmation else { return }
+        update(name) { $0.confirmation = nil }
+        guard let open = host.fenceCase, open.id == pending.body.caseID, open.incarnation == pending.body.incarnation, host.incarnation == pending.body.incarnation else {
+            return refuse(pending.request, FencingErrorCode.stale, "the case changed while the confirmation was checked")
+        }
+        if open.proven { return reply(pending.request, .success(open.view(of: name))) }
+        if host.liveness != .silent { return refuse(pending.request, FencingErrorCode.signsOfLife, "\(name) was heard, or fencing-service started again, meanwhile") }
+        let checked = pending.answered > 0 ? "\(pending.answered) hosts see no renewal" : "no host could look for renewals"
+        mint(
+            name, .operatorConfirmed, incarnations: open.incarnation, generations: generations, case: open.id,
+            "\(pending.body.who) confirmed that \(name) is off: \(pending.body.why) (no heartbeat, \(checked))")
+        reply(pending.request, .success(open.view(of: name)))
+    }
+}

@@ -1,0 +1,168 @@
+import Messages
+
+/// The host registry: who may be a host, and who may not any more (S20).
+extension FencingEngine {
+    mutating func onHostAdd(_ id: RequestID, _ definition: HostDefinition) {
+        let name = definition.name
+        if let host = hosts[name] {
+            guard host.definition == definition else {
+                return refuse(id, RequestErrorCode.exists, "host \(name) exists with other properties; change them with host update")
+            }
+            return reply(id, .success(view(of: name)))
+        }
+        if let problem = problem(with: definition) { return refuse(id, RequestErrorCode.invalid, problem) }
+        for other in hosts.values.sorted(by: { $0.name < $1.name }) {
+            if other.definition.id == definition.id { return refuse(id, RequestErrorCode.exists, "host id \(definition.id) is \(other.name)'s") }
+            if let key = definition.key, other.definition.key == key { return refuse(id, RequestErrorCode.exists, "this key is \(other.name)'s") }
+        }
+        for tomb in tombstones {
+            if let key = definition.key, tomb.key == key {
+                return refuse(id, RequestErrorCode.conflict, "this key belonged to the forgotten host \(tomb.name): reinstall it and enrol it with a new key")
+            }
+            if tomb.id == definition.id, !tomb.proven {
+                return refuse(id, RequestErrorCode.conflict, "host id \(tomb.id) was the forgotten \(tomb.name)'s, whose last life is not proven over: use another id")
+            }
+        }
+        var host = HostRecord(definition: definition)
+        for tomb in tombstones where tomb.name == name {
+            host.incarnation = max(host.incarnation, tomb.incarnation)
+            host.refusedBoots += tomb.boots
+        }
+        host.baseIncarnation = host.incarnation
+        hosts[name] = host
+        publish("host.registered", name, view(of: name))
+        decide(name, "registered", why: "host.add, host id \(definition.id)")
+        watch(name)
+        reply(id, .success(view(of: name)))
+    }
+
+    mutating func onHostUpdate(_ id: RequestID, _ definition: HostDefinition) {
+        guard let host = known(id, definition.name) else { return }
+        guard host.definition.id == definition.id else {
+            return refuse(id, RequestErrorCode.conflict, "a host id is for life: forget \(definition.name) and add it anew")
+        }
+        if let problem = problem(with: definition) { return refuse(id, RequestErrorCode.invalid, problem) }
+        let deviceChanged = host.definition.fence != definition.fence
+        if deviceChanged, host.run != nil || host.unresolved != nil {
+            return refuse(id, FencingErrorCode.busy, "a power command of \(definition.name) has not been resolved; its fence device cannot change now")
+        }
+        update(definition.name) {
+            $0.definition = definition
+            if deviceChanged {
+                $0.device = .unknown
+                $0.identifyAt = nil
+                $0.power = .unknown
+            }
+        }
+        watch(definition.name)
+        if deviceChanged, hosts[definition.name]?.fenceCase?.step == .failed { checkPower(definition.name) }
+        reply(id, .success(view(of: definition.name)))
+    }
+
+    mutating func onHostForget(_ id: RequestID, _ request: HostRequest) {
+        guard let host = known(id, request.host) else { return }
+        guard host.run == nil, host.unresolved == nil, host.command == nil else {
+            return refuse(id, FencingErrorCode.busy, "a power command of \(host.name) has not been resolved")
+        }
+        guard host.maintenance || !host.hasLife || host.isProvenDead else {
+            return refuse(id, RequestErrorCode.conflict, "\(host.name) may be running guests: put it into maintenance, or let its life be proven over, first")
+        }
+        closeCase(host.name, "\(host.name) was forgotten")
+        tombstones.append(
+            Tombstone(
+                name: host.name, id: host.definition.id, key: host.definition.key, hardwareID: host.hardwareID, incarnation: host.incarnation,
+                boots: host.lives.map(\.bootID) + host.refusedBoots, proven: !host.hasLife || host.isProvenDead))
+        perform(.unwatch(host.name))
+        publish("host.removed", host.name, view(of: host.name))
+        decide(host.name, "forgotten", why: request.reason ?? "host.forget")
+        hosts[host.name] = nil
+        if ha.revoked.removeValue(forKey: host.name) != nil || ha.conflicts.removeValue(forKey: host.name) != nil { publishHA() }
+        reply(id, .done)
+    }
+
+    mutating func onHostMaintenance(_ id: RequestID, _ request: HostRequest) {
+        guard let host = known(id, request.host) else { return }
+        if host.unresolved != nil || host.run?.action.isDestructive == true {
+            return refuse(id, FencingErrorCode.busy, "a power command of \(host.name) has not been resolved")
+        }
+        if let open = host.fenceCase, !open.proven {
+            return refuse(
+                id, RequestErrorCode.conflict,
+                "fence case \(open.id) of \(host.name) is open and its life is not proven over; wait for it, or confirm that the machine is off")
+        }
+        closeCase(host.name, "\(host.name) was put into maintenance")
+        update(host.name) { $0.maintenance = true }
+        decide(host.name, "maintenance", why: request.reason ?? "an operator asked for it")
+        settleStatus(host.name)
+        reply(id, .success(view(of: host.name)))
+    }
+
+    mutating func onHostActivate(_ id: RequestID, _ request: HostRequest) {
+        guard let host = known(id, request.host) else { return }
+        update(host.name) {
+            $0.nonOperational = nil
+            $0.error = nil
+            guard $0.maintenance else { return }
+            $0.maintenance = false
+            $0.liveness = .observing
+            $0.answeringSince = nil
+            $0.connection += 1
+        }
+        watch(host.name)
+        settleStatus(host.name)
+        reply(id, .success(view(of: host.name)))
+    }
+
+    mutating func onSetStatus(_ id: RequestID, _ body: HostSetStatus, _ field: WritableKeyPath<HostRecord, String?>) {
+        guard let host = known(id, body.host) else { return }
+        update(host.name) { $0[keyPath: field] = body.reason }
+        reply(id, .done)
+    }
+
+    private func problem(with definition: HostDefinition) -> String? {
+        if definition.name.isEmpty || !definition.name.utf8.allSatisfy({ ("a"..."z").contains($0) || ("0"..."9").contains($0) || $0 == UInt8(ascii: "-") }) {
+            return "a host's name is made of a-z, 0-9 and -"
+        }
+        if !(1...2000).contains(definition.id) { return "a host id is 1...2000" }
+        if definition.fence.count > 1 { return "one fence device per host so far" }
+        return nil
+    }
+
+    /// Tells the detectors whom to listen to and which lives must not be heard any more.
+    mutating func watch(_ name: String) {
+        guard let host = hosts[name] else { return }
+        var dead = host.refusedBoots + host.lives.dropLast().map(\.bootID)
+        if host.isProvenDead, let current = host.bootID { dead.append(current) }
+        perform(
+            .watch(HostWatch(host: name, events: host.definition.endpoints.agentEvents, key: host.definition.key, deadBoots: dead, connection: host.connection)))
+    }
+
+    // MARK: The device's identity (S10)
+
+    mutating func identifyIfDue(_ name: String) {
+        guard let host = hosts[name], host.device == .unknown, let device = host.fenceDevice, host.run == nil else { return }
+        if let at = host.identifyAt, at > now { return }
+        let again = now + .seconds(30)
+        update(name) { $0.identifyAt = again }
+        perform(.identify(host: name, device))
+    }
+
+    mutating func onIdentified(_ identification: Identification) {
+        guard let host = hosts[identification.host], host.fenceDevice != nil else { return }
+        if let guid = identification.guid {
+            update(host.name) { $0.device = .guid(guid) }
+            if let after = hosts[host.name], after.hardwareID != nil {
+                decide(
+                    host.name, after.deviceVerified ? "fence device verified" : "fence device belongs to another machine",
+                    why: "the device's GUID is \(guid), the host's hardware id \(after.hardwareID ?? "")")
+            }
+        } else if identification.unsupported {
+            update(host.name) { $0.device = .cannotTell }
+            decide(host.name, "fence device cannot be verified", why: identification.detail)
+        }
+    }
+}
+
+extension ClosedRange where Bound == Unicode.Scalar {
+    fileprivate func contains(_ byte: UInt8) -> Bool { contains(Unicode.Scalar(byte)) }
+}

@@ -1,0 +1,82 @@
+import Messages
+
+extension FencingEngine {
+    /// The status that follows from what is known, and why. The table is in ``FencingEngine``.
+    func status(of host: HostRecord) -> (HostStatus, String) {
+        if host.maintenance { return (.maintenance, "an operator put it into maintenance") }
+        if let problem = host.identityProblem { return (.error, problem) }
+        if let error = host.error { return (.error, error) }
+        guard host.hasLife else { return (.unassigned, "registered, not heard yet") }
+        if let open = host.fenceCase, open.incarnation == host.incarnation {
+            if open.proven, host.keptOff { return (.down, "an operator switched it off") }
+            if open.booting { return (.reboot, "fence case \(open.id): its last life is proven over, it is switched on") }
+            return (.nonResponsive, "fence case \(open.id): \(open.cause.sentence)")
+        }
+        switch host.liveness {
+        case .observing:
+            return host.status == .maintenance || host.status == .error ? (.unassigned, "listening for it") : (host.status, host.reason)
+        case .missing:
+            return (.connecting, "heartbeats are missing")
+        case .silent:
+            return (.nonResponsive, "no heartbeat for \(host.silence.map { "\($0.grace.milliseconds) ms" } ?? "the grace")")
+        case .heard:
+            return statusOfAnswering(host)
+        }
+    }
+
+    private func statusOfAnswering(_ host: HostRecord) -> (HostStatus, String) {
+        if let open = host.unresolved { return (.connecting, "the outcome of its last power \(open.rawValue) is open") }
+        if let run = host.run, run.action.isDestructive { return (.connecting, "a power \(run.action.rawValue) runs") }
+        if host.initializing { return (.initializing, "its agent finds out what runs there") }
+        if let reason = host.nonOperational { return (.nonOperational, reason) }
+        let missing = missingLockspaces(host)
+        if !missing.isEmpty, host.status != .up {
+            let text = "has not joined \(missing.joined(separator: ", ")), which other hosts have"
+            let patient = host.answeringSince.map { now - $0 < policy.joinPatience } ?? true
+            return patient ? (.initializing, text) : (.nonOperational, text)
+        }
+        return (.up, "answers")
+    }
+
+    /// Lockspaces that hosts which are Up have joined and this one has not.
+    func missingLockspaces(_ host: HostRecord) -> [String] {
+        var wanted: Set<String> = []
+        for other in hosts.values where other.name != host.name && other.status == .up && other.liveness == .heard {
+            wanted.formUnion(other.generations.keys)
+        }
+        return wanted.subtracting(host.generations.keys).sorted()
+    }
+
+    /// Gives a host the status that follows, closes its case if it is back, and tells what changed.
+    mutating func settleStatus(_ name: String) {
+        guard let host = hosts[name] else { return }
+        let (status, reason) = status(of: host)
+        let previous = host.status
+        update(name) {
+            $0.status = status
+            $0.reason = reason
+        }
+        if status == .up, let open = host.fenceCase, open.incarnation < host.incarnation {
+            closeCase(name, "\(name) is Up again as incarnation \(host.incarnation)")
+        }
+        if status != previous { decide(name, status.rawValue, why: reason, hosts[name]?.fenceCase) }
+        guard var view = view(of: name) else { return }
+        var core = view
+        core.fenceCase = nil
+        guard core != host.published else { return }
+        update(name) { $0.published = core }
+        view.previous = previous == status ? nil : previous
+        publish("host.status", name, view)
+    }
+}
+
+extension FenceCase.Cause {
+    var sentence: String {
+        switch self {
+        case .silent: "silent for longer than its grace"
+        case .unreaped: "a lockspace is lost and its guards could not be reaped"
+        case .operatorAsked: "an operator asked for it"
+        case .proofRevoked: "a life that was proven over gave a sign"
+        }
+    }
+}

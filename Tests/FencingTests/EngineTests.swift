@@ -1,0 +1,509 @@
+@testable import FencingEngine
+import Messages
+import Testing
+
+private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation) {
+    #expect(world.violations == [], sourceLocation: location)
+}
+
+@Suite struct TheMainJob {
+    @Test func aCrashedHostIsFencedProvenAndBroughtBack() {
+        let world = World()
+        #expect(world.allUp)
+        world.events = []
+        world.crash("host2")
+        world.run(until: 40, "all Up again") { world.offs.isEmpty && world.proofs.contains { $0.kind == .powerOff } && world.allUp }
+        #expect(world.statuses(of: "host2") == [.connecting, .nonResponsive, .reboot, .initializing, .up])
+        #expect(world.view("host2").incarnation == Incarnation(2))
+        #expect(world.ons["host2"] == 1)
+        // Already off is a successful fence: no off was needed.
+        #expect(world.offs["host2"] == nil)
+        let proof = world.proofs.first { $0.kind == .powerOff }
+        #expect(proof?.incarnations == Incarnation(1))
+        #expect(proof?.generations == ["d1": 2])
+        #expect(world.events.filter { $0.type == "fence.succeeded" }.count == 1)
+        clean(world)
+    }
+
+    @Test func aFrozenHostIsSwitchedOffFirst() {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.run(until: 40, "all Up again") { world.ons["host2"] == 1 && world.allUp }
+        #expect(world.offs["host2"] == 1)
+        #expect(world.status("host1") == .up && world.view("host1").incarnation == Incarnation(1))
+        clean(world)
+    }
+
+    @Test func aHostThatRebootsWithinItsGraceYieldsAProofThatCoversItsLeases() {
+        let world = World()
+        world.reboot("host3")
+        world.run(until: 30, "Up") { world.view("host3").incarnation == Incarnation(2) && world.allUp }
+        world.run(1)
+        #expect(world.proofs.allSatisfy { $0.kind == .rebooted })
+        #expect(world.view("host3").proof?.proof.generations == ["d1": 2])
+        #expect(world.offs.isEmpty && world.ons.isEmpty)
+        clean(world)
+    }
+
+    @Test func silenceThatEndsBeforeTheOffClosesTheCase() {
+        let world = World()
+        world.submit(.haHold(world.request(), HoldRequest(why: "maintenance of the switch")))
+        world.machines["host2"]?.cut = true
+        world.run(until: 20, "held") { world.step("host2") == "held" }
+        world.machines["host2"]?.cut = false
+        world.run(3)
+        #expect(world.allUp && world.offs.isEmpty)
+        clean(world)
+    }
+
+    @Test func aWholeSiteAfterAPowerLossRecoversWithoutAnOperator() {
+        let world = World()
+        world.stop()
+        for host in ["host1", "host2", "host3"] { world.crash(host) }
+        world.run(10)
+        world.powerOn("host3")
+        world.run(4)
+        world.start()
+        world.run(3)
+        world.powerOn("host1")
+        world.run(until: 120, "all Up") { world.allUp && world.engine.hostViews.allSatisfy { $0.incarnation == Incarnation(2) } }
+        world.run(1)
+        for host in ["host1", "host2", "host3"] {
+            #expect(world.view(host).incarnation == Incarnation(2))
+            #expect(world.view(host).proof?.proof.covers(lockspace: "d1", hostID: world.view(host).id, generation: 2) == true)
+        }
+        #expect(world.offs.isEmpty)
+        clean(world)
+    }
+
+    @Test func aHostThatLacksALockspaceIsNotUpAndBecomesNonOperational() {
+        let world = World()
+        world.reboot("host2")
+        world.machines["host2"]?.joinedAt = world.now + .seconds(200)
+        world.run(10)
+        #expect(world.status("host2") == .initializing)
+        world.run(65)
+        #expect(world.status("host2") == .nonOperational)
+        world.machines["host2"]?.joinedAt = world.now
+        world.run(3)
+        #expect(world.status("host2") == .up)
+        clean(world)
+    }
+
+    @Test func anInitializingAgentIsNotUp() {
+        let world = World()
+        world.machines["host1"]?.initializing = true
+        world.run(2)
+        #expect(world.status("host1") == .initializing)
+        world.machines["host1"]?.initializing = false
+        world.run(2)
+        #expect(world.status("host1") == .up)
+    }
+}
+
+@Suite struct SafetyRules {
+    @Test func s9TheProofCoversWhatWasReadAfterTheOffAndIsMintedByALaterStatus() {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        var steps: [String] = []
+        world.run(until: 40, "back") {
+            if let step = world.step("host2"), steps.last != step { steps.append(step) }
+            return world.ons["host2"] == 1 && world.allUp
+        }
+        #expect(steps == ["checking", "accepting", "off", "confirming-off", "reading-generations", "rechecking-off", "signing", "on", "confirming-on", "booting"])
+        clean(world)
+    }
+
+    @Test func s9WithoutReaderTheProofCoversIncarnationsOnlyAndTheRebootCompletesIt() {
+        let world = World()
+        world.leasesAnswer = false
+        world.crash("host2")
+        world.run(until: 90, "back") { world.view("host2").incarnation == Incarnation(2) && world.allUp }
+        world.run(1)
+        let first = world.proofs.first
+        #expect(first?.kind == .powerOff && first?.generations == [:])
+        #expect(world.view("host2").proof?.proof.generations == ["d1": 2])
+        clean(world)
+    }
+
+    @Test func s9AnOldConfirmationIsNotAppliedToALaterLife() {
+        let world = World()
+        world.machines["host2"]?.bmc = .dead
+        world.machines["host2"]?.frozen = true
+        world.run(8)
+        guard let open = world.view("host2").fenceCase else { return #expect(Bool(false), "no case") }
+        world.reboot("host2")
+        world.run(10)
+        let id = world.request()
+        world.submit(.confirmOff(id, ConfirmOff(host: "host2", caseID: open.id, incarnation: open.incarnation, who: "me", why: "looked")))
+        #expect(world.refusal(id) == "fence.stale")
+        clean(world)
+    }
+
+    @Test func s10AnUnverifiedDeviceCountsOnlyAfterAMissedRenewal() {
+        let world = World { $0.machines["host2"]?.guid = nil }
+        world.leasesAnswer = false
+        world.crash("host2")
+        world.run(30)
+        #expect(world.proofs.isEmpty)
+        #expect(world.view("host2").fenceCase?.reason.contains("S10") == true)
+        world.leasesAnswer = true
+        world.run(until: 30, "a proof") { !world.proofs.isEmpty }
+        clean(world)
+    }
+
+    @Test func s10AForeignDeviceIsNeverSwitchedOff() {
+        let world = World { $0.machines["host2"]?.guid = "f00" }
+        world.machines["host2"]?.frozen = true
+        world.run(40)
+        #expect(world.step("host2") == "held" && world.offs.isEmpty)
+        let id = world.request()
+        world.submit(.power(id, .off, HostRequest(host: "host2")))
+        #expect(world.refusal(id) == "fence.held")
+    }
+
+    @Test func s11AServiceThatWasDownDoesNotFenceARepairedHost() {
+        let world = World()
+        world.machines["host2"]?.bmc = .dead
+        world.machines["host2"]?.frozen = true
+        world.run(8)
+        #expect(world.step("host2") == "failed")
+        world.stop()
+        world.run(3600)
+        world.machines["host2"]?.bmc = .works
+        world.machines["host2"]?.frozen = false
+        world.reboot("host2")
+        world.run(5)
+        world.start()
+        world.run(20)
+        #expect(world.allUp && world.offs.isEmpty && world.ons.isEmpty)
+        clean(world)
+    }
+
+    @Test func s11KilledBetweenOffAndOnTheHostIsSwitchedOnAgain() {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.run(until: 20, "off sent") { world.offs["host2"] == 1 }
+        world.restart()
+        world.run(until: 30, "back") { world.ons["host2"] == 1 && world.allUp }
+        #expect(world.offs["host2"] == 1)
+        clean(world)
+    }
+
+    @Test(arguments: ["checking", "accepting", "off", "confirming-off", "reading-generations", "rechecking-off", "signing", "on", "confirming-on", "booting"])
+    func s11KilledAtAnyStepTheCaseResumes(step: String) {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.run(until: 20, step) { world.step("host2") == step }
+        world.restart()
+        world.run(until: 60, "back") { world.ons["host2"] == 1 && world.allUp }
+        #expect(world.offs["host2"] == 1)
+        clean(world)
+    }
+
+    @Test func i7ARestartInAQuietClusterDoesNothing() {
+        let world = World()
+        world.restart()
+        world.run(20)
+        #expect(world.allUp && world.offs.isEmpty && world.ons.isEmpty && world.proofs.isEmpty)
+        #expect(world.statuses(of: "host1") == [.up])
+        clean(world)
+    }
+
+    @Test func s13UnreapedGuardsOpenACaseAlthoughHeartbeatsCome() {
+        let world = World()
+        world.machines["host2"]?.unreaped = ["vm:web1:3"]
+        world.run(3)
+        #expect(world.step("host2") == nil)
+        world.run(until: 60, "fenced") { world.offs["host2"] == 1 }
+        world.machines["host2"]?.unreaped = []
+        world.run(until: 60, "back") { world.ons["host2"] == 1 && world.allUp }
+        clean(world)
+    }
+
+    @Test func s14TwoBootIDsAlternatingHoldEverythingAndAlarm() {
+        let world = World()
+        world.reboot("host2")
+        world.run(10)
+        #expect(world.allUp)
+        for sequence: UInt64 in 100..<103 {
+            world.beat("host2", bootID: "host2-boot-1", sequence: sequence)
+            world.run(1)
+        }
+        #expect(world.status("host2") == .error)
+        #expect(world.engine.haState.recoveryAllowed == false)
+        #expect(world.engine.haState.alarms?.count == 1)
+        #expect(world.view("host2").proof == nil)
+        world.machines["host3"]?.frozen = true
+        world.run(20)
+        #expect(world.step("host3") == "held" && world.offs.isEmpty)
+        world.submit(.haEnable(world.request()))
+        world.run(until: 60, "recovers") { world.ons["host3"] == 1 && world.allUp }
+        clean(world)
+    }
+
+    @Test func s14ALateHeartbeatOfADeadMachineIsNoAlternation() {
+        let world = World()
+        world.reboot("host2")
+        world.run(10)
+        for sequence: UInt64 in 100..<110 { world.beat("host2", bootID: "host2-boot-1", sequence: sequence) }
+        world.run(5)
+        #expect(world.allUp && world.engine.haState.alarms == nil)
+    }
+
+    @Test func anotherMachineUnderThisNameIsRefused() {
+        let world = World()
+        world.machines["host2"]?.hardwareID = "stranger"
+        world.run(2)
+        #expect(world.status("host2") == .error)
+        world.reboot("host2")
+        world.run(4)
+        #expect(world.status("host2") == .error)
+        #expect(world.view("host2").incarnation == Incarnation(1))
+        #expect(world.proofs.isEmpty)
+    }
+
+    @Test func s16NoOffWithoutAnAgentThatObeys() {
+        let world = World()
+        world.machines["host1"]?.obeys = false
+        world.machines["host3"]?.obeys = false
+        world.machines["host2"]?.frozen = true
+        world.run(30)
+        #expect(world.step("host2") == "failed" && world.offs.isEmpty)
+        world.machines["host3"]?.obeys = true
+        world.run(until: 60, "back") { world.ons["host2"] == 1 && world.allUp }
+        clean(world)
+    }
+
+    @Test func s17NothingIsFencedWhileTheManagersNetworkIsCut() {
+        let world = World()
+        world.submit(.network(ok: false, detail: "br0 has no carrier"))
+        for host in ["host1", "host2", "host3"] { world.machines[host]?.cut = true }
+        world.run(120)
+        #expect(world.offs.isEmpty)
+        #expect(world.step("host1") == "held")
+        for host in ["host1", "host2", "host3"] { world.machines[host]?.cut = false }
+        world.submit(.network(ok: true, detail: ""))
+        world.run(5)
+        #expect(world.allUp)
+        clean(world)
+    }
+
+    @Test func s17HalfOfTheOthersSilentHoldsUnlessRenewalsAreSeenToStop() {
+        let world = World()
+        world.machines["host2"]?.cut = true
+        world.machines["host3"]?.cut = true
+        world.run(30)
+        #expect(world.offs.isEmpty)
+        #expect(world.step("host2") == "held" && world.view("host2").fenceCase?.reason.contains("go on") == true)
+        // A frozen one no longer renews: host1 sees that.
+        world.machines["host2"]?.frozen = true
+        world.run(until: 40, "host2 fenced") { world.offs["host2"] == 1 }
+        #expect(world.offs["host3"] == nil)
+        clean(world)
+    }
+
+    @Test func s17AHostThatReadsOffNeedsNoMajority() {
+        let world = World()
+        world.crash("host2")
+        world.crash("host3")
+        world.run(until: 60, "both back") { world.ons["host2"] == 1 && world.ons["host3"] == 1 && world.allUp }
+        #expect(world.offs.isEmpty)
+        clean(world)
+    }
+
+    @Test func s18AfterATimedOutOffOnlyStatusUntilItIsResolved() {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.run(until: 20, "off") { world.step("host2") == "off" }
+        world.machines["host2"]?.bmc = .dead
+        world.run(30)
+        #expect(world.step("host2") == "failed")
+        #expect(world.offs["host2"] == 1)
+        let id = world.request()
+        world.submit(.power(id, .on, HostRequest(host: "host2")))
+        #expect(world.refusal(id) == "fence.busy")
+        world.machines["host2"]?.bmc = .works
+        world.run(until: 60, "back") { world.ons["host2"] == 1 && world.allUp }
+        clean(world)
+    }
+
+    @Test func s18AnOperatorsOffIsNeverUndoneByACase() {
+        let world = World()
+        world.operatorActs = ["host2"]
+        let id = world.request()
+        world.submit(.power(id, .off, HostRequest(host: "host2", reason: "repair")))
+        world.run(60)
+        #expect(world.accepted(id))
+        #expect(world.status("host2") == .down)
+        #expect(world.ons.isEmpty)
+        #expect(world.proofs.first?.incarnations == Incarnation(1))
+        world.submit(.power(world.request(), .on, HostRequest(host: "host2")))
+        world.run(until: 60, "back") { world.allUp }
+        clean(world)
+    }
+
+    @Test func s20AForgottenHostIsNotTakenBack() {
+        let world = World()
+        let refused = world.request()
+        world.submit(.hostForget(refused, HostRequest(host: "host3")))
+        #expect(world.refusal(refused) == "object.conflict")
+        world.submit(.hostMaintenance(world.request(), HostRequest(host: "host3")))
+        world.submit(.hostForget(world.request(), HostRequest(host: "host3")))
+        #expect(world.engine.view(of: "host3") == nil)
+        let sameKey = world.request()
+        world.submit(.hostAdd(sameKey, world.definition(3)))
+        #expect(world.refusal(sameKey) == "object.conflict")
+        var renewed = world.definition(3)
+        renewed.key = "new"
+        let sameID = world.request()
+        world.submit(.hostAdd(sameID, renewed))
+        #expect(world.refusal(sameID) == "object.conflict")
+        renewed.id = 4
+        world.submit(.hostAdd(world.request(), renewed))
+        #expect(world.engine.view(of: "host3")?.incarnation == Incarnation(1))
+    }
+}
+
+@Suite struct Contradictions {
+    @Test func aStuckDeviceKeepsTheCaseOpenAndItResumesByItself() {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.machines["host2"]?.bmc = .stuck
+        world.run(60)
+        #expect(world.step("host2") == "failed" || world.step("host2") == "checking" || world.step("host2") == "confirming-off")
+        #expect((world.offs["host2"] ?? 0) > 1 && world.proofs.isEmpty)
+        world.machines["host2"]?.bmc = .works
+        world.run(until: 60, "back") { world.ons["host2"] == 1 && world.allUp }
+        clean(world)
+    }
+
+    @Test func aThawedHostWhoseOffHadNoEffectGoesOn() {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.machines["host2"]?.bmc = .stuck
+        world.run(20)
+        world.machines["host2"]?.frozen = false
+        world.run(until: 15, "closed") { world.allUp }
+        #expect(world.view("host2").incarnation == Incarnation(1) && world.proofs.isEmpty)
+        clean(world)
+    }
+
+    @Test(arguments: [0.0, 0.2, 0.4, 0.6, 0.8, 1.2, 2.0, 4.0, 7.0]) func thawedAtAnyMomentOfAStuckCase(delay: Double) {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.machines["host2"]?.bmc = .stuck
+        world.run(until: 20, "off") { world.step("host2") == "off" }
+        world.run(delay)
+        world.machines["host2"]?.frozen = false
+        world.run(until: 30, "closed") { world.allUp }
+        #expect(world.proofs.isEmpty)
+        clean(world)
+    }
+
+    @Test func anOperatorConfirmsAndIsBelievedOnlyWithoutSignsOfLife() {
+        let world = World()
+        world.machines["host2"]?.bmc = .stuck
+        world.machines["host2"]?.cut = true
+        world.run(10)
+        guard let open = world.view("host2").fenceCase else { return #expect(Bool(false), "no case") }
+        let word = ConfirmOff(host: "host2", caseID: open.id, incarnation: open.incarnation, who: "me", why: "pulled the plug")
+        let early = world.request()
+        world.submit(.confirmOff(early, word))
+        world.run(1)
+        #expect(world.refusal(early) == "fence.signs-of-life")
+        world.machines["host2"]?.frozen = true
+        world.run(6)
+        let late = world.request()
+        world.submit(.confirmOff(late, word))
+        world.run(1)
+        #expect(world.accepted(late))
+        #expect(world.view("host2").proof?.proof.kind == .operatorConfirmed)
+        #expect(world.view("host2").proof?.proof.generations == ["d1": 2])
+        clean(world)
+    }
+
+    @Test func aLifeSignOfAProvenDeadLifeRevokesTheProof() {
+        let world = World()
+        world.machines["host2"]?.bmc = .stuck
+        world.machines["host2"]?.frozen = true
+        world.run(12)
+        guard let open = world.view("host2").fenceCase else { return #expect(Bool(false), "no case") }
+        world.submit(.confirmOff(world.request(), ConfirmOff(host: "host2", caseID: open.id, incarnation: open.incarnation, who: "me", why: "I believe so")))
+        world.run(1)
+        #expect(world.view("host2").proof != nil)
+        world.machines["host2"]?.frozen = false
+        world.run(4)
+        #expect(world.view("host2").proof == nil)
+        #expect(world.events.contains { $0.type == "host.proof-revoked" })
+        #expect(!world.engine.haState.recoveryAllowed)
+        #expect(world.status("host2") == .nonResponsive)
+        world.machines["host2"]?.bmc = .works
+        world.run(until: 60, "fenced for real, and back") { world.ons["host2"] == 1 && world.allUp }
+        #expect(world.engine.haState.recoveryAllowed)
+    }
+
+    @Test func aHostThatNeverBootsKeepsItsCase() {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.run(until: 20, "on") { world.ons["host2"] == 1 }
+        world.machines["host2"]?.readyAt = world.now + .seconds(500)
+        world.run(200)
+        #expect(world.step("host2") == "booting" && world.status("host2") == .reboot)
+        world.run(until: 400, "back") { world.allUp }
+        clean(world)
+    }
+
+    @Test func maintenanceIsNotFenced() {
+        let world = World()
+        world.submit(.hostMaintenance(world.request(), HostRequest(host: "host2")))
+        world.crash("host2")
+        world.run(60)
+        #expect(world.status("host2") == .maintenance && world.step("host2") == nil && world.ons.isEmpty)
+        world.submit(.hostActivate(world.request(), HostRequest(host: "host2")))
+        world.run(until: 60, "recovered") { world.allUp }
+        clean(world)
+    }
+
+    @Test func fenceNowFencesALivingHost() {
+        let world = World()
+        world.submit(.fenceNow(world.request(), HostRequest(host: "host2")))
+        world.run(until: 60, "back") { world.ons["host2"] == 1 && world.allUp }
+        #expect(world.offs["host2"] == 1)
+        #expect(world.engine.history(of: "host2").cases.count == 1)
+        clean(world)
+    }
+
+    @Test func powerCycleAndItsReplies() {
+        let world = World()
+        world.operatorActs = ["host1"]
+        let id = world.request()
+        world.submit(.power(id, .cycle, HostRequest(host: "host1")))
+        let second = world.request()
+        world.submit(.power(second, .off, HostRequest(host: "host1")))
+        #expect(world.refusal(second) == "fence.busy")
+        world.run(20)
+        #expect(world.accepted(id) && world.allUp)
+        #expect(world.view("host1").incarnation == Incarnation(2))
+        clean(world)
+    }
+
+    @Test func theRegistryIsIdempotentAndRefusesDoubles() {
+        let world = World()
+        let again = world.request(), other = world.request(), double = world.request(), unknown = world.request()
+        world.submit(.hostAdd(again, world.definition(1)))
+        #expect(world.accepted(again))
+        var changed = world.definition(1)
+        changed.spmPriority = 9
+        world.submit(.hostAdd(other, changed))
+        #expect(world.refusal(other) == "object.exists")
+        var named = world.definition(1)
+        named.name = "host9"
+        world.submit(.hostAdd(double, named))
+        #expect(world.refusal(double) == "object.exists")
+        world.submit(.hostUpdate(unknown, named))
+        #expect(world.refusal(unknown) == "object.not-found")
+        world.submit(.hostUpdate(world.request(), changed))
+        #expect(world.view("host1").spmPriority == 9)
+    }
+}

@@ -1,0 +1,94 @@
+import FencingEngine
+import Messages
+import Testing
+
+private func beat(_ boot: String, _ sequence: UInt64) -> AgentHeartbeat {
+    AgentHeartbeat(
+        host: "h", hostID: 1, bootID: boot, hardwareID: "x", sequence: sequence, initializing: false, watchdogArmed: false, lockspaces: [],
+        unreapedGuards: [], memoryFreeMiB: 100)
+}
+
+private func at(_ seconds: Double) -> Instant { Instant(nanoseconds: Int64(seconds * 1e9)) }
+
+@Suite struct HostLivenessTests {
+    /// Wakes it as it asks; what it told, with the second.
+    private func silentFor(_ liveness: inout HostLiveness, from: Double, to: Double) -> [(Double, FencingInput)] {
+        var told: [(Double, FencingInput)] = []
+        while let wake = liveness.nextWake, wake <= at(to) {
+            for input in liveness.onWake(at: wake) { told.append((Double(wake.nanoseconds) / 1e9, input)) }
+        }
+        return told
+    }
+
+    @Test func missingThenSilentAtTheGrace() {
+        var liveness = HostLiveness(host: "h", policy: FencingPolicy(grace: .seconds(30)), deadBoots: [], startedAt: at(0))
+        #expect(liveness.onHeartbeat(beat("a", 1), at: at(1)).count == 1)
+        #expect(liveness.onHeartbeat(beat("a", 2), at: at(2)).isEmpty)
+        let told = silentFor(&liveness, from: 2, to: 100)
+        #expect(told.map(\.0) == [4, 32])
+        #expect(liveness.state == .nonResponsive)
+        #expect(liveness.onHeartbeat(beat("a", 3), at: at(50)).count == 1)
+    }
+
+    @Test func aRestartedListenerForgivesAFullGrace() {
+        var liveness = HostLiveness(host: "h", policy: FencingPolicy(grace: .seconds(30)), deadBoots: [], startedAt: at(100))
+        #expect(silentFor(&liveness, from: 100, to: 200).map(\.0) == [102, 130])
+    }
+
+    @Test func aStoppedListenerDoesNotCountItsOwnPause() {
+        var liveness = HostLiveness(host: "h", policy: FencingPolicy(grace: .seconds(5)), deadBoots: [], startedAt: at(0))
+        _ = liveness.onHeartbeat(beat("a", 1), at: at(1))
+        #expect(liveness.onWake(at: at(60)).allSatisfy { if case .silent = $0 { false } else { true } })
+        #expect(liveness.onHeartbeat(beat("a", 2), at: at(60.1)).count <= 1)
+        #expect(liveness.state == .up)
+    }
+
+    @Test func surchargesPutTheSilenceOff() {
+        var liveness = HostLiveness(
+            host: "h", policy: FencingPolicy(grace: .seconds(10), graceSPM: .seconds(20), gracePerVM: .milliseconds(500)), deadBoots: [], startedAt: at(0))
+        _ = liveness.onHeartbeat(beat("a", 1), at: at(0))
+        liveness.onLoad(vms: 10, isSPM: true)
+        #expect(silentFor(&liveness, from: 0, to: 100).map(\.0) == [2, 35])
+    }
+
+    @Test func aDeadLifeIsToldOnlyAtALivingPace() {
+        var liveness = HostLiveness(host: "h", policy: FencingPolicy(grace: .seconds(5)), deadBoots: ["a"], startedAt: at(0))
+        for n: UInt64 in 1...20 { #expect(liveness.onHeartbeat(beat("a", n), at: at(1 + Double(n) / 1000)).isEmpty) }
+        #expect(liveness.state == .observing)
+        #expect(liveness.onHeartbeat(beat("a", 21), at: at(2)).count == 1)
+        #expect(liveness.onHeartbeat(beat("a", 22), at: at(3)).isEmpty)
+    }
+
+    /// Random walks against the promise itself: silence is told only after a grace without heartbeats, and once.
+    @Test(arguments: 0..<100) func silenceIsToldOnceAndOnlyAfterTheGrace(seed: UInt64) {
+        var random = SplitMix64(state: seed)
+        var liveness = HostLiveness(host: "h", policy: FencingPolicy(grace: .seconds(5)), deadBoots: [], startedAt: at(0))
+        var now = at(0), quietSince = at(0), told = false, sequence: UInt64 = 0
+        for _ in 0..<400 {
+            now = now + .milliseconds(Int64(random.next() % 1000))
+            if random.next() % 6 == 0 {
+                sequence += 1
+                _ = liveness.onHeartbeat(beat("a", sequence), at: now)
+                quietSince = now
+                told = false
+            } else {
+                for case .silent(let silence) in liveness.onWake(at: now) {
+                    #expect(!told && now - quietSince >= .seconds(5) && silence.quiet >= .seconds(5))
+                    told = true
+                }
+            }
+        }
+    }
+}
+
+struct SplitMix64 {
+    var state: UInt64
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+    mutating func below(_ n: UInt64) -> Int { Int(next() % n) }
+}

@@ -1,0 +1,336 @@
+@testable import FencingEngine
+import Foundation
+import Messages
+import Testing
+
+/// Machines, BMCs, a shared lockspace and the engine with its detectors under virtual time; every effect is checked against what is true in this world.
+final class World {
+    enum BMC { case works, stuck, dead }
+
+    struct Machine {
+        var powered = true
+        var boot = 1
+        var frozen = false
+        var cut = false
+        var bmc = BMC.works
+        /// What its BMC tells of itself.
+        var guid: String?
+        var hardwareID: String
+        var sequence: UInt64 = 0
+        var readyAt = Instant(nanoseconds: 0)
+        var joinedAt = Instant(nanoseconds: 0)
+        var generation: UInt64 = 1
+        var generationBefore: UInt64?
+        var lastRenewal = Instant(nanoseconds: 0)
+        var initializing = false
+        var unreaped: [String] = []
+        var obeys = true
+        /// Delays of the fence agent.
+        var latency = Duration.milliseconds(300)
+        var bootIDOverride: String?
+    }
+
+    let lockspace = "d1"
+    var engine = FencingEngine()
+    var monitor: LivenessMonitor
+    var policy = FencingPolicy(grace: .seconds(5), bootTimeout: .seconds(60))
+    var now = Instant(nanoseconds: 1_000_000_000)
+    var machines: [String: Machine] = [:]
+    var leasesAnswer = true
+    var running = true
+    var violations: [String] = []
+
+    /// What the journal would hold: wakes that did nothing are not in it.
+    var inputs: [(Instant, FencingInput)] = []
+    var replies: [RequestID: Reply] = [:]
+    var events: [Event] = []
+    var decisions: [Decision] = []
+    var offs: [String: Int] = [:]
+    var ons: [String: Int] = [:]
+    var proofs: [Proof] = []
+    private var nextWake: Instant?
+    private var pending: [(at: Instant, order: Int, input: FencingInput)] = []
+    private var order = 0
+    private var runs: [String: FenceRun] = [:]
+    /// Own bookkeeping of open outcomes, independent of the engine's.
+    private var openOutcome: [String: FenceAction] = [:]
+    private var statusOffSince: [String: Instant] = [:]
+    private var bootsOf: [String: [UInt64: String]] = [:]
+    private var requests = 0
+
+    init(hosts: Int = 3, prepare: (World) -> Void = { _ in }) {
+        monitor = LivenessMonitor(policy: policy)
+        for index in 1...hosts {
+            let id = String(repeating: "0", count: 31) + String(index)
+            machines["host\(index)"] = Machine(guid: id, hardwareID: id)
+        }
+        prepare(self)
+        start()
+        for index in 1...hosts { submit(.hostAdd(request(), definition(index))) }
+        run(3)
+    }
+
+    func definition(_ index: Int, vouched: Bool? = nil) -> HostDefinition {
+        HostDefinition(
+            name: "host\(index)", id: index,
+            endpoints: HostEndpoints(agentRequests: "a\(index)", agentEvents: "e\(index)", leaseRequests: "l\(index)", leaseEvents: "m\(index)"),
+            key: "key\(index)", fence: [FenceDevice(agent: "fence_ipmilan", address: "10.0.0.\(index)", vouched: vouched)])
+    }
+
+    func request() -> RequestID {
+        requests += 1
+        return "request-\(requests)"
+    }
+
+    // MARK: Time
+
+    func run(_ seconds: Double) {
+        let end = now + Duration(nanoseconds: Int64(seconds * 1e9))
+        while now < end { tick() }
+    }
+
+    /// Runs until it holds; records a violation if it does not within so many seconds.
+    func run(until seconds: Double, _ what: String, _ done: () -> Bool) {
+        let end = now + Duration(nanoseconds: Int64(seconds * 1e9))
+        while now < end {
+            if done() { return }
+            tick()
+        }
+        if !done() { violations.append("not within \(seconds) s: \(what)") }
+    }
+
+    private func tick() {
+        now = now + .milliseconds(100)
+        for name in machines.keys.sorted() { live(name) }
+        for delivery in pending.filter({ $0.at <= now }).sorted(by: { ($0.at, $0.order) < ($1.at, $1.order) }) {
+            pending.removeAll { $0.order == delivery.order }
+            submit(delivery.input)
+        }
+        guard running else { return }
+        for input in monitor.onWake(at: now) { submit(input) }
+        if let at = nextWake, at <= now {
+            nextWake = nil
+            submit(.wake)
+        }
+    }
+
+    func bootID(_ name: String) -> String { machines[name].map { $0.bootIDOverride ?? "\(name)-boot-\($0.boot)" } ?? "" }
+
+    private func live(_ name: String) {
+        guard var machine = machines[name], machine.powered, !machine.frozen else { return }
+        let joined = now >= machine.joinedAt
+        if joined, machine.generationBefore == nil {
+            machine.generationBefore = machine.generation
+            machine.generation += 1
+        }
+        if joined { machine.lastRenewal = now }
+        if now.nanoseconds % 1_000_000_000 == 0, now >= machine.readyAt {
+            machine.sequence += 1
+            if running, !machine.cut {
+                let spaces = joined ? [AgentLockspace(lockspace: lockspace, state: .joined, generation: machine.generation, generationBefore: machine.generationBefore)] : []
+                machines[name] = machine
+                beat(name, bootID: bootID(name), sequence: machine.sequence, lockspaces: spaces)
+            }
+        }
+        if let changed = machines[name], changed.boot == machine.boot, changed.powered { machines[name] = machine }
+    }
+
+    func beat(_ name: String, bootID: String, sequence: UInt64, lockspaces: [AgentLockspace] = []) {
+        guard let machine = machines[name], let id = Int(name.dropFirst(4)) else { return }
+        let heartbeat = AgentHeartbeat(
+            host: name, hostID: id, bootID: bootID, hardwareID: machine.hardwareID, sequence: sequence, initializing: machine.initializing,
+            watchdogArmed: false, lockspaces: lockspaces, unreapedGuards: machine.unreaped, memoryFreeMiB: 1000)
+        for input in monitor.onHeartbeat(heartbeat, at: now) { submit(input) }
+    }
+
+    // MARK: Faults
+
+    func crash(_ name: String) {
+        machines[name]?.powered = false
+        machines[name]?.frozen = false
+    }
+
+    func powerOn(_ name: String) {
+        guard machines[name]?.powered == false else { return }
+        machines[name]?.powered = true
+        machines[name]?.boot += 1
+        machines[name]?.readyAt = now + .seconds(2)
+        machines[name]?.joinedAt = now + .seconds(4)
+        machines[name]?.generationBefore = nil
+        machines[name]?.sequence = 0
+    }
+
+    func reboot(_ name: String) {
+        crash(name)
+        powerOn(name)
+    }
+
+    func stop() {
+        running = false
+        pending = []
+        runs = [:]
+        monitor = LivenessMonitor(policy: policy)
+        nextWake = nil
+    }
+
+    /// The engine as its journal gives it back.
+    func start() {
+        running = true
+        do {
+            engine = try JSONDecoder().decode(FencingEngine.self, from: JSONEncoder().encode(engine))
+        } catch { violations.append("state is lost in JSON: \(error)") }
+        submit(.started(FencingStart(policy: policy, signingKey: "k")))
+    }
+
+    func restart() {
+        stop()
+        start()
+    }
+
+    // MARK: Effects
+
+    func submit(_ input: FencingInput) {
+        guard running else { return }
+        if case .fenceEnded(let result) = input { note(result) }
+        let effects = engine.handle(input, at: now)
+        var journaled = true
+        if case .wake = input { journaled = !effects.allSatisfy { if case .wake = $0 { true } else { false } } }
+        if journaled { inputs.append((now, input)) }
+        for effect in effects {
+            switch effect {
+            case .wake(let at): nextWake = min(nextWake ?? at, at)
+            case .reply(let id, let reply): replies[id] = reply
+            case .publish(let event): events.append(event)
+            case .decide(let decision): decisions.append(decision)
+            case .perform(let action): perform(action)
+            }
+        }
+        for view in engine.hostViews { noteLives(view) }
+    }
+
+    private func noteLives(_ view: HostView) {
+        guard let boot = view.bootID else { return }
+        bootsOf[view.name, default: [:]][view.incarnation.number] = boot
+        if let fenceCase = view.fenceCase, fenceCase.incarnation > view.incarnation { violations.append("a case about a life to come: \(fenceCase)") }
+    }
+
+    private func deliver(_ input: FencingInput, after: Duration) {
+        order += 1
+        pending.append((now + after, order, input))
+    }
+
+    private func perform(_ action: FencingAction) {
+        switch action {
+        case .watch(let watch): _ = monitor.watch(watch, at: now)
+        case .unwatch(let host): monitor.unwatch(host)
+        case .fence(let run): fence(run)
+        case .identify(let host, _):
+            let machine = machines[host]
+            let guid = machine.flatMap { $0.bmc == .dead ? nil : $0.guid }
+            deliver(.identified(Identification(host: host, guid: guid, unsupported: false, detail: "no answer")), after: .milliseconds(200))
+        case .askAcceptance(let question):
+            let answers = reachable(question.voter)
+            deliver(
+                .acceptance(AcceptanceAnswer(
+                    caseID: question.caseID, host: question.host, voter: question.voter, accepted: answers ? machines[question.voter]?.obeys : nil,
+                    detail: answers ? "manager.foreign" : "no answer")), after: answers ? .milliseconds(20) : .seconds(3))
+        case .readSectors(let question):
+            deliver(.sectorsRead(SectorAnswer(serial: question.serial, host: question.host, reader: question.reader, sectors: sectors(question))), after: .milliseconds(30))
+        case .sign(let proof):
+            check(proof)
+            proofs.append(proof)
+            deliver(.proofSigned(SignedProof(proof: proof, statement: proof.statement, signature: "s", key: "k")), after: .milliseconds(10))
+        }
+    }
+
+    private func reachable(_ name: String) -> Bool { machines[name].map { $0.powered && !$0.frozen && !$0.cut && now >= $0.readyAt } ?? false }
+
+    private func sectors(_ question: SectorQuestion) -> [Sector]? {
+        guard leasesAnswer, reachable(question.reader), let suspect = machines[question.host] else { return nil }
+        return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: now - suspect.lastRenewal, ioTimeout: 1)]
+    }
+
+    private func fence(_ run: FenceRun) {
+        let name = run.host
+        if let other = runs[name] { violations.append("\(run.id) beside \(other.id)") }
+        if run.action.isDestructive, let open = openOutcome[name] { violations.append("\(run.action) while the outcome of \(open) is open") }
+        if run.action == .on, statusOffSince[name] == nil, !operatorActs.contains(name) { violations.append("on of \(name) without an own status off") }
+        runs[name] = run
+        if run.action.isDestructive {
+            openOutcome[name] = run.action
+            statusOffSince[name] = nil
+        }
+        guard let machine = machines[name] else { return }
+        var outcome = FenceOutcome.succeeded
+        switch (machine.bmc, run.action) {
+        case (.dead, _): outcome = .failed("Unable to obtain correct plug status")
+        case (_, .status): outcome = machine.powered ? .succeeded : .readsOff
+        case (.works, .off):
+            offs[name, default: 0] += 1
+            crash(name)
+        case (.works, .on):
+            ons[name, default: 0] += 1
+            powerOn(name)
+        case (.stuck, .off):
+            offs[name, default: 0] += 1
+            outcome = .failed("Timed out waiting to power OFF")
+        case (.stuck, .on): outcome = .succeeded
+        }
+        deliver(.fenceEnded(FenceResult(run: run.id, host: name, outcome: outcome)), after: machine.latency)
+    }
+
+    /// Hosts whose power an operator commands in this test.
+    var operatorActs: Set<String> = []
+
+    private func note(_ result: FenceResult) {
+        guard let run = runs[result.host], run.id == result.run else { return }
+        runs[result.host] = nil
+        guard run.action == .status else { return }
+        switch result.outcome {
+        case .succeeded:
+            openOutcome[result.host] = nil
+            statusOffSince[result.host] = nil
+        case .readsOff:
+            openOutcome[result.host] = nil
+            statusOffSince[result.host] = statusOffSince[result.host] ?? now
+        default: break
+        }
+    }
+
+    /// A restarted service has lost its runs; the fence agents ended with it.
+    private func check(_ proof: Proof) {
+        let name = proof.host
+        guard let incarnations = proof.incarnations else { return violations.append("a proof without incarnations") }
+        if proof.kind == .powerOff, statusOffSince[name] == nil { violations.append("\(proof.id): powerOff without an own status off") }
+        guard proof.kind != .operatorConfirmed, let machine = machines[name], machine.powered else { return }
+        for (number, boot) in bootsOf[name] ?? [:] where number <= incarnations.number && boot == bootID(name) {
+            violations.append("\(proof.id) (\(proof.kind)) covers incarnation \(number), which lives")
+        }
+        if let covered = proof.generations[lockspace], machine.generationBefore != nil, covered >= machine.generation {
+            violations.append("\(proof.id) covers generation \(covered), which lives")
+        }
+    }
+
+    // MARK: Looking
+
+    func view(_ name: String) -> HostView {
+        if let view = engine.view(of: name) { return view }
+        violations.append("\(name) is gone")
+        return HostView(name: name, id: 0, status: .error, reason: "", incarnation: Incarnation(0), endpoints: HostEndpoints(agentRequests: "", agentEvents: "", leaseRequests: "", leaseEvents: ""))
+    }
+
+    func status(_ name: String) -> HostStatus { view(name).status }
+    func step(_ name: String) -> String? { view(name).fenceCase?.step }
+    var allUp: Bool { engine.hostViews.allSatisfy { $0.status == .up && $0.fenceCase == nil } }
+    func statuses(of name: String) -> [HostStatus] { events.compactMap { ($0.body as? HostView).flatMap { $0.name == name && $0.previous != nil ? $0.status : nil } } }
+
+    func refusal(_ id: RequestID) -> String? {
+        if case .refused(let error)? = replies[id] { return error.code }
+        return nil
+    }
+
+    func accepted(_ id: RequestID) -> Bool {
+        if case .success? = replies[id] { return true }
+        return false
+    }
+}
