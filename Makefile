@@ -5,7 +5,6 @@
 #
 # ARGUMENTS are passed on to bulwark: make up ARGUMENTS="--hosts 5"
 
-EXECUTABLES = bulwark fencing-service spm-coordinator placement-service domain-monitor lease-service host-agent vm-guard
 ARGUMENTS =
 
 .PHONY: up down test build packages test-packages
@@ -17,11 +16,10 @@ down:
 	.build/release/bulwark down $(ARGUMENTS)
 
 build:
-	@for name in $(EXECUTABLES); do swift build -c release --static-swift-stdlib --product $$name || exit 1; done
+	swift build -c release --static-swift-stdlib
 
 test: test-packages
-	swift build --build-tests
-	swift test --skip-build
+	Tests/run
 
 packages:
 	@compose/lab/install-packages

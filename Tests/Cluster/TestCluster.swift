@@ -176,7 +176,7 @@ final class TestCluster: Sendable {
 
     private static func hostsLogs(_ directory: String) -> [String] {
         hostNames.flatMap { host in
-            let path = "\(directory)/\(host)/bmc/bmc.log"
+            let path = "\(directory)/logs/\(host)/bmc.log"
             return String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self).split(separator: "\n").map { "\(host): \($0)" }
         }
     }
