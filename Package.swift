@@ -90,6 +90,7 @@ let package = Package(
         tests("PlacementTests", "Tests/PlacementTests", ["PlacementEngine", "Messages"]),
         tests("DomainMonitorTests", "Tests/DomainMonitorTests", ["DomainMonitorEngine", "Messages"]),
         tests("HostAgentTests", "Tests/HostAgentTests", ["HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "Messages", "CLinux"]),
+        tests("OperatorTests", "Tests/OperatorTests", ["bulwark", "Messages", "Bus"]),
         tests("ClusterTests", "Tests/Cluster", ["Messages", "CLinux"]),
         tests("InteropTests", "Tests/Interop", ["Messages", "CLinux"], exclude: ["Python"]),
     ],
