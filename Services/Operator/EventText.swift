@@ -29,9 +29,9 @@ struct EventText {
         case "host.removed": body(HostRequest.self).map { "\($0.host) forgotten" } ?? body(HostView.self).map { "\($0.name) forgotten" } ?? raw
         case "host.proof": body(SignedProof.self).map { "proof \(Self.proof($0.proof))" } ?? raw
         case "host.proof-revoked":
-            body(SignedProof.self).map { "ALARM: the proof was revoked, recovery is held: \(Self.proof($0.proof))" } ?? "ALARM: a proof was revoked, recovery is held: \(raw)"
+            "ALARM: a proof was revoked, recovery is held: \(body(SignedProof.self).map { Self.proof($0.proof) } ?? raw)"
         case let type where type.hasPrefix("fence."):
-            body(FenceCaseView.self).map { "fence case \($0.id) of \($0.host)\(type == "fence.step" ? "" : " \(type.dropFirst(6))"): \($0.step)\(Self.why($0.reason))" } ?? raw
+            body(FenceCaseView.self).map { Self.fenceCase($0, type) } ?? raw
         case "power.state": body(PowerStateEvent.self).map { "\($0.host) power \($0.state.rawValue)\(Self.why($0.detail))" } ?? raw
         case "ha.state": body(HAState.self).map(HACommand.words) ?? raw
         case "spm.elected": body(PoolView.self).map { "SPM elected: \(PoolCommand.words($0))" } ?? raw
@@ -60,6 +60,10 @@ struct EventText {
     private static func host(_ host: HostView) -> String {
         let change = host.previous.map { $0 == host.status ? host.status.rawValue : "\($0.rawValue) -> \(host.status.rawValue)" } ?? host.status.rawValue
         return "\(host.name) \(change) (incarnation \(host.incarnation))\(why(host.reason))"
+    }
+
+    private static func fenceCase(_ found: FenceCaseView, _ type: String) -> String {
+        "fence case \(found.id) of \(found.host)\(type == "fence.step" ? "" : " \(type.dropFirst(6))"): \(found.step)\(why(found.reason))"
     }
 
     private static func proof(_ proof: Proof) -> String {

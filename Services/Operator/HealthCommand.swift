@@ -5,7 +5,10 @@ import Messages
 struct HealthCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "health", abstract: "Whether one process answers, and what it complains about.",
-        discussion: "Exit status 0 if it answers: a process that says what is wrong with its surroundings gets no better by being restarted. With --strict its complaints count too.")
+        discussion: """
+            Exit status 0 if it answers: a process that says what is wrong with its surroundings gets no better by being restarted.
+            With --strict its complaints count too.
+            """)
     @Argument(help: "Process, such as fencing-service or host1/host-agent.") var service: String
     @Flag(help: "Fail if it answers with problems.") var strict = false
     @Option(help: "Seconds to wait for the answer.") var timeout: Int64 = 2

@@ -12,13 +12,15 @@ struct HostFacts {
     init(of host: String, in cluster: Cluster) throws {
         let list = try cluster.ask(.fencing, "host.list").decoded(as: HostList.self)
         guard let found = list.hosts.first(where: { $0.name == host }) else {
-            throw RequestError(RequestErrorCode.notFound, "there is no host \(host); hosts are \(list.hosts.map(\.name).sorted(by: naturally).joined(separator: ", "))")
+            let known = list.hosts.map(\.name).sorted(by: naturally).joined(separator: ", ")
+            throw RequestError(RequestErrorCode.notFound, "there is no host \(host); hosts are \(known)")
         }
         view = found
         checked.append("\(host) is \(found.status.rawValue), incarnation \(found.incarnation): \(found.reason)")
         checked.append(found.fenceCase.map { "fence case \($0.id) is at \($0.step): \($0.reason)" } ?? "no fence case is open")
 
-        if let power = try? cluster.ask(.fencing, "power.status", HostRequest(host: host), timeout: .seconds(35)), let state = power["state"]?.string, state != "unknown" {
+        let power = try? cluster.ask(.fencing, "power.status", HostRequest(host: host), timeout: .seconds(35))
+        if let state = power?["state"]?.string, state != PowerState.unknown.rawValue {
             checked.append("its fence device reads power \(state)")
         } else {
             notChecked.append("its power: no fence device answers")

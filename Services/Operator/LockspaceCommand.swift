@@ -15,7 +15,8 @@ struct LeaseWitness {
             (try? cluster.ask(witness.process, "ping", timeout: .seconds(2))) == nil ? nil : witness
         }.compactMap { $0 }
         guard !answering.isEmpty else {
-            throw OperatorError.serviceSilent.error("no lease-service answers of \(hosts.isEmpty ? "any host (none has a run directory in \(cluster.file.run))" : hosts.joined(separator: ", "))")
+            let asked = hosts.isEmpty ? "any host (none has a run directory in \(cluster.file.run))" : hosts.joined(separator: ", ")
+            throw OperatorError.serviceSilent.error("no lease-service answers of \(asked)")
         }
         return answering
     }
@@ -110,8 +111,8 @@ struct LeaseCommand: ParsableCommand {
             let found = try LeaseCommand.read(domain: domain, host: host, options).filter { $0.lease.lease.resource == resource }
             guard let (json, lease) = found.first else { throw RequestError(LeaseErrorCode.notFound, "there is no lease \(resource) in any joined lockspace") }
             guard found.count == 1 else {
-                throw RequestError(
-                    RequestErrorCode.invalid, "several domains have a lease \(resource): name one of \(found.map(\.lease.lease.lockspace).joined(separator: ", ")) with --domain")
+                let domains = found.map(\.lease.lease.lockspace).joined(separator: ", ")
+                throw RequestError(RequestErrorCode.invalid, "several domains have a lease \(resource): name one of \(domains) with --domain")
             }
             try options.show(json) { json.outline() + (lease.status == .free ? "" : "\nheld by \(LeaseCommand.owner(lease))") }
         }

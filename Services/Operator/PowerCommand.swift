@@ -50,7 +50,8 @@ struct PowerCommand: ParsableCommand {
     static func command(_ type: String, _ action: String, _ host: String, _ why: String?, _ confirmation: Confirmation, _ options: GlobalOptions) throws {
         let cluster = try options.connect()
         let facts = try HostFacts(of: host, in: cluster)
-        try confirmation.require(action, name: host, checked: facts.checked, notChecked: facts.notChecked + ["what guests have not yet written to their disks: it is lost"])
+        try confirmation.require(
+            action, name: host, checked: facts.checked, notChecked: facts.notChecked + ["what guests have not yet written to their disks: it is lost"])
         try show(try cluster.command(.fencing, type, HostRequest(host: host, reason: why), timeout: .seconds(120)), host, options)
     }
 
