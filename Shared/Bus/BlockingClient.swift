@@ -25,7 +25,7 @@ public final class BlockingClient {
     /// Asks, again every second under the same id, and returns the reply frame of a success.
     /// - Throws: the ``Messages/RequestError`` of a refusal, `outcome.unknown` if no reply came in time.
     public func call(_ type: String, _ body: any Encodable, id: RequestID? = nil, target: String? = nil, timeout: Duration) throws -> Data {
-        let id = id ?? UUID().uuidString.lowercased()
+        let id = id ?? RandomID.make()
         let header = RequestHeader(id: id, type: type, timeout: max(timeout.milliseconds, 1), target: target, from: from)
         let frame = RequestFrame.encode(header, body: try JSON.encode(body))
         let deadline = Clock.boottime() + timeout

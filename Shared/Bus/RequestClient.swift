@@ -74,7 +74,7 @@ public final class RequestClient {
         _ type: String, bodyJSON: Data, id: RequestID? = nil, target: String? = nil, timeout: Duration, resend: Duration? = nil,
         completion: @escaping Completion
     ) {
-        let id = id ?? UUID().uuidString.lowercased()
+        let id = id ?? RandomID.make()
         let header = RequestHeader(
             id: id, type: type, timeout: max(timeout.milliseconds, 1), target: target, from: from, lineage: lineage, term: term)
         let frame = RequestFrame.encode(header, body: bodyJSON)

@@ -127,3 +127,12 @@ import Testing
         #expect(copy?.epoch == "j.\(life)" && copy?.seq == seq)
     }
 }
+
+@Test func requestIDsAreRandomUUIDs() {
+    let ids = (0..<100).map { _ in RandomID.make() }
+    #expect(Set(ids).count == 100)
+    for id in ids {
+        #expect(UUID(uuidString: id)?.uuidString.lowercased() == id)
+        #expect(Array(id)[14] == "4" && "89ab".contains(Array(id)[19]))
+    }
+}
