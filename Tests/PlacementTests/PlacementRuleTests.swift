@@ -51,7 +51,7 @@ private let proof1 = World.proof("host1", Incarnation(1))
     bench.start("a")
     #expect(bench.engine.vms["a"]?.run == VMRun(attempt: 1, host: "host1", incarnation: Incarnation(1), bootID: "host1-1", generations: ["dom": 1]))
     guard case .start(let target, let start, let id) = bench.actions.last else { Issue.record("no start"); return }
-    #expect(target.bootID == "host1-1" && start.attempt == 1 && start.generations == ["dom": 1] && id == "j/start/a/1")
+    #expect(target.bootID == "host1-1" && start.attempt == 1 && start.generations == ["dom": 1] && id == "j.start.a.1")
     #expect(start.proofs.map(\.age) == [.seconds(3)], "a proof is forwarded with the time it waited here (S4)")
 }
 

@@ -140,9 +140,9 @@ extension PlacementEngine {
         vms[name] = vm
     }
 
-    /// A request id that no other request of this journal has.
+    /// A request id that no other request has, in this journal or another; fit for a file name.
     func nextID(_ what: String, _ vm: inout VMRecord) -> RequestID {
         vm.asks += 1
-        return "\(lineage)/\(what)/\(vm.definition.name)/\(vm.attempt)/\(vm.asks)"
+        return "\(lineage).\(what).\(vm.definition.name).\(vm.attempt).\(vm.asks)"
     }
 }

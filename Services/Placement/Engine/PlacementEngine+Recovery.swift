@@ -165,7 +165,7 @@ extension PlacementEngine {
         vm.nextAsk = nil
         vm.round.retryAt = nil
         vm.reason = "starting on \(best)"
-        let id = "\(lineage)/start/\(name)/\(vm.attempt)"
+        let id = "\(lineage).start.\(name).\(vm.attempt)"
         vm.startAsk = id
         vms[name] = vm
         var evidence = runEvidence(vm)

@@ -1,0 +1,106 @@
+import Bus
+import Foundation
+import Messages
+import PlacementEngine
+import ServiceKit
+
+/// Sends what the engine wants done to agents and to spm-coordinator; every answer, and every missing one, comes back as an input.
+@ReactorActor
+final class AgentCommands {
+    private struct Agent {
+        var endpoint: String
+        var key: String?
+        var client: RequestClient
+    }
+
+    private let security: BusSecurity?
+    private let proofs: ProofCheck
+    private let spm: String
+    private let startTimeout: Messages.Duration
+    private let timeout: Messages.Duration
+    private let storageTimeout: Messages.Duration
+    private var agents: [String: Agent] = [:]
+    private var coordinator: RequestClient?
+
+    init(
+        security: BusSecurity?, proofs: ProofCheck, spm: String, startTimeout: Messages.Duration, timeout: Messages.Duration, storageTimeout: Messages.Duration
+    ) {
+        self.security = security
+        self.proofs = proofs
+        self.spm = spm
+        self.startTimeout = startTimeout
+        self.timeout = timeout
+        self.storageTimeout = storageTimeout
+    }
+
+    func perform(_ action: PlacementEngine.Action, for shell: EngineShell<PlacementEngine>) {
+        switch action {
+        case .createVolume(let vm, let volume, let id): task("volume.create", volume, vm: vm, id: id, shell)
+        case .createLease(let vm, let lease, let id): task("lease.create", LeaseRequest(lease: lease), vm: vm, id: id, shell)
+        case .start(let target, let start, let id): command("vm.start", start, to: target, vm: start.vm.name, id: id, timeout: startTimeout, shell)
+        case .stop(let target, let attempt, let id): command("vm.stop", attempt, to: target, vm: attempt.vm, id: id, timeout: timeout, shell)
+        case .observe(let target, let attempt, let id): command("vm.observe", attempt, to: target, vm: attempt.vm, id: id, timeout: timeout, shell)
+        }
+    }
+
+    private func task(_ type: String, _ body: any Encodable & Sendable, vm: String, id: RequestID, _ shell: EngineShell<PlacementEngine>) {
+        do {
+            let client = try coordinator ?? client(of: spm, key: nil, shell)
+            coordinator = client
+            client.request(type, body, id: id, timeout: storageTimeout) { result in
+                guard case .failure(let error) = result else { return shell.submit(.prepared(vm: vm, id: id, nil)) }
+                shell.submit(.prepared(vm: vm, id: id, error))
+            }
+        } catch {
+            later { shell.submit(.prepared(vm: vm, id: id, Self.unsent(error))) }
+        }
+    }
+
+    private func command(
+        _ type: String, _ body: any Encodable & Sendable, to target: AgentTarget, vm: String, id: RequestID, timeout: Messages.Duration,
+        _ shell: EngineShell<PlacementEngine>
+    ) {
+        do {
+            try agent(target, shell).request(type, body, id: id, target: target.bootID, timeout: timeout) { [self] result in
+                shell.submit(.answered(vm: vm, id: id, answer(result, of: target.host)))
+            }
+        } catch {
+            later { shell.submit(.answered(vm: vm, id: id, .failed(Self.unsent(error)))) }
+        }
+    }
+
+    /// What could not be sent is as good as unanswered: the engine asks again (I4).
+    private static func unsent(_ error: any Error) -> RequestError { RequestError(RequestErrorCode.unknownOutcome, "it could not be sent: \(error)") }
+
+    private func later(_ work: @escaping @ReactorActor () -> Void) { _ = Reactor.shared.after(.milliseconds(100), work) }
+
+    /// A reply that cannot be read says nothing (I4).
+    private func answer(_ result: Result<Data, RequestError>, of host: String) -> AgentAnswer {
+        switch result {
+        case .failure(let error): return .failed(error)
+        case .success(let frame):
+            do {
+                var observation = try ReplyFrame.body(VMObservation.self, frame)
+                observation.ended = observation.ended.flatMap { proofs.verified($0, from: host) }
+                return .observed(observation)
+            } catch {
+                return .failed(RequestError(RequestErrorCode.unknownOutcome, "the reply of \(host) cannot be read: \(error)"))
+            }
+        }
+    }
+
+    private func agent(_ target: AgentTarget, _ shell: EngineShell<PlacementEngine>) throws -> RequestClient {
+        if let known = agents[target.host] {
+            if known.endpoint == target.endpoint, known.key == target.key { return known.client }
+            agents[target.host] = nil
+            known.client.close()
+        }
+        let client = try client(of: target.endpoint, key: target.key, shell)
+        agents[target.host] = Agent(endpoint: target.endpoint, key: target.key, client: client)
+        return client
+    }
+
+    private func client(of endpoint: String, key: String?, _ shell: EngineShell<PlacementEngine>) throws -> RequestClient {
+        try RequestClient(endpoint: endpoint, serverKey: key, security: security, from: PlacementCommand.service, lineage: shell.lineage, term: shell.term)
+    }
+}

@@ -1,0 +1,150 @@
+import Bus
+import Foundation
+import Messages
+import PlacementEngine
+import ServiceKit
+
+/// Follows fencing-service and the agent of every host it names, and tells the engine what changed.
+@ReactorActor
+final class ClusterWatch {
+    private struct Snapshot<State: Decodable>: Decodable { var body: State }
+
+    private struct Agent {
+        var endpoints: HostEndpoints
+        var key: String?
+        var subscriber: EventSubscriber
+    }
+
+    private let shell: EngineShell<PlacementEngine>
+    private let proofs: ProofCheck
+    private let security: BusSecurity?
+    private var fencing: EventSubscriber?
+    private var agents: [String: Agent] = [:]
+    /// The last report of each host, as it came but for the ages of its proofs; only changes are inputs.
+    private var reports: [String: AgentVMs] = [:]
+
+    private static let silence = Messages.Duration.seconds(5)
+
+    init(shell: EngineShell<PlacementEngine>, proofs: ProofCheck, security: BusSecurity?) {
+        self.shell = shell
+        self.proofs = proofs
+        self.security = security
+    }
+
+    func start(fencing endpoints: ClusterFile.Endpoints) throws {
+        for host in shell.engine.hostViews { follow(host) }
+        fencing = try EventSubscriber(
+            events: endpoints.events, requests: endpoints.requests, serverKey: nil, security: security, topics: ["host.", "ha."],
+            onSnapshot: { [self] frame in reading("fencing-service's snapshot") { try take(ReplyFrame.body(Snapshot<FencingSnapshot>.self, frame).body) } },
+            onEvent: { [self] header, frame in reading("\(header.type) of fencing-service") { try take(header.type, frame) } })
+        checkSilence()
+    }
+
+    /// What cannot be read is told by health and changes nothing.
+    private func reading(_ what: String, _ work: () throws -> Void) {
+        do {
+            try work()
+            shell.setProblem("messages", nil)
+        } catch {
+            shell.setProblem("messages", "\(what) cannot be read: \(error)")
+        }
+    }
+
+    private func checkSilence() {
+        let heard = fencing?.lastHeard.map { Clock.boottime() - $0 < Self.silence } ?? false
+        shell.setProblem("fencing", heard ? nil : "fencing-service is not heard: nothing is recovered until it is")
+        _ = Reactor.shared.after(.seconds(2)) { [self] in checkSilence() }
+    }
+
+    // MARK: fencing-service
+
+    private func take(_ snapshot: FencingSnapshot) {
+        var verified = snapshot
+        verified.hosts = snapshot.hosts.map(checked)
+        shell.submit(.fencing(verified))
+        for name in agents.keys.sorted() where !snapshot.hosts.contains(where: { $0.name == name }) { forget(name) }
+        for host in snapshot.hosts { follow(host) }
+        submitAwaited()
+    }
+
+    private func take(_ type: String, _ frame: Data) throws {
+        switch type {
+        case "host.status", "host.registered":
+            let host = try EventFrame.body(HostView.self, frame)
+            shell.submit(.host(checked(host)))
+            follow(host)
+            submitAwaited()
+        case "host.removed":
+            let host = try EventFrame.body(HostView.self, frame)
+            shell.submit(.hostRemoved(host.name))
+            forget(host.name)
+        case "host.proof":
+            if let proof = proofs.verified(try EventFrame.body(HostProofEvent.self, frame)) { shell.submit(.proof(proof)) }
+        case "host.proof-revoked":
+            shell.submit(.proofRevoked(host: try EventFrame.body(HostProofEvent.self, frame).proof.host))
+        case "ha.state":
+            shell.submit(.ha(try EventFrame.body(HAState.self, frame)))
+        default:
+            break
+        }
+    }
+
+    private func checked(_ host: HostView) -> HostView {
+        var copy = host
+        copy.proof = host.proof.flatMap { proofs.verified($0) }.flatMap { $0.proof.host == host.name ? $0 : nil }
+        return copy
+    }
+
+    // MARK: Agents
+
+    private func follow(_ host: HostView) {
+        if let known = agents[host.name] {
+            if known.endpoints == host.endpoints, known.key == host.key { return }
+            forget(host.name)
+        }
+        let name = host.name
+        do {
+            let subscriber = try EventSubscriber(
+                events: host.endpoints.agentEvents, requests: host.endpoints.agentRequests, serverKey: host.key, security: security, topics: ["agent.vms."],
+                onSnapshot: { [self] frame in
+                    reading("the snapshot of \(name)'s agent") { hear(try ReplyFrame.body(Snapshot<AgentSnapshot>.self, frame).body.vms, from: name) }
+                },
+                onEvent: { [self] header, frame in
+                    guard header.type == "agent.vms" else { return }
+                    reading("the report of \(name)'s agent") { hear(try EventFrame.body(AgentVMs.self, frame), from: name) }
+                })
+            agents[name] = Agent(endpoints: host.endpoints, key: host.key, subscriber: subscriber)
+            shell.setProblem("agent \(name)", nil)
+        } catch {
+            shell.setProblem("agent \(name)", "the agent of \(name) cannot be followed: \(error)")
+        }
+    }
+
+    private func forget(_ name: String) {
+        agents.removeValue(forKey: name)?.subscriber.close()
+        reports[name] = nil
+    }
+
+    private func hear(_ report: AgentVMs, from name: String) {
+        guard report.host == name else { return shell.setProblem("agent \(name)", "the agent at the endpoints of \(name) calls itself \(report.host)") }
+        var plain = report
+        for index in plain.vms.indices { plain.vms[index].ended?.age = .zero }
+        guard reports[name] != plain || shell.engine.awaitsReport(of: report.bootID, on: name) else { return }
+        reports[name] = plain
+        submit(report)
+    }
+
+    private func submit(_ report: AgentVMs) {
+        var verified = report
+        for index in verified.vms.indices { verified.vms[index].ended = verified.vms[index].ended.flatMap { proofs.verified($0, from: report.host) } }
+        shell.submit(.report(verified))
+    }
+
+    /// A report may come before fencing-service has told of its boot; it counts from then on.
+    private func submitAwaited() {
+        for name in reports.keys.sorted() {
+            guard let report = reports[name], shell.engine.awaitsReport(of: report.bootID, on: name) else { continue }
+            submit(report)
+        }
+    }
+}
