@@ -67,6 +67,8 @@ public struct LeaseEngine: Engine {
     public mutating func handle(_ input: LeaseInput, at now: Instant) -> [Effect<LeaseAction>] {
         self.now = now
         var effects = dispatch(input)
+        // What a journaled input brings about is held back until it is durable; renewals may not be. They come with the wake-up that follows at once.
+        guard input.isEphemeral else { return effects + [.wake(at: now)] }
         effects += tick()
         if let next = nextWake { effects.append(.wake(at: max(next, now))) }
         return effects
@@ -231,7 +233,10 @@ public struct LeaseEngine: Engine {
             })
     }
 
-    public var publicState: any Encodable & Sendable {
+    public var publicState: any Encodable & Sendable { snapshot }
+
+    /// This host's lockspaces and the leases held through it.
+    public var snapshot: LeaseSnapshot {
         LeaseSnapshot(
             host: host.name, hostID: host.hostID, bootID: host.bootID,
             lockspaces: memberships.keys.sorted().compactMap { memberships[$0].map(view(of:)) },

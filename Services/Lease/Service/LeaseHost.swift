@@ -1,0 +1,143 @@
+import Bus
+import CLinux
+import Foundation
+import LeaseEngine
+import LeaseVolume
+import Logging
+import Messages
+import ServiceKit
+
+/// The lease engine of one host with its surroundings: bus, journal, disks, guards.
+@ReactorActor
+final class LeaseHost: RunningService {
+    private let identity: HostIdentity
+    private let shell: EngineShell<LeaseEngine>
+    private let guards: GuardListener
+    /// Kept open: one lease-service per machine (S2).
+    private let alone: Int32
+
+    init(
+        identity: HostIdentity, run: String, journal: any Journal, requests: String, events: String, security: BusSecurity?, logger: Logger
+    ) throws {
+        self.identity = identity
+        alone = try LockFile.takeAlone("\(run)/lease-service.lock")
+        let disks = Disks()
+        let guards = GuardListener(path: "\(run)/lease-service.guards", allow: security?.allow, logger: logger)
+        var setup = ShellSetup<LeaseEngine>(
+            source: LeaseServiceCommand.service, journal: journal,
+            requests: ["ipc://\(run)/lease-service.requests"] + (requests.isEmpty ? [] : [requests]),
+            events: ["ipc://\(run)/lease-service.events"] + (events.isEmpty ? [] : [events]),
+            security: security, routes: Self.routes, logger: logger
+        ) { action, shell in
+            switch action {
+            case .io(let request): disks.submit(request, shell)
+            case .note(let fact): Reactor.shared.post { shell.submit(.noted(fact)) }
+            case .tell(let connection, let message): guards.send(message, to: connection)
+            case .testLocks(let holder, let paths):
+                let free = paths.allSatisfy(LockFile.isFree)
+                Reactor.shared.post { shell.submit(.locksTested(holder, free: free)) }
+            }
+        }
+        // Deadlines are absolute CLOCK_BOOTTIME, shared with the guards (S8).
+        setup.continuesTime = false
+        setup.target = identity.bootID
+        shell = try EngineShell(setup)
+        self.guards = guards
+    }
+
+    func start() throws {
+        try shell.start()
+        shell.submit(.started(identity))
+        try guards.start { [shell] in shell.submit($0) }
+        watchHealth()
+    }
+
+    func drain(_ done: @escaping @Sendable () -> Void) {
+        guards.close()
+        shell.drain(done)
+    }
+
+    private func watchHealth() {
+        for lockspace in shell.engine.snapshot.lockspaces {
+            let isWell = lockspace.state == .joined || lockspace.state == .left
+            shell.setProblem(
+                "lockspace \(lockspace.lockspace)", isWell ? nil : "lockspace \(lockspace.lockspace) is \(lockspace.state.rawValue): \(lockspace.reason)")
+        }
+        _ = Reactor.shared.after(.seconds(1)) { [self] in watchHealth() }
+    }
+
+    /// Commands come from this host's agent and SPM worker over the local socket, and from operators.
+    private static var routes: [Route<LeaseEngine>] {
+        let commands: Set<Role> = [.service, .agent, .operator_]
+        let readers: Set<Role> = [.service, .agent, .operator_, .observer]
+        return [
+            Route("lockspace.initialize", commands) {
+                .initialize($0.header.id, $0.commander, try $0.body(LockspaceInitialize.self), time: UInt64(cl_realtime() / 1_000_000_000))
+            },
+            Route("lockspace.join", commands) { .join($0.header.id, $0.commander, try $0.body(LockspaceJoin.self)) },
+            Route("lockspace.leave", commands) { .leave($0.header.id, $0.commander, try $0.body(LockspaceRequest.self)) },
+            Route("lockspace.inspect", readers) { .inspect($0.header.id, try $0.body(LockspaceRequest.self)) },
+            Route("lease.create", commands) { .create($0.header.id, $0.commander, try $0.body(LeaseRequest.self)) },
+            Route("lease.lookup", readers) { .lookup($0.header.id, try $0.body(LeaseRequest.self)) },
+            Route("lease.inspect", readers) { .lookup($0.header.id, try $0.body(LeaseRequest.self)) },
+            Route("lease.list", readers) { .list($0.header.id, try $0.body(LockspaceRequest.self)) },
+        ]
+    }
+}
+
+extension IncomingRequest {
+    /// The caller with what the header says of its lineage and term (S16).
+    var commander: Caller { Caller(role: caller.role, host: caller.host, from: header.from, lineage: header.lineage, term: header.term) }
+}
+
+/// Runs the engine's I/O on its lanes and hands the results back.
+private struct Disks: Sendable {
+    private let lanes: LaneThreads<IOResult>
+    private let results = Results()
+
+    init() {
+        let results = results
+        lanes = LaneThreads { report in
+            Reactor.shared.post { results.deliver(report) }
+        }
+    }
+
+    @ReactorActor func submit(_ request: VolumeRequest, _ shell: EngineShell<LeaseEngine>) {
+        results.shell = shell
+        let lane = switch request.lane {
+        case .renewal(let lockspace): "renew-\(lockspace)"
+        case .work(let lockspace, let slot): "work-\(slot)-\(lockspace)"
+        }
+        let operation = request.operation
+        lanes.submit(lane: lane, token: request.token, timeout: request.timeout) { Self.perform(operation) }
+    }
+
+    private static func perform(_ operation: VolumeOperation) -> IOResult {
+        let outcome = switch operation {
+        case .read(let path, let offset, let length): DirectFile.read(path: path, offset: offset, length: length)
+        case .write(let path, let offset, let bytes, let notAfter, let create):
+            DirectFile.write(path: path, offset: offset, bytes: bytes, notAfter: notAfter, create: create)
+        }
+        return switch outcome {
+        case .data(let bytes): .data(bytes)
+        case .written: .written
+        case .missing(let why): .missing(why)
+        case .failed(let why): .failed(why)
+        case .expired: .expired
+        }
+    }
+
+    /// Where results go: known once the shell performs its first action.
+    @ReactorActor private final class Results {
+        var shell: EngineShell<LeaseEngine>?
+        nonisolated init() {}
+
+        func deliver(_ report: LaneThreads<IOResult>.Report) {
+            switch report {
+            case .completed(let token, let result): shell?.submit(.completed(token, result))
+            case .timedOut(let token): shell?.submit(.completed(token, .timedOut))
+            case .landed(let token): shell?.submit(.landed(token))
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+import ArgumentParser
+import Bus
+import Foundation
+import LeaseEngine
+import Messages
+import ServiceKit
+
+/// The executable `lease-service`: one on each host, beside its agent.
+@main
+struct LeaseServiceCommand: ServiceCommand {
+    static let configuration = serviceConfiguration
+    static let service = "lease-service"
+    static let schema = [
+        ConfigurationKey("host.name", .string, default: nil, "name of this host, as registered; must stay the same for the life of the host"),
+        ConfigurationKey("host.id", .integer, default: nil, "host id in every lockspace, 1 to 2000, unique in the cluster"),
+        ConfigurationKey("host.bootIDFile", .string, default: "/proc/sys/kernel/random/boot_id", "file whose text changes with each boot"),
+        ConfigurationKey("host.hardwareIDFile", .string, default: "/sys/class/dmi/id/product_uuid", "file whose text names this machine"),
+        ConfigurationKey("listen.requests", .string, default: "", "further endpoint for requests, such as tcp://10.0.0.1:7303; empty: none"),
+        ConfigurationKey("listen.events", .string, default: "", "further endpoint for events; empty: none"),
+        ConfigurationKey("run", .string, default: nil, "this host's run directory, emptied at each boot"),
+        ConfigurationKey("state", .string, default: nil, "this host's state directory, kept over boots"),
+        ConfigurationKey(
+            "lease.settle", .duration, default: "0s", "how old a proof must be before it opens a lease: longer than any write of a dead host can be under way"),
+        ConfigurationKey(
+            "lease.watchdogFire", .duration, default: "60s", "sanlock's watchdog_fire_timeout: what a silent host id waits beyond 8 x io_timeout; the same on all hosts"),
+    ]
+
+    @OptionGroup var options: ServiceOptions
+
+    @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
+        let configuration = context.configuration
+        let hostID = configuration.integer("host.id")
+        guard (1...2000).contains(hostID) else {
+            throw RequestError(code: "config.invalid", message: "host.id is \(hostID), it must be 1 to 2000")
+        }
+        let name = configuration.string("host.name")
+        let identity = HostIdentity(
+            name: name, hostID: hostID, bootID: try identifier(configuration.string("host.bootIDFile")),
+            hardwareID: try identifier(configuration.string("host.hardwareIDFile")), firing: configuration.duration("lease.watchdogFire"),
+            settle: configuration.duration("lease.settle"))
+        let state = try context.stateDirectory("\(configuration.string("state"))/lease-service")
+        let service = try LeaseHost(
+            identity: identity, run: configuration.string("run"), journal: FileJournal(path: "\(state)/journal"),
+            requests: configuration.string("listen.requests"), events: configuration.string("listen.events"),
+            security: try context.security(key: name), logger: context.logger)
+        try service.start()
+        return service
+    }
+
+    /// The first line of a file that names something.
+    private static func identifier(_ path: String) throws -> String {
+        let text = (try? String(contentsOfFile: path, encoding: .utf8))?.trimmingCharacters(in: .whitespacesAndNewlines) ?? ""
+        guard !text.isEmpty else { throw RequestError(code: "config.invalid", message: "\(path) cannot be read or is empty") }
+        return text
+    }
+}
