@@ -1,4 +1,4 @@
-import CLinux
+import Glibc
 import Messages
 
 /// An address that a socket binds or connects to, checked.
@@ -38,14 +38,32 @@ struct Endpoint: Sendable {
         }
     }
 
-    /// A socket file that a dead process left would keep us from binding. Anything else at its place stays, and is an error.
-    func removeStaleFile() throws {
-        guard let path else { return }
+    /// Makes the listening socket of an ipc:// endpoint: its file has mode 0600 from its first moment. One that a dead process left is replaced; anything
+    /// else at its place stays, and is an error.
+    ///
+    /// libzmq would do this itself, but removes the file when its I/O thread gets to it: after a quick restart in the same process, that of the successor.
+    func listen(at path: String) throws -> Int32 {
+        func failure(_ what: String) -> RequestError { RequestError(RequestErrorCode.invalid, "\(what) \(path): \(String(cString: strerror(errno)))") }
         var status = stat()
-        guard lstat(path, &status) == 0 else { return }
-        guard status.st_mode & UInt32(S_IFMT) == UInt32(S_IFSOCK) else {
-            throw RequestError(RequestErrorCode.invalid, "\(path) exists and is not a socket")
+        if lstat(path, &status) == 0 {
+            guard status.st_mode & S_IFMT == S_IFSOCK else { throw RequestError(RequestErrorCode.invalid, "\(path) exists and is not a socket") }
+            unlink(path)
         }
-        unlink(path)
+        var name = sockaddr_un()
+        name.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: path.utf8.prefix(Self.longestPath)) }
+        let file = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+        guard file >= 0 else { throw failure("no socket for") }
+        let bound = withUnsafePointer(to: &name) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                fchmod(file, 0o600) == 0 && bind(file, address, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
+            }
+        }
+        guard bound, Glibc.listen(file, 1024) == 0 else {
+            let error = failure("cannot bind")
+            close(file)
+            throw error
+        }
+        return file
     }
 }

@@ -18,6 +18,7 @@ public final class RequestClient {
         var deadline: Instant
         var resend: Duration
         var timer: TimerID
+        var isUnsent = false
         var completion: Completion
     }
 
@@ -108,10 +109,20 @@ public final class RequestClient {
 
     private func fail(_ completion: @escaping Completion, _ error: RequestError) { Reactor.shared.post { completion(.failure(error)) } }
 
+    private func forget(_ id: RequestID, _ request: Pending) {
+        pending[id] = nil
+        Reactor.shared.cancel(request.timer)
+        guard request.isUnsent else { return }
+        unsent.removeAll { $0 == id }
+        setWantsToSend()
+    }
+
     private func transmit(_ id: RequestID) {
         guard let frame = pending[id]?.frame else { return }
         guard unsent.isEmpty, socket.send(frame) == .sent else {
-            if !unsent.contains(id) { unsent.append(id) }
+            guard pending[id]?.isUnsent == false else { return }
+            pending[id]?.isUnsent = true
+            unsent.append(id)
             return setWantsToSend()
         }
     }
@@ -122,9 +133,7 @@ public final class RequestClient {
         guard let request = pending[id] else { return }
         let left = request.deadline - Clock.boottime()
         guard left > .zero else {
-            pending[id] = nil
-            unsent.removeAll { $0 == id }
-            setWantsToSend()
+            forget(id, request)
             return request.completion(.failure(unknown("none within the timeout")))
         }
         pending[id]?.timer = Reactor.shared.after(min(left, request.resend)) { [self] in onTimer(id) }
@@ -144,6 +153,7 @@ public final class RequestClient {
         var sent = 0
         for id in unsent {
             if let frame = pending[id]?.frame, socket.send(frame) != .sent { break }
+            pending[id]?.isUnsent = false
             sent += 1
         }
         unsent.removeFirst(sent)
@@ -152,13 +162,9 @@ public final class RequestClient {
 
     private func accept(_ message: Socket.Message) {
         guard let frame = message.frames.last, message.count <= 2,
-            let header = try? ReplyFrame.decodeHeader(frame), let id = header.id, let request = pending.removeValue(forKey: id)
+            let header = try? ReplyFrame.decodeHeader(frame), let id = header.id, let request = pending[id]
         else { return strayReplies += 1 }
-        Reactor.shared.cancel(request.timer)
-        if !unsent.isEmpty {
-            unsent.removeAll { $0 == id }
-            setWantsToSend()
-        }
+        forget(id, request)
         request.completion(header.error.map(Result.failure) ?? .success(frame))
     }
 }

@@ -5,7 +5,6 @@ import FoundationEssentials
 #else
 import Foundation
 #endif
-import Glibc
 import Messages
 
 /// One ZeroMQ socket. Not Sendable: it belongs to one isolation domain (the reactor, or the thread of a blocking client). Nothing here waits.
@@ -54,7 +53,8 @@ final class Socket {
             try set(ZMQ_IMMEDIATE, 1)
             try asClient()
         case .subscriber:
-            try set(ZMQ_RCVHWM, 100_000)
+            // What does not fit is lost, seen as a gap and made good by a snapshot.
+            try set(ZMQ_RCVHWM, 10_000)
             try asClient()
         case .reply: break
         }
@@ -119,9 +119,8 @@ final class Socket {
             try set(ZMQ_CURVE_SECRETKEY, keys.curveSecret)
             try set(ZMQ_ZAP_DOMAIN, domain)
         }
-        try endpoint.removeStaleFile()
+        if let path = endpoint.path { try set(ZMQ_USE_FD, endpoint.listen(at: path)) }
         guard zmq_bind(handle, endpoint.address) == 0 else { throw Self.failure("cannot bind \(endpoint.address)") }
-        if let path = endpoint.path, chmod(path, 0o600) != 0 { throw RequestError(RequestErrorCode.invalid, "cannot chmod \(path): errno \(errno)") }
     }
 
     func connect(_ endpoint: Endpoint, serverKey: String?, keys: KeyFile?) throws {
