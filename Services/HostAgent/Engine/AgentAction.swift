@@ -50,6 +50,6 @@ public enum AgentAction: Sendable {
     /// No longer.
     case drop(StoragePlace)
     case create(RequestID, StorageCreate)
-    /// Hand this to the SPM's worker.
-    case task(RequestID, TaskRun)
+    /// Hand this to the SPM's worker; `path` is where the domain of a new volume is.
+    case task(RequestID, TaskRun, path: String?)
 }

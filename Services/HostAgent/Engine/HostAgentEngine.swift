@@ -108,7 +108,7 @@ public struct HostAgentEngine: Engine {
         }
         for domain in domains.keys.sorted() { effects.append(.perform(.keep(StoragePlace(domain: domain, path: domains[domain] ?? "")))) }
         for id in creations.keys.sorted() { if let create = creations[id] { effects.append(.perform(.create(id, create))) } }
-        for id in tasks.keys.sorted() { if let task = tasks[id] { effects.append(.perform(.task(id, task))) } }
+        for id in tasks.keys.sorted() { if let task = tasks[id] { effects.append(.perform(.task(id, task, path: path(for: task.work)))) } }
         return effects
     }
 

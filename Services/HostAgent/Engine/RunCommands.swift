@@ -131,9 +131,14 @@ extension HostAgentEngine {
                     AgentErrorCode.notSPM, "this host does not serve pool \(task.pool) in term \(task.term) with lease version \(task.lver); here: \(now)")))
             ]
         }
+        if case .volumeCreate(let domain, _, _, _) = task.work, domains[domain] == nil {
+            return [.reply(to: id, .refused(RequestError(AgentErrorCode.notConnected, "domain \(domain) is not connected on this host")))]
+        }
         tasks[id] = task
-        return [.perform(.task(id, task))]
+        return [.perform(.task(id, task, path: path(for: task.work)))]
     }
+
+    func path(for work: TaskWork) -> String? { if case .volumeCreate(let domain, _, _, _) = work { domains[domain] } else { nil } }
 
     mutating func onTaskDone(_ id: RequestID, _ result: TaskResult?, _ error: RequestError?) -> Effects {
         guard tasks.removeValue(forKey: id) != nil else { return [] }

@@ -1,0 +1,88 @@
+import ArgumentParser
+import Bus
+import Foundation
+import HostAgentEngine
+import HostAgentHypervisor
+import Messages
+import ServiceKit
+
+/// The service itself: the agent of one host.
+struct HostAgentCommand: ServiceCommand {
+    static let service = "host-agent"
+
+    static let schema: [ConfigurationKey] = [
+        ConfigurationKey("host.name", .string, default: nil, "the host's name in this cluster"),
+        ConfigurationKey("host.id", .integer, default: nil, "its id in every lockspace, 1...2000"),
+        ConfigurationKey("host.bootIDFile", .string, default: "/proc/sys/kernel/random/boot_id", "written anew by the init whose end ends all guests"),
+        ConfigurationKey("host.hardwareIDFile", .string, default: "/sys/class/dmi/id/product_uuid", "what the fence device calls this machine"),
+        ConfigurationKey("listen.requests", .string, default: "", "further endpoint for requests, such as tcp://10.77.0.1:7301; needs keys"),
+        ConfigurationKey("listen.events", .string, default: "", "further endpoint for events"),
+        ConfigurationKey("run", .string, default: nil, "the host's run directory: sockets, locks and guards, emptied at each boot"),
+        ConfigurationKey("state", .string, default: nil, "the host's state directory, kept over boots"),
+        ConfigurationKey("agent.heartbeat", .duration, default: "1s", "time between heartbeats"),
+        ConfigurationKey("agent.qemu", .string, default: "qemu-system-x86_64", "QEMU's executable"),
+        ConfigurationKey("agent.accelerator", .string, default: "tcg", "tcg or kvm"),
+        ConfigurationKey("agent.imageLocking", .boolean, default: "true", "QEMU's own image locks; off in a lab, where they could hide mistakes"),
+        ConfigurationKey("storage.probe", .duration, default: "2s", "time between probes of each storage domain"),
+    ]
+
+    @OptionGroup var options: ServiceOptions
+
+    @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
+        let agent = try HostAgent(context)
+        try agent.start()
+        return agent.shell
+    }
+}
+
+/// Where things of this host are, and how its guests are run.
+struct HostPlaces: Sendable {
+    let host: String
+    let hostID: Int
+    let bootID: String
+    let hardwareID: String
+    /// Run directory.
+    let run: String
+    let state: String
+    let qemu: QEMUCommand
+    let probeInterval: Duration
+    let heartbeat: Duration
+    /// Directory of this executable and its companions.
+    let executables: String
+
+    init(_ configuration: Configuration) throws(RequestError) {
+        host = configuration.string("host.name")
+        hostID = configuration.integer("host.id")
+        bootID = try Self.line(of: configuration.string("host.bootIDFile"))
+        hardwareID = try Self.line(of: configuration.string("host.hardwareIDFile")).lowercased()
+        run = configuration.string("run")
+        state = configuration.string("state") + "/host-agent"
+        qemu = QEMUCommand(
+            program: configuration.string("agent.qemu"), accelerator: configuration.string("agent.accelerator"), imageLocking: configuration.boolean("agent.imageLocking"))
+        probeInterval = configuration.duration("storage.probe")
+        heartbeat = configuration.duration("agent.heartbeat")
+        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+        executables = URL(fileURLWithPath: own).deletingLastPathComponent().path
+        guard !host.isEmpty, (1...2000).contains(hostID), !run.isEmpty else {
+            throw RequestError(code: "config.invalid", message: "host.name, host.id (1...2000) and run must be given")
+        }
+    }
+
+    private static func line(of file: String) throws(RequestError) -> String {
+        let text = FileManager.default.contents(atPath: file).map { String(decoding: $0, as: UTF8.self) } ?? ""
+        guard let line = text.split(whereSeparator: \.isWhitespace).first else {
+            throw RequestError(code: "config.invalid", message: "\(file) cannot be read or is empty; without it this host has no identity")
+        }
+        return String(line)
+    }
+
+    var ownExecutable: String { "\(executables)/host-agent" }
+    var guardExecutable: String { "\(executables)/vm-guard" }
+    var leaseService: String { "ipc://\(run)/lease-service.requests" }
+    var worker: String { "ipc://\(run)/spm-worker.requests" }
+
+    /// Prefix of everything of one guard: `.sock`, `.result`, `.log`, `.spec`, `.proofs`, `.serial`, `.qmp`.
+    func files(of holder: Holder) -> String { "\(run)/guards/\(holder)" }
+    func lock(of holder: Holder) -> String { "\(run)/locks/\(holder.role.rawValue)-\(holder.name).lock" }
+    func diskLock(_ image: String) -> String { "\(run)/locks/disk-\(image).lock" }
+}

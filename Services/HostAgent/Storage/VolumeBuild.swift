@@ -1,0 +1,79 @@
+import CLinux
+import Glibc
+public import Messages
+
+/// A new volume, made by the SPM's worker under a name of its own and published in one step (S12). Blocking.
+///
+/// The name carries task and lease version: what an older SPM left is never continued, only thrown away. Publishing never replaces a volume: a deposed worker that wakes late harms nothing.
+public struct VolumeBuild: Sendable {
+    public var task: String
+    public var lver: UInt64
+    /// The domain's directory.
+    public var domain: String
+    public var image: String
+    /// Bytes.
+    public var size: UInt64
+    /// File whose bytes it begins with.
+    public var source: String?
+
+    public init(task: String, lver: UInt64, domain: String, image: String, size: UInt64, source: String?) {
+        self.task = task
+        self.lver = lver
+        self.domain = domain
+        self.image = image
+        self.size = size
+        self.source = source
+    }
+
+    private var layout: DomainLayout { DomainLayout(root: domain) }
+    private var temporary: String { "\(layout.image(image))/.task-\(task).\(lver)" }
+
+    /// The volume is there already.
+    public var isPublished: Bool { StorageFile.exists(layout.volume(image: image)) }
+
+    /// Makes the volume's bytes durable under its temporary name.
+    public func build() throws(RequestError) {
+        try StorageFile.makeDirectory(layout.image(image))
+        discardLeftovers()
+        let file = cl_open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard file >= 0 else { throw StorageFile.failure("cannot open", temporary) }
+        defer { close(file) }
+        if let source { try copy(source, into: file) }
+        // Direct I/O wants whole blocks.
+        let blocks = (size + 4095) / 4096 * 4096
+        guard ftruncate(file, off_t(blocks)) == 0, fsync(file) == 0 else { throw StorageFile.failure("cannot write", temporary) }
+    }
+
+    /// Gives it its name, unless a volume has it already. Only after the lease was seen to be held still.
+    public func publish() throws(RequestError) {
+        guard link(temporary, layout.volume(image: image)) == 0 || errno == EEXIST else { throw StorageFile.failure("cannot publish", temporary) }
+        unlink(temporary)
+        try StorageFile.syncDirectory(layout.image(image))
+        try StorageFile.syncDirectory(layout.images)
+    }
+
+    private func copy(_ source: String, into file: Int32) throws(RequestError) {
+        let input = cl_open(source, O_RDONLY | O_CLOEXEC, 0)
+        guard input >= 0 else { throw StorageFile.failure("cannot open", source) }
+        defer { close(input) }
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        var left = size
+        while left > 0 {
+            let count = read(input, &buffer, min(buffer.count, Int(clamping: left)))
+            guard count >= 0 else { throw StorageFile.failure("cannot read", source) }
+            guard count > 0 else { return }
+            guard write(file, buffer, count) == count else { throw StorageFile.failure("cannot write", temporary) }
+            left -= UInt64(count)
+        }
+    }
+
+    private func discardLeftovers() {
+        guard let directory = opendir(layout.image(image)) else { return }
+        defer { closedir(directory) }
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            guard name.hasPrefix(".task-"), let version = name.split(separator: ".").last.flatMap({ UInt64($0) }), version < lver else { continue }
+            unlink("\(layout.image(image))/\(name)")
+        }
+    }
+}
