@@ -85,6 +85,12 @@ struct Bench {
 
     var starts: Int { actions.count { if case .start = $0 { true } else { false } } }
 
+    /// What the agent of `host` signs once nothing of the term is left.
+    static func ended(_ term: UInt64, host: Int = 1) -> SignedProof {
+        let proof = Proof(id: "ended-\(term)", kind: .ended, host: "host\(host)", hostID: host, holder: "spm/p", attempt: term, statement: "reaped")
+        return SignedProof(proof: proof, statement: proof.id, signature: "", key: "")
+    }
+
     static func status(_ role: SPMRole, term: UInt64, lver: UInt64 = 7, ended: SignedProof? = nil) -> RoleAnswer {
         .status(SPMRoleStatus(pool: "p", role: role, term: term, lver: lver, evidence: "test", ended: ended))
     }

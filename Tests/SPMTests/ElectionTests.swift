@@ -83,7 +83,7 @@ func electsTheBestCandidate(hosts: [SPMHost], chosen: String, rule: String) thro
         let ask = try bench.serve()
         bench.pass(.seconds(5))
         let status = try bench.takeAsk(.status)
-        bench.give(.answer(status, Bench.status(.free, term: ask.term)))
+        bench.give(.answer(status, Bench.status(.free, term: ask.term, ended: Bench.ended(ask.term))))
         let at = bench.now
         while bench.starts == 0 { bench.pass(.milliseconds(500)) }
         waits.append((bench.now - at).milliseconds)

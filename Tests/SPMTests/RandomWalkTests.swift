@@ -16,6 +16,8 @@ private struct World {
         var proof: SignedProof?
         /// The term that really runs here.
         var running: UInt64?
+        /// Its guard is gone, its storage has not answered: the term is not over yet.
+        var quiescing: UInt64?
         var lver: UInt64 = 0
         var heard: UInt64 = 0
         var closed: UInt64 = 0
@@ -115,7 +117,7 @@ private struct World {
         if !wrong {
             switch action {
             case .start(let ask, _):
-                if ask.term <= m.closed || ask.term < m.heard || (m.running != nil && m.running != ask.term) {
+                if ask.term <= m.closed || ask.term < m.heard || (m.running != nil && m.running != ask.term) || m.quiescing != nil {
                     role = .refused(RequestError(AgentErrorCode.termStale, "stale"))
                 } else if m.running != ask.term && !calm && random.chance(20) {
                     m.heard = ask.term
@@ -133,10 +135,18 @@ private struct World {
             case .ask(let ask) where ask.kind == .stop:
                 m.heard = max(m.heard, ask.term)
                 m.closed = max(m.closed, ask.term)
-                if m.running == ask.term { m.running = nil }
-                role = Bench.status(.free, term: m.heard)
-            case .ask:
-                role = m.running.map { Bench.status(.spm, term: $0, lver: m.lver) } ?? Bench.status(.free, term: m.heard)
+                if m.running == ask.term { (m.running, m.quiescing) = (nil, ask.term) }
+                if calm { m.quiescing = nil }
+                role = m.quiescing == ask.term ? .unanswered : Bench.status(.free, term: ask.term)
+            case .ask(let ask):
+                if let running = m.running {
+                    role = Bench.status(.spm, term: running, lver: m.lver)
+                } else if m.quiescing == ask.term || random.chance(30) {
+                    role = Bench.status(.free, term: ask.term)
+                } else {
+                    m.closed = max(m.closed, ask.term)
+                    role = Bench.status(.free, term: ask.term, ended: Bench.ended(ask.term, host: number(host)))
+                }
             case .run(let ask, let run):
                 if m.running == ask.term && m.lver == run.lver {
                     made.insert(run.task)
@@ -147,7 +157,7 @@ private struct World {
             }
             machines[number(host)] = m
         }
-        let running = machines.values.filter { $0.powered && $0.running != nil }
+        let running = machines.values.filter { $0.powered && ($0.running ?? $0.quiescing) != nil }
         if running.count > 1 { throw Violation(description: "two hosts serve: \(running.map(\.bootID))") }
         if wasAnswered { return }
         try answer(action, sender: sender, role: replyArrives ? role : .unanswered, task: replyArrives ? task : .unanswered)
@@ -158,8 +168,8 @@ private struct World {
         switch action {
         case .start(let ask, _), .ask(let ask):
             switch role {
-            case .status(let status) where status.role == .free && (ask.kind == .stop || status.term >= ask.term): over.insert(ask.term)
-            case .refused(let error) where error.code != RequestErrorCode.wrongTarget.rawValue && ask.kind == .start: over.insert(ask.term)
+            case .status(let status) where status.role == .free && (ask.kind == .stop || status.ended != nil): over.insert(ask.term)
+            case .refused(let error) where error.code == AgentErrorCode.spmStartFailed.rawValue && ask.kind == .start: over.insert(ask.term)
             default: break
             }
             try give(.answer(ask, role))
@@ -181,6 +191,7 @@ private struct World {
             let n = 1 + random.below(3)
             machines[n]?.powered = false
             machines[n]?.running = nil
+            machines[n]?.quiescing = nil
             let incarnation = machines[n]?.incarnation ?? 0
             if random.chance(60) { machines[n]?.proof = Bench.proof(n, through: incarnation) }
             try publish()
@@ -191,7 +202,7 @@ private struct World {
             m.incarnation += 1
             m.powered = true
             m.silent = false
-            (m.heard, m.closed, m.running) = (0, 0, nil)
+            (m.heard, m.closed, m.running, m.quiescing) = (0, 0, nil, nil)
             machines[n] = m
             try publish()
         case 15:
@@ -203,7 +214,12 @@ private struct World {
         case 18: try publish()
         case 19:  // the role ends by itself (its storage, its lease)
             let n = 1 + random.below(3)
-            if random.chance(20) { machines[n]?.running = nil }
+            machines[n]?.quiescing = nil
+            if random.chance(20) {
+                let ended = machines[n]?.running
+                machines[n]?.quiescing = ended
+                machines[n]?.running = nil
+            }
         default: break
         }
         try collect()
@@ -218,7 +234,7 @@ private struct World {
             if !m.powered {
                 m.proof = Bench.proof(n, through: m.incarnation, kind: .rebooted)
                 m.incarnation += 1
-                (m.heard, m.closed, m.running) = (0, 0, nil)
+                (m.heard, m.closed, m.running, m.quiescing) = (0, 0, nil, nil)
             }
             (m.powered, m.silent) = (true, false)
             machines[n] = m

@@ -64,6 +64,19 @@ import Testing
     #expect(bench.starts == 1)
 }
 
+/// The guard is gone, but its storage has not answered: Free without a proof is no release (S4).
+@Test func freeWithoutAProofIsNoRelease() throws {
+    var bench = Bench()
+    let first = try bench.serve()
+    bench.pass(.seconds(90))
+    bench.give(.answer(try bench.takeAsk(.status), Bench.status(.free, term: first.term)))
+    bench.give(.answer(try bench.takeAsk(.stop), .unanswered))
+    bench.pass(.seconds(1))
+    #expect(bench.starts == 0)
+    bench.give(.answer(try bench.takeAsk(.stop), Bench.status(.free, term: first.term, ended: Bench.ended(first.term))))
+    #expect(bench.starts == 1)
+}
+
 @Test func aLivingOwnerIsAdoptedAfterARestartWithoutAnyAction() throws {
     var bench = Bench()
     let first = try bench.serve()
@@ -82,7 +95,7 @@ import Testing
     let first = try bench.serve()
     bench.give(.host(Bench.host(1, .down, proof: Bench.proof(1, through: 0))))
     bench.give(.started(SPMPolicy()))
-    bench.give(.answer(try bench.takeAsk(.status), Bench.status(.free, term: first.term)))
+    bench.give(.answer(try bench.takeAsk(.status), Bench.status(.free, term: first.term, ended: Bench.ended(first.term))))
     bench.pass(.seconds(120))
     #expect(bench.starts == 0 && bench.view.reason.contains("just started"))
     bench.give(.hosts([Bench.host(1), Bench.host(2)], Bench.allowed))
@@ -129,9 +142,7 @@ import Testing
     var bench = Bench()
     let first = try bench.serve()
     bench.pass(.seconds(90))
-    let proof = Proof(id: "e", kind: .ended, host: "host1", hostID: 1, holder: "spm/p", attempt: first.term, statement: "reaped")
-    let signed = SignedProof(proof: proof, statement: "e", signature: "", key: "")
-    bench.give(.answer(try bench.takeAsk(.status), Bench.status(.free, term: 0, ended: signed)))
+    bench.give(.answer(try bench.takeAsk(.status), Bench.status(.free, term: 0, ended: Bench.ended(first.term))))
     let (ask, start) = try bench.takeStart()
-    #expect(ask.host == "host2" && start.proofs.map(\.proof.id) == ["e"])
+    #expect(ask.host == "host2" && start.proofs.map(\.proof.id) == ["ended-1"])
 }

@@ -13,8 +13,8 @@ import Messages
 /// | serving  | stay                  | → none, or stopping ¹  | –                    | 3 times → asking      | → none          |
 /// | stopping | stop again            | → none                 | –                    | stop again            | → none          |
 ///
-/// ¹ Free counts as released if the agent has recorded this term, proves that it ended, or answers `spm.stop` of it; an agent that never heard of the term is first told to stop
-/// it, so that a late `spm.start` finds it closed.
+/// ¹ Free counts as released if the agent of that boot proves that the term ended, or says it in answer to `spm.stop`; else it is told to stop: its storage may not have answered
+/// yet (S4), or the `spm.start` may still be on its way and must find the term closed.
 ///
 /// With no term, an election begins when the registry is fresh (I5), no back-off runs, and recovery is allowed or an operator asked for it. After its own restart a term in any phase
 /// is asked about first: a living owner is adopted without any action (I7).

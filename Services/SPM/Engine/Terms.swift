@@ -31,8 +31,9 @@ extension SPMCoordinator {
             onUnhelpful(&pool, "does not know (\(status.evidence))", at: now, &effects)
         case .free:
             let proven = status.ended.map { term.isOver(by: $0.proof, pool: pool.name, master: pool.master) } ?? false
-            guard ask.kind == .stop || status.term >= term.number || proven else {
-                return stop(&pool, "\(term.host) never heard of term \(term.number); told to refuse it should it still arrive", trigger: pool.trigger, at: now, &effects)
+            guard ask.kind == .stop || proven else {  // its guard may be gone while its storage has not answered yet (S4), or its start may still be on the way
+                let trigger = term.electedAt == nil ? pool.trigger : .recovery
+                return stop(&pool, "\(term.host) is Free without a proof that term \(term.number) ended (\(status.evidence))", trigger: trigger, at: now, &effects)
             }
             if proven, let ended = status.ended { pool.ended = HeldProof(signed: ended, since: now) }
             end(&pool, "\(term.host) says that nothing of it remains: \(status.evidence)", refused: status.evidence, at: now, &effects)
@@ -42,8 +43,10 @@ extension SPMCoordinator {
     private mutating func onRefused(
         _ pool: inout Pool, _ term: Term, _ ask: RoleAsk, _ error: RequestError, at now: Instant, _ effects: inout [Effect<SPMAction>]
     ) {
-        // Another boot, or another request of the same id, says nothing about this one: an earlier copy may have had its effect.
-        let open: Set<String> = [RequestErrorCode.wrongTarget.rawValue, RequestErrorCode.idReused.rawValue, RequestErrorCode.unknownOutcome.rawValue]
+        // Another boot, or a term that the agent has closed, says nothing about this one: an earlier copy may have had its effect.
+        let open: Set<String> = [
+            RequestErrorCode.wrongTarget.rawValue, RequestErrorCode.idReused.rawValue, RequestErrorCode.unknownOutcome.rawValue, AgentErrorCode.termStale.rawValue,
+        ]
         switch ask.kind {
         case .start where !open.contains(error.code):
             end(&pool, "\(term.host) refused it, nothing of it remains: \(error)", refused: error.message, at: now, &effects)
