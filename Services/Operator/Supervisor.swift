@@ -56,7 +56,7 @@ final class Supervisor {
     static let process = "supervise"
 
     /// A line of its own log.
-    private func say(_ text: String) { print("\(Clock.rfc3339()) \(text)") }
+    private func say(_ text: String) { FileHandle.standardOutput.write(Data("\(Clock.rfc3339()) \(text)\n".utf8)) }
 
     // MARK: Children
 
@@ -115,7 +115,8 @@ final class Supervisor {
     private func awaitSomething() {
         var polled = [pollfd(fd: Termination.descriptor, events: Int16(POLLIN), revents: 0)]
         polled += children.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
-        poll(&polled, nfds_t(polled.count), 100)
+        let next = children.compactMap { $0.waitingUntil.map { ($0 - cl_boottime()) / 1_000_000 + 1 } }.min() ?? 100
+        poll(&polled, nfds_t(polled.count), Int32(min(100, max(5, next))))
     }
 
     private func stop() {
@@ -171,7 +172,8 @@ private final class Child {
     /// Not before this time; `nil`: not at all.
     private var nextStart: Int64? = 0
     private var quickEnds = 0
-    private var restarts = -1
+    private var restarts = 0
+    private var hasRun = false
     private var health: HealthProbe?
     private var nextCheck: Int64 = 0
 
@@ -185,14 +187,14 @@ private final class Child {
     func adopt(_ running: ProcessRecord) {
         process = running
         descriptor = cl_pidfd_open(running.pid)
-        restarts = 0
+        hasRun = true
         startedAt = cl_boottime()
         nextStart = nil
     }
 
     func started(_ record: ProcessRecord) {
+        if hasRun { restarts += 1 }
         adopt(record)
-        restarts += 1
         health = service.healthcheck.map(HealthProbe.init)
         nextCheck = startedAt
     }
@@ -224,6 +226,9 @@ private final class Child {
         nextStart = now + (quickEnds < 4 ? 20_000_000 : min(5_000_000_000, 100_000_000 << Int64(min(quickEnds - 3, 6))))
     }
 
+    /// When it starts again, if it shall.
+    var waitingUntil: Int64? { process == nil ? nextStart : nil }
+
     func shouldStart(_ now: Int64) -> Bool { process == nil && nextStart.map { $0 <= now } ?? false }
 
     func beginHealthCheck(_ now: Int64, environment: [String: String]) {
@@ -241,7 +246,7 @@ private final class Child {
         var health: String?
     }
 
-    var state: State { State(name: name, pid: process?.pid, restarts: max(0, restarts), health: health?.status) }
+    var state: State { State(name: name, pid: process?.pid, restarts: restarts, health: health?.status) }
 }
 
 /// The health check of one life of a process; as container engines do it.
