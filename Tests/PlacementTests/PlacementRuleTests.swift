@@ -286,3 +286,17 @@ func onlyARefusalThatLeavesNothingIsFollowedByAnotherHost(code: String) {
     bench.feed(.host(Bench.host("host1", incarnation: 2)))
     #expect(bench.engine.awaitsReport(of: "host1-2", on: "host1"))
 }
+
+/// A start by an operator that was waiting when the service restarted goes on when the hosts were heard; it does not fail for want of them.
+@Test func aWaitingStartSurvivesARestart() {
+    var bench = Bench(hosts: ["host1"])
+    bench.define(Bench.vm("a", ha: false))
+    bench.start("a")
+    bench.answer("a", .failed(RequestError(LeaseErrorCode.settling, "wait")))
+    bench.feed(.started(PlacementPolicy(), lineage: "j"))
+    bench.pass(.seconds(2))
+    bench.feed(.fencing(Bench.snapshot([Bench.host("host1")])))
+    #expect(bench.phase("a") == .waiting)
+    bench.feed(Bench.report("host1", []))
+    #expect(bench.starts == ["a.1@host1", "a.2@host1"])
+}

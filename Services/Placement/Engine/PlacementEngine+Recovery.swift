@@ -98,13 +98,13 @@ extension PlacementEngine {
             turn.wake(at: retryAt)
             return .pause
         }
-        guard !vm.round.byUser else { return nil }
         guard synced else { return .pause }
-        guard recoveryAllowed else { return .told("automatic recovery is held; see bulwark ha status") }
         if turn.now < settleUntil, hosts.values.contains(where: { $0.view.status == .up && !$0.reported }) {
             turn.wake(at: settleUntil)
             return .pause
         }
+        guard !vm.round.byUser else { return nil }
+        guard recoveryAllowed else { return .told("automatic recovery is held; see bulwark ha status") }
         let patience = (vm.round.since ?? turn.now) + policy.priorityBlocking
         let first = vms.values.contains {
             $0.definition.ha && $0.definition.priority > vm.definition.priority && ($0.phase == .starting || $0.phase == .waiting)

@@ -19,6 +19,7 @@ final class ClusterWatch {
     private let proofs: ProofCheck
     private let security: BusSecurity?
     private var fencing: EventSubscriber?
+    private var isSynced = false
     private var agents: [String: Agent] = [:]
     /// The last report of each host, as it came but for the ages of its proofs; only changes are inputs.
     private var reports: [String: AgentVMs] = [:]
@@ -37,7 +38,8 @@ final class ClusterWatch {
             events: endpoints.events, requests: endpoints.requests, serverKey: nil, security: security, topics: ["host.", "ha."],
             onSnapshot: { [self] frame in reading("fencing-service's snapshot") { try take(ReplyFrame.body(Snapshot<FencingSnapshot>.self, frame).body) } },
             onEvent: { [self] header, frame in reading("\(header.type) of fencing-service") { try take(header.type, frame) } })
-        checkSilence()
+        shell.setProblem("fencing", "waits for fencing-service: nothing is recovered until it was heard")
+        checkSilence(lastHeard: Clock.boottime())
     }
 
     /// What cannot be read is told by health and changes nothing.
@@ -50,10 +52,14 @@ final class ClusterWatch {
         }
     }
 
-    private func checkSilence() {
-        let heard = fencing?.lastHeard.map { Clock.boottime() - $0 < Self.silence } ?? false
-        shell.setProblem("fencing", heard ? nil : "fencing-service is not heard: nothing is recovered until it is")
-        _ = Reactor.shared.after(.seconds(2)) { [self] in checkSilence() }
+    private func checkSilence(lastHeard: Instant) {
+        let heard = fencing?.lastHeard ?? lastHeard
+        if Clock.boottime() - heard >= Self.silence {
+            shell.setProblem("fencing", "fencing-service is not heard: nothing is recovered until it is")
+        } else if heard > lastHeard, isSynced {
+            shell.setProblem("fencing", nil)
+        }
+        _ = Reactor.shared.after(.seconds(1)) { [self] in checkSilence(lastHeard: heard) }
     }
 
     // MARK: fencing-service
@@ -62,6 +68,8 @@ final class ClusterWatch {
         var verified = snapshot
         verified.hosts = snapshot.hosts.map(checked)
         shell.submit(.fencing(verified))
+        isSynced = true
+        shell.setProblem("fencing", nil)
         for name in agents.keys.sorted() where !snapshot.hosts.contains(where: { $0.name == name }) { forget(name) }
         for host in snapshot.hosts { follow(host) }
         submitAwaited()
