@@ -201,6 +201,32 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         clean(world)
     }
 
+    @Test func s11AfterARestartNoOffBeforeAFullGraceOfListening() {
+        let world = World(hosts: 1)
+        world.machines["host1"]?.bmc = .dead
+        world.machines["host1"]?.frozen = true
+        world.run(8)
+        world.restart()
+        world.machines["host1"]?.bmc = .works
+        world.run(4.5)
+        #expect(world.step("host1") == "held" && world.offs.isEmpty)
+        world.run(until: 40, "back") { world.ons["host1"] == 1 && world.allUp }
+        clean(world)
+    }
+
+    @Test func s11AnOffLostInARestartIsStillOpen() {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.run(until: 20, "off") { world.step("host2") == "off" }
+        world.machines["host2"]?.bmc = .dead
+        world.restart()
+        world.run(3)
+        let id = world.request()
+        world.submit(.power(id, .off, HostRequest(host: "host2")))
+        #expect(world.refusal(id) == "fence.busy")
+        clean(world)
+    }
+
     @Test func i7ARestartInAQuietClusterDoesNothing() {
         let world = World()
         world.restart()
@@ -441,6 +467,16 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         world.machines["host2"]?.bmc = .works
         world.run(until: 60, "fenced for real, and back") { world.ons["host2"] == 1 && world.allUp }
         #expect(world.engine.haState.recoveryAllowed)
+    }
+
+    @Test func aDeviceThatReadsOffWhileItsHostBeatsProvesNothing() {
+        let world = World()
+        world.machines["host2"]?.bmc = .lies
+        world.submit(.fenceNow(world.request(), HostRequest(host: "host2")))
+        world.run(60)
+        #expect(world.proofs.isEmpty && world.status("host2") == .nonResponsive)
+        #expect(world.view("host2").fenceCase?.reason.contains("heartbeats come") == true)
+        clean(world)
     }
 
     @Test func aHostThatNeverBootsKeepsItsCase() {

@@ -5,7 +5,11 @@ import Testing
 
 /// Machines, BMCs, a shared lockspace and the engine with its detectors under virtual time; every effect is checked against what is true in this world.
 final class World {
-    enum BMC { case works, stuck, dead }
+    enum BMC {
+        case works, stuck, dead
+        /// Another machine's: always reads off.
+        case lies
+    }
 
     struct Machine {
         var powered = true
@@ -264,6 +268,7 @@ final class World {
         var outcome = FenceOutcome.succeeded
         switch (machine.bmc, run.action) {
         case (.dead, _): outcome = .failed("Unable to obtain correct plug status")
+        case (.lies, let action): outcome = action == .status ? .readsOff : .succeeded
         case (_, .status): outcome = machine.powered ? .succeeded : .readsOff
         case (.works, .off):
             offs[name, default: 0] += 1

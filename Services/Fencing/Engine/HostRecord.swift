@@ -99,14 +99,14 @@ struct HostRecord: Codable, Hashable, Sendable {
     /// S10: the device's own identity is what the host reads in-band, or an operator vouched.
     var deviceVerified: Bool {
         if fenceDevice?.vouched == true { return true }
-        if case .guid(let guid) = device, let hardwareID { return guid == hardwareID }
+        if case .guid(let guid) = device, let hardwareID { return HardwareIdentity.same(guid, hardwareID) }
         return false
     }
 
     /// The device is known to be another machine's.
     var deviceIsForeign: Bool {
         if fenceDevice?.vouched == true { return false }
-        if case .guid(let guid) = device, let hardwareID { return guid != hardwareID }
+        if case .guid(let guid) = device, let hardwareID { return !HardwareIdentity.same(guid, hardwareID) }
         return false
     }
 

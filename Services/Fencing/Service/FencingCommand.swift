@@ -1,0 +1,97 @@
+import ArgumentParser
+import Bus
+import FencingAgents
+import FencingEngine
+import Messages
+import SQLiteJournal
+import ServiceKit
+
+/// fencing-service: runs the ``FencingEngine``, listens to every host's heartbeats and runs fence agents.
+@main
+struct FencingCommand: ServiceCommand {
+    static let service = "fencing-service"
+    static let schema = [
+        ConfigurationKey("liveness.heartbeat", .duration, default: "1s", "time between the heartbeats of an agent"),
+        ConfigurationKey("liveness.grace", .duration, default: "30s", "silence that is forgiven before a host is NonResponsive and a fence case opens"),
+        ConfigurationKey("liveness.minimumMissed", .integer, default: "3", "heartbeats that must be missing as well"),
+        ConfigurationKey("liveness.graceSPM", .duration, default: "0s", "further grace for the SPM host"),
+        ConfigurationKey("liveness.gracePerVM", .duration, default: "0s", "further grace for each VM that the host runs"),
+        ConfigurationKey("fence.agentDirectory", .string, default: "/usr/sbin", "where the fence agents are"),
+        ConfigurationKey("fence.agentTimeout", .duration, default: "30s", "how long one run of a fence agent may take; then it is killed and a status decides"),
+        ConfigurationKey("fence.bootTimeout", .duration, default: "300s", "how long a host may take from power-on to its first heartbeat"),
+        ConfigurationKey("fence.retry", .duration, default: "10s", "time between two attempts of a fence case that is held or failed"),
+        ConfigurationKey("network.check", .string, default: "", "an interface that must be up with carrier, else nothing is fenced; empty: not checked"),
+    ]
+
+    @OptionGroup var options: ServiceOptions
+
+    @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
+        guard let security = try context.security(key: service) else {
+            throw RequestError(
+                code: "config.invalid", message: "\(context.cluster.keyPath(service)) is missing: proofs cannot be signed without a key; `bulwark keys new` makes one")
+        }
+        let configuration = context.configuration
+        let policy = policy(configuration)
+        let endpoints = try context.cluster.endpoints(of: service)
+        let world = try FencingWorld(
+            policy: policy, security: security,
+            agent: FenceAgent(directory: configuration.string("fence.agentDirectory"), lockDirectory: try lockDirectory(context)))
+        let shell = try EngineShell<FencingEngine>(
+            ShellSetup(
+                source: service, journal: SQLiteJournal(path: try context.stateDirectory() + "/journal.sqlite"), requests: [endpoints.requests],
+                events: [endpoints.events], security: security, routes: routes, logger: context.logger,
+                perform: { action, shell in world.perform(action, for: shell) }))
+        try shell.start()
+        shell.submit(.started(FencingStart(policy: policy, signingKey: security.keys.signingPublic)))
+        world.start(
+            shell, networkCheck: configuration.string("network.check"),
+            spm: policy.graceSPM > .zero ? try context.cluster.endpoints(of: "spm-coordinator") : nil)
+        return shell
+    }
+
+    private static func policy(_ configuration: Configuration) -> FencingPolicy {
+        FencingPolicy(
+            heartbeat: max(configuration.duration("liveness.heartbeat"), .milliseconds(10)), grace: configuration.duration("liveness.grace"),
+            minimumMissed: configuration.integer("liveness.minimumMissed"), graceSPM: configuration.duration("liveness.graceSPM"),
+            gracePerVM: configuration.duration("liveness.gracePerVM"), agentTimeout: configuration.duration("fence.agentTimeout"),
+            bootTimeout: configuration.duration("fence.bootTimeout"), retry: max(configuration.duration("fence.retry"), .milliseconds(100)))
+    }
+
+    private static func lockDirectory(_ context: ServiceContext) throws -> String {
+        try context.stateDirectory("\(context.cluster.run)/fence-locks")
+    }
+
+    private static var routes: [Route<FencingEngine>] {
+        let writers: Set<Role> = [.service, .operator_]
+        let people: Set<Role> = [.operator_]
+        return [
+            Route("host.add", people) { .hostAdd($0.header.id, try $0.body(HostDefinition.self)) },
+            Route("host.update", people) { .hostUpdate($0.header.id, try $0.body(HostDefinition.self)) },
+            Route("host.forget", people) { .hostForget($0.header.id, try $0.body(HostRequest.self)) },
+            Route("host.maintenance", people) { .hostMaintenance($0.header.id, try $0.body(HostRequest.self)) },
+            Route("host.activate", people) { .hostActivate($0.header.id, try $0.body(HostRequest.self)) },
+            Route("host.set-nonoperational", writers) { .hostSetNonOperational($0.header.id, try $0.body(HostSetStatus.self)) },
+            Route("host.set-error", writers) { .hostSetError($0.header.id, try $0.body(HostSetStatus.self)) },
+            Route("host.confirm-off", people) { .confirmOff($0.header.id, try $0.body(ConfirmOff.self)) },
+            Route("power.status", people) { .power($0.header.id, .status, try $0.body(HostRequest.self)) },
+            Route("power.on", people) { .power($0.header.id, .on, try $0.body(HostRequest.self)) },
+            Route("power.off", people) { .power($0.header.id, .off, try $0.body(HostRequest.self)) },
+            Route("power.cycle", people) { .power($0.header.id, .cycle, try $0.body(HostRequest.self)) },
+            Route("fence.now", people) { .fenceNow($0.header.id, try $0.body(HostRequest.self)) },
+            Route("ha.hold", people) { .haHold($0.header.id, try $0.body(HoldRequest.self)) },
+            Route("ha.enable", people) { .haEnable($0.header.id) },
+            Route("ha.disable", people) { .haDisable($0.header.id) },
+            Route(reading: "host.list") { engine, _ in .success(HostList(hosts: engine.hostViews)) },
+            Route(reading: "host.show") { engine, request in
+                let name = try request.body(HostRequest.self).host
+                guard let view = engine.view(of: name) else { throw RequestError(RequestErrorCode.notFound, "there is no host \(name); host list shows all") }
+                return .success(view)
+            },
+            Route(reading: "fence.history") { engine, request in .success(engine.history(of: try request.body(HistoryRequest.self).host)) },
+            Route(reading: "policy.get") { engine, _ in .success(engine.currentPolicy) },
+        ]
+    }
+
+    /// Body of `fence.history`: a ``HostRequest`` whose host may be absent.
+    private struct HistoryRequest: Decodable { var host: String? }
+}
