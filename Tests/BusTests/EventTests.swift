@@ -1,4 +1,5 @@
 import Bus
+import CZeroMQ
 import Foundation
 import Messages
 import Testing
@@ -129,6 +130,98 @@ typealias Story = Box<[String]>
         #expect(story.now == ["S0", "before", "S1", "again"])
         await subscriber.close()
         await second.close()
+    }
+
+    /// A publisher in another language that loses some of its events, the last ones among them, and says other things, too.
+    @Test func lossIsMadeGoodByASnapshotAndNoiseIsSurvived() async throws {
+        let position = Box<UInt64>(0)
+        var server: RequestServer?
+        server = try await ReactorActor.run {
+            var made: RequestServer?
+            made = try RequestServer(endpoints: [bus.ipc("p.requests")], security: nil) { request in
+                let snapshot = Snapshot(epoch: "j.1", seq: position.now, typeSeq: ["t": position.now], body: Greeting(text: "state"))
+                made?.send(ReplyFrame.encode(id: request.header.id, .success(snapshot)), to: request.returnPath)
+            }
+            return made
+        }
+        let story = Story([])
+        let subscriber = try await follow([""], into: story)
+        let endpoint = bus.ipc("p.events")
+        let next = Box<[[String]]>([])
+        let done = Box(false)
+        let publishing = Task {
+            try await onThread {
+                let socket = RawSocket(ZMQ_PUB, endpoint, binds: true)
+                while !done.now {
+                    let messages = next.now
+                    next.change { $0.removeFirst(messages.count) }
+                    for message in messages { socket.send(message.map { Data($0.utf8) }) }
+                    usleep(1000)
+                }
+            }
+        }
+        @Sendable func event(_ seq: Int) -> [String] {
+            ["t", #"{"v":1,"source":"s","epoch":"j.1","seq":\#(seq),"typeSeq":\#(seq),"time":"","type":"t","body":{"text":"\#(seq)","count":1}}"#]
+        }
+        @Sendable func alive(_ seq: Int) -> [String] {
+            [
+                "service.alive",
+                #"{"v":1,"source":"s","epoch":"j.1","seq":\#(seq),"typeSeq":0,"time":"","type":"service.alive","body":{"seq":\#(seq),"typeSeq":{"t":\#(seq)}}}"#,
+            ]
+        }
+        await eventually {
+            next.change { $0.append(alive(0)) }
+            return await subscriber.lastHeard != nil && story.now == ["S0"]
+        }
+        position.change { $0 = 2 }
+        next.change { $0 += [event(1), ["noise"], ["t", "no JSON"], ["t", "{}", "{}"], event(2)] }
+        await eventually { story.now == ["S0", "1", "2"] }
+        #expect(await subscriber.malformedCount == 3)
+        position.change { $0 = 4 }
+        next.change { $0 += [event(4)] }
+        await eventually { story.now == ["S0", "1", "2", "S4"] }
+        next.change { $0 += [event(5)] }
+        await eventually { story.now.last == "5" }
+        position.change { $0 = 9 }
+        next.change { $0 += [alive(9)] }
+        await eventually { story.now.last == "S9" }
+        #expect(await subscriber.rejoins == 2)
+        done.change { $0 = true }
+        try await publishing.value
+        await subscriber.close()
+        await server?.close()
+    }
+
+    @Test func aSubscriberOverCurveGetsSnapshotAndEvents() async throws {
+        let (events, requests) = (try BusFixture.tcp(), try BusFixture.tcp())
+        let publisher = try await EventPublisher(endpoints: [events], security: bus.serverSecurity, source: "host-agent", epoch: "j.1")
+        var server: RequestServer?
+        let security = bus.serverSecurity
+        server = try await ReactorActor.run {
+            var made: RequestServer?
+            made = try RequestServer(endpoints: [requests], security: security) { request in
+                let snapshot = Snapshot(epoch: "j.1", seq: publisher.seq, typeSeq: publisher.typeSeq, body: Greeting(text: "state"))
+                made?.send(ReplyFrame.encode(id: request.header.id, .success(snapshot)), to: request.returnPath)
+            }
+            return made
+        }
+        let story = Story([])
+        let subscriber = try await EventSubscriber(
+            events: events, requests: requests, serverKey: bus.serverKeys.curvePublic, security: bus.security(bus.clientKeys), topics: ["agent."]
+        ) { _ in
+            story.change { $0.append("S") }
+        } onEvent: { header, _ in
+            story.change { $0.append(header.type) }
+        }
+        await eventually {
+            await publisher.publishAlive()
+            return await subscriber.lastHeard != nil && story.now == ["S"]
+        }
+        await publisher.publish(Event("agent.vms", subject: "host1", body: Nothing()))
+        await eventually { story.now == ["S", "agent.vms"] }
+        await subscriber.close()
+        await server?.close()
+        await publisher.close()
     }
 
     @Test func eventsOverCurveReachKnownKeysOnly() async throws {
