@@ -65,7 +65,7 @@ def cases(kind):
     yield "body lacks a field", [request(type=needs, body={})], malformed, field
     yield "field of another kind", [request(type=needs, body={field: 7})], malformed, field
     yield "timeout is a text", [request(timeout="soon")], malformed, "timeout"
-    yield "wrong target", [request(target="another-life")], ["request.wrong-target"], "target"
+    yield "wrong target", [request(target="another-life")], ["request.wrong-target"], "another-life"
     yield "above 1 MiB", [request(body={"x": "y" * (2 * MIB)})], ["request.too-large"], None
     yield "two frames", [request(), request()], malformed, "frame"
     yield "three frames", [request(), b"", b""], malformed, "frame"
