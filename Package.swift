@@ -84,7 +84,7 @@ let package = Package(
         tests("MessagesTests", "Tests/MessagesTests", ["Messages"]),
         tests("BusTests", "Tests/BusTests", ["Bus", "Messages", "CZeroMQ", "CLinux"]),
         tests("ServiceKitTests", "Tests/ServiceKitTests", ["ServiceKit", "SQLiteJournal", "Bus", "Messages", "CLinux"]),
-        tests("LeaseTests", "Tests/LeaseTests", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "Messages"]),
+        tests("LeaseTests", "Tests/LeaseTests", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "Messages"], resources: [.copy("Fixtures")]),
         tests("FencingTests", "Tests/FencingTests", ["FencingEngine", "FencingAgents", "Messages"]),
         tests("SPMTests", "Tests/SPMTests", ["SPMEngine", "Messages"]),
         tests("PlacementTests", "Tests/PlacementTests", ["PlacementEngine", "Messages"]),

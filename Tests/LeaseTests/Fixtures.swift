@@ -1,0 +1,24 @@
+import Foundation
+import Testing
+
+/// Files that real sanlock wrote.
+enum Fixtures {
+    static func load(_ name: String) throws -> [UInt8] {
+        let file = try #require(Bundle.module.url(forResource: name, withExtension: "gz", subdirectory: "Fixtures"))
+        return [UInt8](try run("/usr/bin/gzip", ["-dc", file.path]))
+    }
+
+    /// Standard output of a program that must succeed.
+    static func run(_ program: String, _ arguments: [String]) throws -> Data {
+        let process = Process()
+        let output = Pipe()
+        process.executableURL = URL(fileURLWithPath: program)
+        process.arguments = arguments
+        process.standardOutput = output
+        try process.run()
+        let data = try output.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        #expect(process.terminationStatus == 0, "\(program) \(arguments)")
+        return data
+    }
+}

@@ -1,0 +1,84 @@
+import Foundation
+import LeaseFormat
+import LeaseVolume
+import Messages
+import Synchronization
+import Testing
+
+@Suite("Direct I/O and lanes")
+struct VolumeTests {
+    private let later = Instant(nanoseconds: .max)
+
+    private func withDirectory(_ work: (String) throws -> Void) throws {
+        // Not the temporary directory: that may be a file system without direct I/O.
+        let directory = "/var/tmp/bulwark-lease-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        try work(directory)
+    }
+
+    @Test func whatIsWrittenIsRead() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/ids"
+            let image = Images.lockspace("LS1", ioTimeout: 2)
+            #expect(DirectFile.write(path: path, offset: 1 << 20, bytes: image, notAfter: later, create: true) == .written)
+            #expect(DirectFile.read(path: path, offset: 1 << 20, length: image.count) == .data(image))
+            #expect(DirectFile.read(path: path, offset: 0, length: 512) == .data([UInt8](repeating: 0, count: 512)), "the hole before it")
+        }
+    }
+
+    @Test func whatIsNotThereIsMissing() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/ids"
+            guard case .missing = DirectFile.read(path: path, offset: 0, length: 512) else { return #expect(Bool(false)) }
+            guard case .missing = DirectFile.write(path: path, offset: 0, bytes: [UInt8](repeating: 1, count: 512), notAfter: later, create: false) else {
+                return #expect(Bool(false))
+            }
+            _ = DirectFile.write(path: path, offset: 0, bytes: [UInt8](repeating: 1, count: 512), notAfter: later, create: true)
+            guard case .missing = DirectFile.read(path: path, offset: 0, length: 1024) else { return #expect(Bool(false), "a short file") }
+        }
+    }
+
+    /// S8: a thread that wakes up too late does not write.
+    @Test func aLateWriteIsNotBegun() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/ids"
+            #expect(DirectFile.write(path: path, offset: 0, bytes: [UInt8](repeating: 1, count: 512), notAfter: Instant(nanoseconds: 1), create: true) == .expired)
+            guard case .missing = DirectFile.read(path: path, offset: 0, length: 512) else { return #expect(Bool(false)) }
+        }
+    }
+
+    private final class Reports: Sendable {
+        let seen = Mutex<[String]>([])
+        func wait(for count: Int) -> [String] {
+            for _ in 0..<2000 {
+                let now = seen.withLock { $0 }
+                if now.count >= count { return now }
+                usleep(2000)
+            }
+            return seen.withLock { $0 }
+        }
+    }
+
+    @Test func stuckWorkDelaysNeitherItsLaneNorOthers() {
+        let reports = Reports()
+        let gate = DispatchSemaphore(value: 0)
+        let lanes = LaneThreads<String> { report in
+            let line = switch report {
+            case .completed(let token, let text): "\(token) \(text)"
+            case .timedOut(let token): "\(token) timed out"
+            case .landed(let token): "\(token) landed"
+            }
+            reports.seen.withLock { $0.append(line) }
+        }
+        lanes.submit(lane: "a", token: 1, timeout: .milliseconds(150)) {
+            gate.wait()
+            return "late"
+        }
+        lanes.submit(lane: "a", token: 2, timeout: .seconds(5)) { "second" }
+        lanes.submit(lane: "b", token: 3, timeout: .seconds(5)) { "other" }
+        #expect(reports.wait(for: 3) == ["3 other", "1 timed out", "2 second"])
+        gate.signal()
+        #expect(reports.wait(for: 4).last == "1 landed")
+    }
+}
