@@ -1,8 +1,3 @@
-#if canImport(FoundationEssentials)
-import FoundationEssentials
-#else
-import Foundation
-#endif
 import Messages
 
 /// The public keys that may talk to this cluster, and as whom. Two keys of one name are fine while they are rotated.
@@ -44,15 +39,4 @@ public struct AllowList: Codable, Sendable {
     public func entry(curve key: String) -> Entry? { entries.first { $0.curve == key } }
     public func entry(signing key: String) -> Entry? { entries.first { $0.signing == key } }
     public func entry(name: String) -> Entry? { entries.first { $0.name == name } }
-}
-
-/// What a process needs for CURVE: its own keys and whom it admits.
-public struct BusSecurity: Sendable {
-    public var keys: KeyFile
-    public var allow: AllowList
-
-    public init(keys: KeyFile, allow: AllowList) {
-        self.keys = keys
-        self.allow = allow
-    }
 }

@@ -66,7 +66,7 @@ final class ReactorExecutor: SerialExecutor {
 
     func signal() { eventfd_write(wakeup, 1) }
 
-    /// What has come in, and whether more may be added without a wake-up.
+    /// What has come in since the last turn.
     func take() -> [Work] {
         inbox.withLock { inbox in
             guard !inbox.work.isEmpty else { return [] }

@@ -81,6 +81,8 @@ final class Socket {
     private func asClient() throws {
         try set(ZMQ_RECONNECT_IVL, 100)
         try set(ZMQ_RECONNECT_IVL_MAX, 1000)
+        // A peer that was off answers its first packet after it is back, not that after the kernel's next minute of patience.
+        try set(ZMQ_CONNECT_TIMEOUT, 2000)
         try set(ZMQ_HANDSHAKE_IVL, 5000)
         try setLarge(ZMQ_MAXMSGSIZE, 64 << 20)
     }

@@ -1,7 +1,9 @@
 import CZeroMQ
 import Messages
 
-/// A libzmq context: its I/O thread and its sockets' limits. The reactor has one, the blocking sockets of other threads share another, so that ending one never waits for the other.
+/// A libzmq context: its I/O thread and its sockets' limits.
+///
+/// The reactor has one, the blocking sockets of other threads share another, so that ending one never waits for the other.
 ///
 /// Unchecked: libzmq contexts are thread-safe by contract, and the pointer is never changed.
 struct SocketContext: @unchecked Sendable {
