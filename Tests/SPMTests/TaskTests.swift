@@ -44,7 +44,7 @@ private func view(_ reply: Reply?) -> TaskView? {
     bench.give(.taskAnswer(first[0].ask, .unanswered))
     #expect(bench.takeTasks().isEmpty)
     bench.pass(.seconds(1))
-    #expect(bench.takeTasks().count == 1)
+    #expect(bench.takeTasks().map(\.ask) == first.map(\.ask))
     bench.give(.host(Bench.host(1, .down, proof: Bench.proof(1, through: 1))))
     bench.pass(.seconds(2))
     let second = try bench.serve()
@@ -78,6 +78,17 @@ func onlyARefusalOfTheWorkItselfFailsATask(code: String, status: TaskStatus) thr
     bench.give(.taskAnswer(sent[0].ask, .refused(RequestError(code: code, message: "no"))))
     #expect(bench.engine.taskViews[0].status == status)
     #expect(bench.replies.contains { $0.id == "t1" } == (status == .failed))
+}
+
+/// The agent keeps its reply to a request id: a refusal of one moment must not be its answer for ever.
+@Test func aRefusedTaskIsANewRequest() throws {
+    var bench = Bench()
+    bench.give(.createVolume("t1", volume))
+    _ = try bench.serve()
+    let first = bench.takeTasks()
+    bench.give(.taskAnswer(first[0].ask, .refused(RequestError(LeaseErrorCode.io, "slow"))))
+    bench.pass(.seconds(1))
+    #expect(bench.takeTasks().map(\.ask.attempt) == [1])
 }
 
 @Test func aRestartSendsOpenTasksAgainOnceTheOwnerIsAdopted() throws {

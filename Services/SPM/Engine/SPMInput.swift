@@ -80,12 +80,15 @@ public enum RoleAnswer: Codable, Hashable, Sendable {
 public struct TaskAsk: Codable, Hashable, Sendable {
     public var task: String
     public var term: UInt64
+    /// Counts the passing refusals before: an unanswered request is repeated under the same id, a refused one is a new request.
+    public var attempt: UInt64
     public var host: String
     public var bootID: String
 
-    public init(task: String, term: UInt64, host: String, bootID: String) {
+    public init(task: String, term: UInt64, attempt: UInt64, host: String, bootID: String) {
         self.task = task
         self.term = term
+        self.attempt = attempt
         self.host = host
         self.bootID = bootID
     }
@@ -103,6 +106,6 @@ public enum SPMAction: Sendable {
     case start(RoleAsk, SPMStart)
     /// `spm.status` or `spm.stop`.
     case ask(RoleAsk)
-    /// `task.run` with a request id made of task and term.
+    /// `task.run` with a request id made of task, term and attempt.
     case run(TaskAsk, TaskRun)
 }

@@ -11,6 +11,8 @@ public struct StorageTask: Codable, Hashable, Sendable {
     public var detail = ""
     /// The term it was last sent in and whose answer is outstanding.
     var sentIn: UInt64?
+    /// Refusals that said nothing about the work.
+    var refusals: UInt64 = 0
     /// Not before.
     var retryAt: Instant?
 

@@ -41,7 +41,7 @@ extension SPMCoordinator {
             effects.append(
                 .perform(
                     .run(
-                        TaskAsk(task: task.id, term: term.number, host: term.host, bootID: term.bootID),
+                        TaskAsk(task: task.id, term: term.number, attempt: task.refusals, host: term.host, bootID: term.bootID),
                         TaskRun(pool: pool.name, task: task.id, term: term.number, lver: term.lver, work: task.work))))
         }
     }
@@ -58,6 +58,7 @@ extension SPMCoordinator {
             task.detail = error.message
         case .refused(let error):
             guard task.sentIn == ask.term else { return }
+            task.refusals += 1
             task.detail = "\(ask.host) answers \(error)"
             if error.code == AgentErrorCode.notSPM.rawValue { hurryCheck(of: task.pool, term: ask.term, at: now) }
         case .unanswered:
