@@ -18,7 +18,7 @@ public struct HostAgentEngine: Engine {
     var runs: [String: Run] = [:]
     /// By subject: attempts up to this one never start here any more.
     var tombstones: [String: UInt64] = [:]
-    /// By holder: requests that wait for the proof that an attempt without a record never ran here.
+    /// By holder: requests that wait for the proof that nothing of an attempt without a record is here.
     var observers: [String: [RequestID]] = [:]
     /// Connected domains, by uuid.
     var domains: [String: String] = [:]
@@ -104,7 +104,7 @@ public struct HostAgentEngine: Engine {
             }
         }
         for text in observers.keys.sorted() {
-            if let holder = Holder(text) { effects.append(.perform(.sign(holder, proof(of: holder, Self.neverStarted)))) }
+            if let holder = Holder(text) { effects.append(.perform(.sign(holder, proof(of: holder, Self.notHere)))) }
         }
         for domain in domains.keys.sorted() { effects.append(.perform(.keep(StoragePlace(domain: domain, path: domains[domain] ?? "")))) }
         for id in creations.keys.sorted() { if let create = creations[id] { effects.append(.perform(.create(id, create))) } }

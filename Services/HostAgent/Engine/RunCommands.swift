@@ -2,7 +2,7 @@ import Messages
 
 /// start, stop and observe.
 extension HostAgentEngine {
-    static let neverStarted = "this attempt never started on this host, and its tombstone keeps it so"
+    static let notHere = "nothing of this attempt is on this host, and its tombstone keeps it so"
 
     mutating func onVMStart(_ id: RequestID, _ start: VMStart, _ input: AgentInput) -> Effects {
         let vm = start.vm
@@ -118,7 +118,7 @@ extension HostAgentEngine {
         }
         bury(holder)
         observers[holder.description, default: []].append(id)
-        return [.perform(.sign(holder, proof(of: holder, Self.neverStarted)))]
+        return [.perform(.sign(holder, proof(of: holder, Self.notHere)))]
     }
 
     // MARK: Storage tasks

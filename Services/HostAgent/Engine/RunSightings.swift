@@ -79,7 +79,7 @@ extension HostAgentEngine {
     mutating func onSigned(_ holder: Holder, _ proof: SignedProof) -> Effects {
         var effects: Effects = []
         if let waiting = observers.removeValue(forKey: holder.description) {
-            effects += waiting.map { .reply(to: $0, Self.stopped(holder, Self.neverStarted, proof)) }
+            effects += waiting.map { .reply(to: $0, Self.stopped(holder, Self.notHere, proof)) }
         }
         guard let run = runs[holder.subject], run.holder == holder, run.phase == .signing else { return effects }
         runs[holder.subject]?.phase = .over

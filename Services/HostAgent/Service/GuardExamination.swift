@@ -19,6 +19,8 @@ struct GuardExamination: Sendable {
             unlink("\(files).spec")
             return processes()
         }
+        // Held by a guard that still breathes, or by another run that turned this one away.
+        if seen == nil, case .refused(let code, let message) = result(files) { return .refused(code: code, message: message) }
         return seen ?? .unclear(evidence: "its lock is held, but its guard does not answer")
     }
 

@@ -37,6 +37,7 @@ final class SPMWorker {
             exit(2)
         }
         signal(SIGPIPE, SIG_IGN)
+        umask(0o022)
         Reactor.shared.start()
         do {
             let worker = try await SPMWorker(run: run, pool: pool, master: master, holder: holder, lver: lver)
