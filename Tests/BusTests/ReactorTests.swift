@@ -92,6 +92,38 @@ import Testing
         close(reading)
     }
 
+    /// In a process of its own: stopping is for good.
+    @Test func whatWasSentBeforeStoppingStillArrives() async {
+        await #expect(processExitsWith: .success) {
+            let bus = try BusFixture()
+            let endpoint = bus.ipc("events")
+            let publisher = try await EventPublisher(endpoints: [endpoint], security: nil, source: "s", epoch: "j.1")
+            let heard = Box(0)
+            let listening = Task {
+                try await onThread {
+                    let subscriber = try BlockingSubscriber(endpoint: endpoint, topics: [""])
+                    while let event = subscriber.next(timeout: .seconds(10)) {
+                        heard.change { $0 += event.topic == "t" ? 1 : 0 }
+                        if event.topic == "last" { return }
+                    }
+                }
+            }
+            await eventually {
+                await publisher.publish(Event("t", body: Nothing()))
+                return heard.now > 0
+            }
+            let before = await publisher.seq
+            await ReactorActor.run {
+                for _ in 0..<1000 { publisher.publish(Event("t", body: Nothing())) }
+                publisher.publish(Event("last", body: Nothing()))
+            }
+            Reactor.shared.stop()
+            try await listening.value
+            try? FileManager.default.removeItem(atPath: bus.directory)
+            exit(heard.now >= 1000 && before > 0 ? EXIT_SUCCESS : EXIT_FAILURE)
+        }
+    }
+
     @Test func tasksOfTheActorShareTheThread() async {
         let counter = await ReactorActor.run { Counter() }
         await withTaskGroup(of: Void.self) { group in
