@@ -51,7 +51,7 @@ public final class HostRegistry {
             events: fencing.events, requests: fencing.requests, serverKey: nil, security: security, topics: ["host.", "ha."],
             onSnapshot: { [self] frame in reading("snapshot") { take(try ReplyFrame.body(Snapshot.self, frame).body) } },
             onEvent: { [self] header, frame in reading(header.type) { try take(header.type, frame) } })
-        checkSilence()
+        _ = Reactor.shared.after(Self.silence) { [self] in checkSilence() }
     }
 
     /// The proof with its signed content in place of the readable copy; `nil` if its maker is not pinned for it.
@@ -133,6 +133,6 @@ public final class HostRegistry {
     private func checkSilence() {
         let heard = subscriber?.lastHeard.map { Clock.boottime() - $0 < Self.silence } ?? false
         onProblem("fencing", heard ? nil : "fencing-service is not heard: hosts are taken as they were last known")
-        _ = Reactor.shared.after(.seconds(2)) { [self] in checkSilence() }
+        _ = Reactor.shared.after(.seconds(1)) { [self] in checkSilence() }
     }
 }

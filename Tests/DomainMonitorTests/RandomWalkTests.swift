@@ -192,7 +192,7 @@ private struct World {
 }
 
 /// Nothing is called Inactive, set aside or made twice without the reports and proofs for it, and all is well again once the weather is calm.
-@Test(arguments: 0..<300) func walksConcludeOnlyWhatReportsSupport(seed: UInt64) throws {
+@Test(arguments: 0..<150) func walksConcludeOnlyWhatReportsSupport(seed: UInt64) throws {
     var world = World(seed: seed)
     try world.run(steps: 400)
 }

@@ -81,6 +81,21 @@ func statusAfterTheFailureTime(sights: [Bool?], status: DomainStatus) throws {
     #expect(bench.takeFlags() == [HostSetStatus(host: "host2", reason: nil)])
 }
 
+@Test func aHostThatAnOperatorActivatedIsJudgedAnew() throws {
+    var bench = Bench()
+    try bench.make()
+    bench.report(2, false)
+    bench.pass(Bench.failure)
+    let flag = try #require(bench.takeFlags().first)
+    bench.give(.flagged(flag, .done))
+    bench.give(.host(Bench.host(2, .nonOperational)))
+    bench.give(.host(Bench.host(2)))
+    bench.pass(.milliseconds(29_999))
+    #expect(bench.takeFlags().isEmpty)
+    bench.pass(.milliseconds(1))
+    #expect(bench.takeFlags() == [flag])
+}
+
 @Test func theLastGoodHostIsNeverSetAside() throws {
     var bench = Bench([Bench.host(1), Bench.host(2)])
     try bench.make([true, false])

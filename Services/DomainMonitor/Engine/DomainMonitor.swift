@@ -53,7 +53,7 @@ public struct DomainMonitor: Engine {
         case .maintenance(let id, let request): onMaintenance(id, request, &effects)
         case .activate(let id, let request): onActivate(id, request, &effects)
         case .hosts(let all): onHosts(all)
-        case .host(let host): hosts[host.name] = host
+        case .host(let host): onHost(host)
         case .hostRemoved(let name): onHostRemoved(name)
         case .report(let host, let report): reports[host] = report
         case .created(let ask, let answer): onCreated(ask, answer, at: now, &effects)
@@ -90,7 +90,16 @@ public struct DomainMonitor: Engine {
         fresh = true
         let named = Set(all.map(\.name))
         for name in hosts.keys.sorted() where !named.contains(name) { onHostRemoved(name) }
-        for host in all { hosts[host.name] = host }
+        for host in all { onHost(host) }
+    }
+
+    /// A host that is Up although it was set aside was activated by an operator: it is judged anew.
+    mutating func onHost(_ host: MonitoredHost) {
+        if hosts[host.name]?.status == .nonOperational, host.status == .up, told[host.name] != nil {
+            told[host.name] = nil
+            unfit[host.name] = nil
+        }
+        hosts[host.name] = host
     }
 
     mutating func onHostRemoved(_ name: String) {
