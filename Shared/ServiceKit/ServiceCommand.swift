@@ -92,6 +92,7 @@ extension ServiceCommand {
             configuration: .init(
                 services: [.init(service: UntilDrained(running: running))], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         try await group.run()
+        Reactor.shared.stop()
         logger.notice("\(Self.service) stopped")
     }
 
