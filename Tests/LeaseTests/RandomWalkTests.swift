@@ -27,8 +27,8 @@ struct RandomWalkTests {
                 let count = Int(world.random.next() % 3) + 1
                 let images = Array(World.images.shuffled(by: &world.random).prefix(count)).sorted()
                 host.startGuard("vm-\(images.joined())", attempt: attempt, images: images, generation: world.chance(50) ? host.generation : nil)
-            case 45..<57: world.pick(host.guards.filter(\.isRunning).map(Optional.some) + [nil])?.end("asked to")
-            case 57..<63: world.pick(host.guards.filter { !$0.isGone }.map(Optional.some) + [nil])?.vanish()
+            case 45..<57: world.pick(host.guards.filter { $0.state == .running }.map(Optional.some) + [nil])?.end("asked to")
+            case 57..<63: world.pick(host.guards.filter { !$0.isGone && !$0.isStuck }.map(Optional.some) + [nil])?.vanish()
             case 63..<69:
                 host.killService()
                 host.onHost(after: world.between(.milliseconds(100), .seconds(25))) { host.startService() }

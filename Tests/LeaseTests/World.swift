@@ -97,20 +97,28 @@ final class World {
 /// Sectors by file; each is written whole or not at all.
 final class Disk {
     private var files: [String: [UInt64: [UInt8]]] = [:]
-    private static let sector: UInt64 = 4096
+    private static let sector = 512
 
     func write(_ path: String, _ offset: UInt64, _ bytes: [UInt8]) {
-        for start in stride(from: 0, to: bytes.count, by: Int(Self.sector)) {
-            let content = Array(bytes[start..<min(start + Int(Self.sector), bytes.count)])
-            files[path, default: [:]][offset / Self.sector + UInt64(start) / Self.sector] = content.allSatisfy { $0 == 0 } ? nil : content
+        for start in stride(from: 0, to: bytes.count, by: Self.sector) {
+            let content = bytes[start..<min(start + Self.sector, bytes.count)]
+            files[path, default: [:]][(offset + UInt64(start)) / UInt64(Self.sector)] = content.allSatisfy { $0 == 0 } ? nil : Array(content)
         }
     }
 
     func read(_ path: String, _ offset: UInt64, _ length: Int) -> [UInt8]? {
         guard let file = files[path] else { return nil }
         var bytes = [UInt8](repeating: 0, count: length)
-        for start in stride(from: 0, to: length, by: Int(Self.sector)) {
-            if let content = file[offset / Self.sector + UInt64(start) / Self.sector] { bytes.replaceSubrange(start..<min(start + content.count, length), with: content.prefix(length - start)) }
+        let first = Int(offset) / Self.sector
+        func copy(_ content: [UInt8], to sector: Int) {
+            let start = (sector - first) * Self.sector
+            bytes.replaceSubrange(start..<min(start + content.count, length), with: content.prefix(length - start))
+        }
+        let sectors = first..<(first + (length + Self.sector - 1) / Self.sector)
+        if file.count < sectors.count {
+            for (sector, content) in file where sectors.contains(Int(sector)) { copy(content, to: Int(sector)) }
+        } else {
+            for sector in sectors { if let content = file[UInt64(sector)] { copy(content, to: sector) } }
         }
         return bytes
     }
@@ -358,7 +366,9 @@ final class SimulatedGuard {
         locks = ["vm-\(holder.name)"] + images.map { "disk-\($0)" }
     }
 
-    var isRunning: Bool { state == .running }
+    /// The group has been told to end, but a process of it hangs in the kernel.
+    var isStuck = false
+    var isRunning: Bool { state == .running || isStuck }
     var isGone: Bool { state == .gone }
 
     private var request: GuardRequest {
@@ -399,7 +409,7 @@ final class SimulatedGuard {
             host.world.tell("host \(host.id): \(holder) refused: \(message["message"] ?? "")")
             if state == .acquiring { vanish() } else { end("refused") }
         case "lost": end("lost")
-        case "released": vanish()
+        case "released": if !isStuck { vanish() }
         default: break
         }
     }
@@ -419,9 +429,11 @@ final class SimulatedGuard {
     func end(_ why: String) {
         guard state == .running || state == .acquiring else { return }
         host.world.tell("host \(host.id): \(holder) ends: \(why)")
+        isStuck = state == .running && host.world.isStormy && host.world.chance(10)
         state = .ending
-        host.onHost(after: .milliseconds(20)) { [self] in
+        host.onHost(after: isStuck ? host.world.between(.milliseconds(100), .seconds(60)) : .milliseconds(20)) { [self] in
             guard state == .ending else { return }
+            isStuck = false
             if let connection { host.send(.release(connection: connection, holder)) }
             host.onHost(after: .seconds(3)) { [self] in vanish() }
         }
@@ -431,6 +443,7 @@ final class SimulatedGuard {
     func vanish() {
         guard state != .gone else { return }
         state = .gone
+        isStuck = false
         if let connection, host.isOn { host.disconnect(connection) }
         connection = nil
     }

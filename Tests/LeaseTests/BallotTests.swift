@@ -1,0 +1,179 @@
+import LeaseFormat
+import Messages
+import Testing
+
+@testable import LeaseEngine
+
+/// What one host writes in one ballot, sector by sector: sanlock's own sequence.
+@Suite("Disk Paxos, step by step")
+struct BallotTests {
+    private let name = LeaseName(lockspace: "dom1", resource: "image-1")
+    private let now = Instant(nanoseconds: 500_000_000_000)
+
+    private func acquisition(host: Int, generation: UInt64 = 1) -> Acquisition {
+        Acquisition(name: name, geometry: .standard, hostID: host, generation: generation, proofs: [], settle: .zero, giveUpAt: now + .seconds(60))
+    }
+
+    /// Runs it alone against an area; returns the offsets it wrote.
+    private func run(_ acquisition: inout Acquisition, on area: inout [UInt8], owner: LeaderRecord? = nil) -> (writes: [Int], last: Acquisition.Step) {
+        var writes: [Int] = []
+        var step = acquisition.begin()
+        while true {
+            switch step {
+            case .read(let offset, let length): step = acquisition.onRead(Array(area[offset..<(offset + length)]), at: now)
+            case .readOwner: step = acquisition.onRead(owner?.sector ?? [], at: now)
+            case .write(let offset, let bytes):
+                writes.append(offset)
+                area.replaceSubrange(offset..<(offset + bytes.count), with: bytes)
+                step = acquisition.onWritten(at: now)
+            case .pause, .won, .refused: return (writes, step)
+            }
+        }
+    }
+
+    private func release(host: Int, lver: UInt64?, on area: inout [UInt8]) -> [Int] {
+        var retraction = Retraction(name: name, geometry: .standard, hostID: host, generation: 1, lver: lver)
+        var writes: [Int] = []
+        var step = retraction.begin()
+        while true {
+            switch step {
+            case .read(let offset, let length): step = retraction.onRead(Array(area[offset..<(offset + length)]), at: now)
+            case .write(let offset, let bytes):
+                writes.append(offset)
+                area.replaceSubrange(offset..<(offset + bytes.count), with: bytes)
+                step = retraction.onWritten()
+            case .done: return writes
+            }
+        }
+    }
+
+    private func block(_ host: Int, _ area: [UInt8]) throws -> BallotBlock { try BallotBlock(area[Geometry.standard.blockOffset(host: host)...].prefix(512)) }
+
+    @Test func sectorsAndBallotNumbersAreSanlocks() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        // Measured with real daemons: 1, 2002, 4001, 6002.
+        for (lver, (host, mbal)) in zip(UInt64(1)..., [(1, 1), (2, 2002), (1, 4001), (2, 6002)]) {
+            var acquisition = acquisition(host: host)
+            let (writes, last) = run(&acquisition, on: &area)
+            let own = Geometry.standard.blockOffset(host: host)
+            #expect(writes == [own, own, 0])
+            guard case .won(lver) = last else { return #expect(Bool(false), "\(last)") }
+            #expect(try block(host, area).mbal == UInt64(mbal))
+            let leader = try LeaderRecord(area[..<512])
+            #expect(leader.ownerID == UInt64(host) && leader.lver == lver && leader.timestamp == 500 && leader.writeID == UInt64(host) && leader.writeGeneration == 1)
+            #expect(release(host: host, lver: lver, on: &area) == [own, 0], "its own mark first, then the leader")
+            #expect(try block(host, area).isReleased && LeaderRecord(area[..<512]).isFree)
+        }
+    }
+
+    @Test func theVeryBytesOfSanlocksAcquire() throws {
+        // What `sanlock direct acquire -r LS1:res0 -i 1 -g 1` left, at the time it did.
+        let theirs = Array(try Fixtures.load("leases-held").prefix(1 << 20))
+        var area = Images.resource("res0", lockspace: "LS1")
+        let time = try LeaderRecord(theirs[..<512]).timestamp
+        var acquisition = Acquisition(
+            name: LeaseName(lockspace: "LS1", resource: "res0"), geometry: .standard, hostID: 1, generation: 1, proofs: [], settle: .zero, giveUpAt: now)
+        var step = acquisition.begin()
+        let clock = Instant(nanoseconds: Int64(time) * 1_000_000_000)
+        while true {
+            switch step {
+            case .read(let offset, let length): step = acquisition.onRead(Array(area[offset..<(offset + length)]), at: clock)
+            case .write(let offset, let bytes):
+                area.replaceSubrange(offset..<(offset + bytes.count), with: bytes)
+                step = acquisition.onWritten(at: clock)
+                continue
+            default: break
+            }
+            if case .won = step { break }
+            if case .refused(let error) = step { return #expect(Bool(false), "\(error)") }
+        }
+        // sanlock's direct acquire marks the committed block released (flags at 52); the daemon does not.
+        var expected = theirs
+        expected[1024 + 52] = area[1024 + 52]
+        let isSame = area == expected
+        #expect(isSame)
+    }
+
+    @Test func aHigherBallotMakesItPauseAndGoAbove() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        var acquisition = acquisition(host: 1)
+        guard case .read = acquisition.begin(), case .write(let offset, let bytes) = acquisition.onRead(area, at: now) else { return #expect(Bool(false)) }
+        area.replaceSubrange(offset..<(offset + 512), with: bytes)
+        let other = Geometry.standard.blockOffset(host: 2)
+        area.replaceSubrange(other..<(other + 512), with: BallotBlock(mbal: 2002, lver: 1).sector(.standard))
+        guard case .read = acquisition.onWritten(at: now), case .pause(let until) = acquisition.onRead(area, at: now) else { return #expect(Bool(false)) }
+        #expect(until - now < .seconds(1))
+        guard case .read(0, 512)? = acquisition.onWake(at: until), case .write(_, let again) = acquisition.onRead(Array(area[..<512]), at: until) else { return #expect(Bool(false)) }
+        #expect(try BallotBlock(again[...]).mbal == 4001)
+    }
+
+    @Test func anOwnerThatMarkedItsBlockReleasedIsGone() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        var leader = LeaderRecord(lockspace: "dom1", resource: "image-1")
+        leader.ownerID = 1
+        leader.ownerGeneration = 1
+        leader.lver = 4
+        leader.timestamp = 9
+        leader.writeID = 2
+        area.replaceSubrange(0..<512, with: leader.sector)
+        var given = BallotBlock(mbal: 1, lver: 4)
+        given.isReleased = true
+        let own = Geometry.standard.blockOffset(host: 1)
+        area.replaceSubrange(own..<(own + 512), with: given.sector(.standard))
+        var third = acquisition(host: 3)
+        guard case .won(5) = run(&third, on: &area).last else { return #expect(Bool(false)) }
+        // Written by the owner itself, the leader says more than the block: it is freed by the owner alone.
+        leader.writeID = 1
+        area.replaceSubrange(0..<512, with: leader.sector)
+        var alive = LeaderRecord(lockspace: "dom1", ioTimeout: 2)
+        alive.ownerID = 1
+        alive.ownerGeneration = 1
+        alive.timestamp = 10
+        var fourth = acquisition(host: 4)
+        guard case .refused(let error) = run(&fourth, on: &area, owner: alive).last else { return #expect(Bool(false)) }
+        #expect(error.code == "lease.held")
+    }
+
+    @Test func aBlockThatCannotBeReadStopsItBeforeAnyWrite() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        area[Geometry.standard.blockOffset(host: 77)] = 1
+        var acquisition = acquisition(host: 1)
+        let (writes, last) = run(&acquisition, on: &area)
+        guard case .refused(let error) = last else { return #expect(Bool(false)) }
+        #expect(writes.isEmpty && error.code == "lease.corrupt")
+    }
+
+    @Test func aLeaseOfAnotherNameIsNotTouched() throws {
+        var area = Images.resource("image-2", lockspace: "dom1")
+        var acquisition = acquisition(host: 1)
+        guard case .refused(let error) = run(&acquisition, on: &area).last else { return #expect(Bool(false)) }
+        #expect(error.code == "lease.corrupt")
+        #expect(release(host: 1, lver: 1, on: &area).isEmpty)
+    }
+
+    @Test func anInterruptedProposalIsMarkedAndTheNextBallotIsFree() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        var first = acquisition(host: 1)
+        var step = first.begin()
+        var writes = 0
+        while writes < 2 {
+            switch step {
+            case .read(let offset, let length): step = first.onRead(Array(area[offset..<(offset + length)]), at: now)
+            case .write(let offset, let bytes):
+                area.replaceSubrange(offset..<(offset + bytes.count), with: bytes)
+                writes += 1
+                step = first.onWritten(at: now)
+            default: return #expect(Bool(false))
+            }
+        }
+        let own = Geometry.standard.blockOffset(host: 1)
+        #expect(release(host: 1, lver: nil, on: &area) == [own], "nothing was committed")
+        var alive = LeaderRecord(lockspace: "dom1", ioTimeout: 2)
+        alive.ownerID = 1
+        alive.ownerGeneration = 1
+        alive.timestamp = 10
+        var second = acquisition(host: 2)
+        guard case .won(let lver) = run(&second, on: &area, owner: alive).last else { return #expect(Bool(false)) }
+        #expect(lver == 2, "version 1 was decided for the first, who had given it back")
+    }
+}
