@@ -44,10 +44,11 @@ import Testing
     #expect(try bench.takeStart().ask.host == "host2")
 }
 
-@Test func aStartRefusedByAnotherBootIsNotOver() throws {
+@Test(arguments: [RequestErrorCode.wrongTarget.rawValue, AgentErrorCode.termStale.rawValue])
+func aStartRefusedByAnotherBootOrAClosedTermIsNotOver(code: String) throws {
     var bench = Bench()
     let (ask, _) = try bench.takeStart()
-    bench.give(.answer(ask, .refused(RequestError(RequestErrorCode.wrongTarget, "other boot"))))
+    bench.give(.answer(ask, .refused(RequestError(code: code, message: "an earlier copy may have had its effect"))))
     bench.pass(.seconds(30))
     #expect(bench.starts == 0)
 }

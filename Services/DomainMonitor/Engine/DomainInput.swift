@@ -52,6 +52,7 @@ public struct CreateAsk: Codable, Hashable, Sendable {
     public var bootID: String
 }
 
+/// One connection of one host to one domain.
 public struct ConnectAsk: Codable, Hashable, Sendable {
     public var domain: String
     public var host: String

@@ -15,7 +15,9 @@ import Messages
 /// Up host sees it well is that host's: fencing-service is asked to set it NonOperational, and to clear that when it sees the domain again. The last good host is never set aside.
 /// Hosts that answer are connected to every watched domain again whenever their report lacks it.
 public struct DomainMonitor: Engine {
+    /// By name; after a start as last known until the registry is fresh.
     public internal(set) var hosts: [String: MonitoredHost] = [:]
+    /// By uuid.
     public internal(set) var domains: [String: Domain] = [:]
     /// Only reports heard since the last start.
     public internal(set) var reports: [String: HostReport] = [:]
@@ -34,6 +36,7 @@ public struct DomainMonitor: Engine {
     /// Host to the telling that has not been acknowledged.
     var telling: [String: Link] = [:]
 
+    /// Knows nothing yet.
     public init() {}
 
     public var publicState: any Encodable & Sendable { DomainList(domains: views) }
@@ -44,6 +47,7 @@ public struct DomainMonitor: Engine {
     /// By uuid or name.
     public func domain(named name: String) -> Domain? { domains[name] ?? domains.values.filter { $0.name == name }.min { $0.uuid < $1.uuid } }
 
+    /// Applies one input; every domain and host then names what it wants next.
     public mutating func handle(_ input: DomainInput, at now: Instant) -> [Effect<DomainAction>] {
         var effects: [Effect<DomainAction>] = []
         switch input {

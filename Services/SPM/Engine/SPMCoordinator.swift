@@ -19,8 +19,11 @@ import Messages
 /// With no term, an election begins when the registry is fresh (I5), no back-off runs, and recovery is allowed or an operator asked for it. After its own restart a term in any phase
 /// is asked about first: a living owner is adopted without any action (I7).
 public struct SPMCoordinator: Engine {
+    /// By name; after a start as last known until the registry is fresh.
     public internal(set) var hosts: [String: SPMHost] = [:]
+    /// By name.
     public internal(set) var pools: [String: Pool] = [:]
+    /// Open ones, and the newest of the others.
     public internal(set) var tasks: [RequestID: StorageTask] = [:]
     /// `nil` until fencing-service told it since the last start.
     public internal(set) var recovery: HAState?
@@ -31,6 +34,7 @@ public struct SPMCoordinator: Engine {
     /// When the proof of each host came.
     var proofs: [String: HeldProof] = [:]
 
+    /// Knows nothing yet.
     public init() {}
 
     public var publicState: any Encodable & Sendable { SPMSnapshot(pools: poolViews, tasks: taskViews) }
@@ -47,6 +51,7 @@ public struct SPMCoordinator: Engine {
         return pools.count == 1 ? pools.first?.value : nil
     }
 
+    /// Applies one input; every pool and task then names what it wants next.
     public mutating func handle(_ input: SPMInput, at now: Instant) -> [Effect<SPMAction>] {
         var effects: [Effect<SPMAction>] = []
         switch input {

@@ -69,6 +69,7 @@ public struct RoleAsk: Codable, Hashable, Sendable {
     }
 }
 
+/// What came back for a ``RoleAsk``.
 public enum RoleAnswer: Codable, Hashable, Sendable {
     case status(SPMRoleStatus)
     case refused(RequestError)
@@ -94,6 +95,7 @@ public struct TaskAsk: Codable, Hashable, Sendable {
     }
 }
 
+/// What came back for a ``TaskAsk``.
 public enum TaskAnswer: Codable, Hashable, Sendable {
     case finished(TaskResult)
     case refused(RequestError)

@@ -16,6 +16,7 @@ public struct StorageTask: Codable, Hashable, Sendable {
     /// Not before.
     var retryAt: Instant?
 
+    /// As it is shown and replied.
     public var view: TaskView { TaskView(task: id, work: work, status: status, detail: detail) }
     var isOpen: Bool { status == .created || status == .running }
 }
