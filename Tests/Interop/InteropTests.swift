@@ -64,7 +64,7 @@ struct InteropTests {
         let lockspaces = try cluster.json([Lockspace].self, "lockspace", "inspect")
         #expect(!lockspaces.isEmpty)
         for lockspace in lockspaces {
-            let rows = try sanlock("direct", "dump", "\(lockspace.path)/dom_md/ids").split(separator: "\n").dropFirst().map(Row.init)
+            let rows = try dump("\(lockspace.path)/dom_md/ids")
             #expect(lockspace.hosts.count == 3)
             for host in lockspace.hosts {
                 let row = try #require(rows.first { $0.owner == host.hostID }, "sanlock shows no host id \(host.hostID): \(rows)")
@@ -119,9 +119,13 @@ struct InteropTests {
             #expect(leader["space_name"] == lease.lease.lockspace)
             #expect(leader["resource_name"] == lease.lease.resource)
             #expect(leader["lver"] == String(lease.lver))
+            let row = try dump("\(lease.path):\(lease.offset):1M").first { $0.resource == lease.lease.resource }
+            #expect(row?.lockspace == lease.lease.lockspace)
             if lease.status == "free" {
                 #expect(leader["timestamp"] == "0")
+                #expect(row?.timestamp == 0)
             } else {
+                #expect(row?.owner == lease.ownerID && row?.generation == lease.ownerGeneration, "\(row?.description ?? "no row")")
                 #expect(leader["timestamp"] != "0")
                 #expect(leader["owner_id"] == lease.ownerID.map(String.init))
                 #expect(leader["owner_generation"] == lease.ownerGeneration.map(String.init))
@@ -203,7 +207,7 @@ struct InteropTests {
         init(_ line: Substring) {
             description = String(line)
             let columns = line.split(separator: " ").map(String.init)
-            guard columns.count >= 7 else { return }
+            guard columns.count >= 6 else { return }
             (lockspace, resource) = (columns[1], columns[2])
             (timestamp, owner, generation) = (UInt64(columns[3]) ?? 0, Int(columns[4]) ?? 0, UInt64(columns[5]) ?? 0)
         }
@@ -221,6 +225,10 @@ struct InteropTests {
         }
 
         subscript(key: String) -> String? { values[key] }
+    }
+
+    private func dump(_ place: String) throws -> [Row] {
+        try sanlock("direct", "dump", place).split(separator: "\n").dropFirst().map(Row.init)
     }
 
     private func sanlock(_ arguments: String...) throws -> String {
