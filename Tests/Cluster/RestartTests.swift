@@ -18,9 +18,11 @@ import Testing
                 var processes: [Process]
             }
             let status = try JSONDecoder().decode(Status.self, from: Data(try cluster.bulwark("--json", "status").text.utf8))
-            return status.processes.count >= 10 && status.processes.allSatisfy { $0.health == "ok" }
-                && (try cluster.hosts().values.allSatisfy { $0.status == "Up" }) && (try cluster.vms().allSatisfy { $0.status == "up" })
-                && (try cluster.spm()) != nil
+            guard status.processes.count >= 10, status.processes.allSatisfy({ $0.health == "ok" }) else { return false }
+            let hosts = try cluster.hosts().values
+            let vms = try cluster.vms()
+            let spm = try cluster.spm()
+            return hosts.allSatisfy { $0.status == "Up" } && vms.allSatisfy { $0.status == "up" } && spm != nil
         }
     }
 

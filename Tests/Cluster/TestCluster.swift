@@ -97,7 +97,8 @@ final class TestCluster: Sendable {
             var status: String
         }
         let text = try bulwark("--json", "pool", "show").text
-        let pools = (try? JSONDecoder().decode([Pool].self, from: Data(text.utf8))) ?? [try JSONDecoder().decode(Pool.self, from: Data(text.utf8))]
+        let several = try? JSONDecoder().decode([Pool].self, from: Data(text.utf8))
+        let pools = try several ?? [JSONDecoder().decode(Pool.self, from: Data(text.utf8))]
         return pools.first { $0.status == "Up" }?.spm
     }
 
@@ -204,7 +205,7 @@ final class TestCluster: Sendable {
         process.executableURL = URL(fileURLWithPath: binaries + "/bulwark")
         process.arguments = arguments
         let base = NSTemporaryDirectory() + "bulwark-run-" + UUID().uuidString
-        for end in [".out", ".err"] { FileManager.default.createFile(atPath: base + end, contents: nil) }
+        for end in [".out", ".err"] { _ = FileManager.default.createFile(atPath: base + end, contents: nil) }
         defer { for end in [".out", ".err"] { try? FileManager.default.removeItem(atPath: base + end) } }
         process.standardOutput = FileHandle(forWritingAtPath: base + ".out")
         process.standardError = FileHandle(forWritingAtPath: base + ".err")
@@ -223,7 +224,7 @@ final class TestCluster: Sendable {
     }
 
     private static func start(_ binaries: String, _ arguments: [String], output: String) -> pid_t {
-        FileManager.default.createFile(atPath: output, contents: nil)
+        _ = FileManager.default.createFile(atPath: output, contents: nil)
         let process = Process()
         process.executableURL = URL(fileURLWithPath: binaries + "/bulwark")
         process.arguments = arguments
