@@ -9,6 +9,8 @@ import Testing
     private let directory: String
 
     init() throws {
+        // As every service does: an agent may end without having read its options.
+        signal(SIGPIPE, SIG_IGN)
         directory = NSTemporaryDirectory() + "fence-agent-tests-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     }
@@ -49,7 +51,6 @@ import Testing
         #expect(try agent("exit 2").run("status", on: device(), of: "h", deadline: .seconds(10)) == .readsOff)
         #expect(try agent("exit 2").run("off", on: device(), of: "h", deadline: .seconds(10)) == .failed("fence_fake off ended with exit status 2"))
         #expect(try agent("echo 'Timed out waiting to power OFF' >&2; exit 1").run("off", on: device(), of: "h", deadline: .seconds(10)) == .failed("Timed out waiting to power OFF"))
-        #expect(try agent("kill -9 $$").run("off", on: device(), of: "h", deadline: .seconds(10)) == .failed("fence_fake off was killed by signal 9"))
     }
 
     @Test func whatTheAgentSaysIsKeptWithoutThePassword() throws {

@@ -196,7 +196,7 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         world.machines["host2"]?.frozen = true
         world.run(until: 20, step) { world.step("host2") == step }
         world.restart()
-        world.run(until: 60, "back") { world.ons["host2"] == 1 && world.allUp }
+        world.run(until: 60, "back") { (world.ons["host2"] ?? 0) > 0 && world.allUp }
         #expect(world.offs["host2"] == 1)
         clean(world)
     }
@@ -206,8 +206,8 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         world.machines["host1"]?.bmc = .dead
         world.machines["host1"]?.frozen = true
         world.run(8)
-        world.restart()
         world.machines["host1"]?.bmc = .works
+        world.restart()
         world.run(4.5)
         #expect(world.step("host1") == "held" && world.offs.isEmpty)
         world.run(until: 40, "back") { world.ons["host1"] == 1 && world.allUp }
@@ -312,6 +312,17 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         world.submit(.network(ok: true, detail: ""))
         world.run(5)
         #expect(world.allUp)
+        clean(world)
+    }
+
+    @Test func s17OneSilentHostIsNotFencedWhileTheManagersOwnNetworkFails() {
+        let world = World()
+        world.submit(.network(ok: false, detail: "br0 has no carrier"))
+        world.machines["host2"]?.cut = true
+        world.run(40)
+        #expect(world.step("host2") == "held" && world.offs.isEmpty)
+        world.submit(.network(ok: true, detail: ""))
+        world.run(until: 20, "fenced") { world.offs["host2"] == 1 }
         clean(world)
     }
 
@@ -427,6 +438,18 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         clean(world)
     }
 
+    @Test func whileAnOffIsOnItsWayTheCaseOfAThawedHostStaysOpen() {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.machines["host2"]?.latency = .seconds(6)
+        world.run(until: 30, "off") { world.step("host2") == "off" }
+        world.machines["host2"]?.frozen = false
+        world.run(2)
+        #expect(world.step("host2") == "off" && world.status("host2") == .nonResponsive)
+        world.run(until: 60, "back") { world.ons["host2"] == 1 && world.allUp }
+        clean(world)
+    }
+
     @Test func anOperatorConfirmsAndIsBelievedOnlyWithoutSignsOfLife() {
         let world = World()
         world.machines["host2"]?.bmc = .stuck
@@ -483,6 +506,7 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         let world = World()
         world.machines["host2"]?.frozen = true
         world.run(until: 20, "on") { world.ons["host2"] == 1 }
+        world.run(1)
         world.machines["host2"]?.readyAt = world.now + .seconds(500)
         world.run(200)
         #expect(world.step("host2") == "booting" && world.status("host2") == .reboot)

@@ -43,7 +43,8 @@ import Testing
         world.leasesAnswer = true
         world.submit(.network(ok: true, detail: ""))
         world.submit(.haHold(world.request(), HoldRequest(why: "", release: true)))
-        world.run(until: 300, "everything Up: \(world.engine.hostViews.map { "\($0.name) \($0.status) \($0.fenceCase?.step ?? "") \($0.fenceCase?.reason ?? $0.reason)" })") { world.allUp }
+        world.run(until: 300, "everything Up") { world.allUp }
+        if !world.allUp { Issue.record("\(world.story)") }
         #expect(world.violations == [])
         #expect(world.engine.haState.recoveryAllowed)
     }

@@ -105,6 +105,7 @@ final class World {
 
     private func tick() {
         now = now + .milliseconds(100)
+        actOfBMCs()
         for name in machines.keys.sorted() { live(name) }
         for delivery in pending.filter({ $0.at <= now }).sorted(by: { ($0.at, $0.order) < ($1.at, $1.order) }) {
             pending.removeAll { $0.order == delivery.order }
@@ -210,6 +211,19 @@ final class World {
             }
         }
         for view in engine.hostViews { noteLives(view) }
+        for name in engine.names { checkThatNothingIsForgotten(name) }
+    }
+
+    /// Whatever is open has something that will make it go on.
+    private func checkThatNothingIsForgotten(_ name: String) {
+        guard let host = engine.hosts[name], host.run == nil, host.command == nil, host.retryAt == nil, host.minted == nil else { return }
+        if let open = host.fenceCase {
+            let waits = !open.readers.isEmpty || !open.voters.isEmpty || open.bootDeadline != nil || open.incarnation < host.incarnation
+            let heldOnTheWayBack = open.step == .proven && engine.powerOnHold(host) != nil
+            if !waits, !heldOnTheWayBack { violations.append("forgotten: \(open)") }
+        } else if host.unresolved != nil {
+            violations.append("the outcome of \(name) is forgotten")
+        }
     }
 
     private func noteLives(_ view: HostView) {
@@ -272,16 +286,27 @@ final class World {
         case (_, .status): outcome = machine.powered ? .succeeded : .readsOff
         case (.works, .off):
             offs[name, default: 0] += 1
-            crash(name)
+            acts.append((now + halfOf(machine.latency), name, .off))
         case (.works, .on):
             ons[name, default: 0] += 1
-            powerOn(name)
+            acts.append((now + halfOf(machine.latency), name, .on))
         case (.stuck, .off):
             offs[name, default: 0] += 1
             outcome = .failed("Timed out waiting to power OFF")
         case (.stuck, .on): outcome = .succeeded
         }
         deliver(.fenceEnded(FenceResult(run: run.id, host: name, outcome: outcome)), after: machine.latency)
+    }
+
+    /// What BMCs have accepted and will do, whoever still waits for it.
+    private var acts: [(at: Instant, host: String, action: FenceAction)] = []
+
+    private func halfOf(_ duration: Duration) -> Duration { Duration(nanoseconds: duration.nanoseconds / 2) }
+
+    private func actOfBMCs() {
+        let due = acts.filter { $0.at <= now }
+        acts.removeAll { $0.at <= now }
+        for act in due { if act.action == .off { crash(act.host) } else { powerOn(act.host) } }
     }
 
     /// Hosts whose power an operator commands in this test.
@@ -328,6 +353,12 @@ final class World {
     func step(_ name: String) -> String? { view(name).fenceCase?.step }
     var allUp: Bool { engine.hostViews.allSatisfy { $0.status == .up && $0.fenceCase == nil } }
     func statuses(of name: String) -> [HostStatus] { events.compactMap { ($0.body as? HostView).flatMap { $0.name == name && $0.previous != nil ? $0.status : nil } } }
+
+    /// How the hosts stand and what was decided last, for a failed test.
+    var story: String {
+        let hosts = engine.hostViews.map { "\($0.name) \($0.status) \($0.reason) \($0.fenceCase?.step ?? "") \($0.fenceCase?.reason ?? "")" }
+        return (hosts + decisions.suffix(20).map { "\($0.subject): \($0.what): \($0.why)" }).joined(separator: "\n")
+    }
 
     func refusal(_ id: RequestID) -> String? {
         if case .refused(let error)? = replies[id] { return error.code }

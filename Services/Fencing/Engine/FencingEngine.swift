@@ -168,8 +168,16 @@ public struct FencingEngine: Engine {
             openCaseForUnreapedGuards(name)
             reconsiderHeld(name)
             mintRebootedIfIncomplete(name)
+            resolveLater(name)
         }
         for name in names { settleStatus(name) }
+    }
+
+    /// An open outcome is asked for until a status resolves it, also when its case is closed.
+    private mutating func resolveLater(_ name: String) {
+        guard let host = hosts[name], host.unresolved != nil, host.fenceCase == nil, host.run == nil, host.command == nil, host.retryAt == nil else { return }
+        let at = now + policy.retry
+        update(name) { $0.retryAt = at }
     }
 
     // MARK: Small tools

@@ -42,13 +42,8 @@ extension FencingEngine {
             } else {
                 onPowerRead(host.name, detail)
             }
-        } else if hosts[host.name]?.unresolved != nil {
-            if run.action.isDestructive {
-                self.run(.status, on: host.name)
-            } else {
-                let at = now + policy.retry
-                update(host.name) { $0.retryAt = at }
-            }
+        } else if run.action.isDestructive {
+            self.run(.status, on: host.name)
         }
     }
 
@@ -105,12 +100,7 @@ extension FencingEngine {
                 command.request, FencingErrorCode.agentFailed,
                 "\(name) reads \(power.rawValue) after power \(command.verb.rawValue)\(detail.isEmpty ? "" : ": \(detail)")")
         }
-        if hosts[name]?.fenceCase != nil {
-            checkPower(name)
-        } else if hosts[name]?.unresolved != nil {
-            let at = now + policy.retry
-            update(name) { $0.retryAt = at }
-        }
+        checkPower(name)
     }
 
     mutating func onFenceNow(_ id: RequestID, _ request: HostRequest) {
