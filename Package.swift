@@ -89,7 +89,7 @@ let package = Package(
         tests("SPMTests", "Tests/SPMTests", ["SPMEngine", "Messages"]),
         tests("PlacementTests", "Tests/PlacementTests", ["PlacementEngine", "Messages"]),
         tests("DomainMonitorTests", "Tests/DomainMonitorTests", ["DomainMonitorEngine", "Messages"]),
-        tests("HostAgentTests", "Tests/HostAgentTests", ["vm-guard", "HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "Messages", "CLinux"]),
+        tests("HostAgentTests", "Tests/HostAgentTests", ["vm-guard", "host-agent", "HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "Bus", "Messages", "CLinux"]),
         tests("OperatorTests", "Tests/OperatorTests", ["bulwark", "Messages", "Bus"]),
         tests("ClusterTests", "Tests/Cluster", ["Messages", "CLinux"]),
         tests("InteropTests", "Tests/Interop", ["Messages", "CLinux"], exclude: ["Python"]),
