@@ -315,6 +315,20 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         clean(world)
     }
 
+    @Test func s17AHostThatIsHeardLastAfterTheManagersCutIsNotFenced() {
+        let world = World()
+        world.submit(.network(ok: false, detail: "br0 has no carrier"))
+        for host in ["host1", "host2", "host3"] { world.machines[host]?.cut = true }
+        world.run(60)
+        for host in ["host1", "host3"] { world.machines[host]?.cut = false }
+        world.submit(.network(ok: true, detail: ""))
+        world.run(3)
+        world.machines["host2"]?.cut = false
+        world.run(5)
+        #expect(world.allUp && world.offs.isEmpty)
+        clean(world)
+    }
+
     @Test func s17OneSilentHostIsNotFencedWhileTheManagersOwnNetworkFails() {
         let world = World()
         world.submit(.network(ok: false, detail: "br0 has no carrier"))

@@ -137,17 +137,33 @@ extension FencingEngine {
     private mutating func considerOff(_ name: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
         switch hold(host, open) {
+        case nil where open.doubted && open.cause == .silent:
+            listenAgain(name)
         case nil:
             askAcceptance(name)
         case .absolute(let why):
             postpone(name, .held, why)
         case .doubtful(let why):
+            updateCase(name) { $0.doubted = true }
             let readers = readers(for: name)
             guard !readers.isEmpty else { return postpone(name, .held, "\(why), and no host that answers can see its lease renewals") }
             updateCase(name) { $0.readsForEvidence = true }
             step(name, .gathering, "\(why); other hosts are asked whether its lease renewals stopped")
             readSectors(name, by: readers)
         }
+    }
+
+    /// What was not heard while the manager could not hear says nothing (I4): the host's silence counts from now on.
+    private mutating func listenAgain(_ name: String) {
+        updateCase(name) { $0.doubted = false }
+        update(name) {
+            $0.liveness = .observing
+            $0.silence = nil
+            $0.answeringSince = nil
+            $0.connection += 1
+        }
+        watch(name)
+        postpone(name, .held, "the manager hears others again; it is listened to for a full grace first")
     }
 
     private mutating func onEvidence(_ name: String) {

@@ -26,6 +26,8 @@ struct FenceCase: Codable, Hashable, Sendable {
     var renewalsSeen = false
     /// Readings done since the proof that still lacks lockspaces.
     var readings = 0
+    /// The silence may have been the manager's own (S17): once nothing speaks for that any more, the host is listened to for a full grace before its off.
+    var doubted = false
     /// The reading is evidence for S17, not for a proof.
     var readsForEvidence = false
 
