@@ -124,8 +124,20 @@ struct DomainNames {
     }
 
     /// The name of a domain if it is known, else its uuid.
-    mutating func name(of uuid: String) -> String {
-        if known == nil { known = (try? cluster.ask(.domains, "domain.list", timeout: .seconds(2)).decoded(as: DomainList.self).domains) ?? [] }
-        return known?.first { $0.domain == uuid }?.name ?? uuid
+    mutating func name(of uuid: String) -> String { listed.first { $0.domain == uuid }?.name ?? uuid }
+
+    /// The text with known domains' uuids replaced by their names, for people.
+    mutating func readable(_ text: String) -> String {
+        listed.reduce(text) { text, domain in domain.name.isEmpty ? text : text.replacingOccurrences(of: domain.domain, with: domain.name) }
+    }
+
+    /// What is known without an error: names only make things easier to read.
+    private var listed: [DomainView] {
+        mutating get {
+            if let known { return known }
+            let answer = (try? cluster.ask(.domains, "domain.list", timeout: .seconds(2)).decoded(as: DomainList.self).domains) ?? []
+            known = answer
+            return answer
+        }
     }
 }

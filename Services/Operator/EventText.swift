@@ -19,7 +19,7 @@ struct EventText {
     }
 
     /// Time, source, topic and what happened, on one line.
-    func line(topic: String) -> String { "\(WallClock.short(header.time))  \(header.source)  \(topic)  \(words)" }
+    func line(topic: String, words: String) -> String { "\(WallClock.short(header.time))  \(header.source)  \(topic)  \(words)" }
 
     /// What happened and why.
     var words: String {

@@ -26,10 +26,7 @@ struct EventsCommand: ParsableCommand {
         let wanted = story.decisions.filter { decision in
             topics.isEmpty || topics.contains { decision.subject == $0 || decision.subject.hasPrefix($0 + "/") }
         }
-        try options.show(try JSONValue(encoding: wanted)) {
-            let lines = wanted.map(Story.line) + story.silent.map { "(\($0) did not answer: its part is missing)" }
-            return lines.isEmpty ? "nothing was decided yet" : lines.joined(separator: "\n")
-        }
+        try options.show(try JSONValue(encoding: wanted)) { story.text(wanted, empty: "nothing was decided yet") }
     }
 }
 
@@ -63,13 +60,22 @@ private final class Follower: Sendable {
             return say("\(process.name) cannot be followed: \(error)")
         }
         var place = Place()
+        var names = DomainNames(cluster: cluster)
+        var told: [String: String] = [:]
         while true {
             guard let (topic, frame) = subscriber.next(timeout: .seconds(3600)) else { continue }
             guard let event = EventText(frame: frame) else { continue }
             if topics.isEmpty, let missed = place.missed(event.header), !json {
                 say("\(WallClock.short(event.header.time))  \(process.name)  (\(missed) events were missed; `bulwark events` and `bulwark explain` know them)")
             }
-            if isWanted(topic) { say(json ? String(decoding: frame, as: UTF8.self) : event.line(topic: topic)) }
+            if event.header.type == "domain.status" { names = DomainNames(cluster: cluster) }
+            guard isWanted(topic) else { continue }
+            if json {
+                say(String(decoding: frame, as: UTF8.self))
+            } else if told.updateValue(event.words, forKey: topic) != event.words {
+                // An event whose news is only in numbers, such as free memory, would repeat the same words.
+                say(event.line(topic: topic, words: names.readable(event.words)))
+            }
         }
     }
 

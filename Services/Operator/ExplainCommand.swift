@@ -21,7 +21,7 @@ struct ExplainCommand: ParsableCommand {
         let subject = try "\(kind.rawValue)/\(resolve(in: cluster))"
         var story = Story(cluster: cluster)
         try story.tell(of: subject, everything: all)
-        try options.show(try JSONValue(encoding: story.decisions)) { story.text(of: subject) }
+        try options.show(try JSONValue(encoding: story.decisions)) { story.text(story.decisions, empty: "nothing was decided about \(subject) yet") }
     }
 
     /// The name that the deciding service uses.
@@ -110,8 +110,10 @@ struct Story {
             .sorted { ($0.element.time ?? "", $0.offset) < ($1.element.time ?? "", $1.offset) }.map(\.element)
     }
 
-    func text(of subject: String) -> String {
-        var lines = decisions.isEmpty ? ["nothing was decided about \(subject) yet"] : decisions.map(Self.line)
+    /// The story for people; `empty` if there is none.
+    func text(_ decisions: [Decision], empty: String) -> String {
+        var names = DomainNames(cluster: cluster)
+        var lines = decisions.isEmpty ? [empty] : decisions.map { names.readable(Self.line($0)) }
         lines += silent.map { "(\($0) did not answer: its part is missing)" }
         return lines.joined(separator: "\n")
     }
