@@ -25,8 +25,8 @@ final class SPMWorker {
     private var server: RequestServer?
     private var waiting: [RequestID: [ReturnPath]] = [:]
 
-    /// Serves until it is killed.
-    nonisolated static func run(_ arguments: [String]) async {
+    /// Serves until it is killed. No Swift tasks here, see ``HostAgentMain``.
+    nonisolated static func run(_ arguments: [String]) -> Never {
         var options: [String: String] = [:]
         for index in stride(from: 0, to: arguments.count - 1, by: 2) { options[arguments[index]] = arguments[index + 1] }
         let environment = ProcessInfo.processInfo.environment
@@ -39,14 +39,15 @@ final class SPMWorker {
         signal(SIGPIPE, SIG_IGN)
         umask(0o022)
         Reactor.shared.start()
-        do {
-            let worker = try await SPMWorker(run: run, pool: pool, master: master, holder: holder, lver: lver)
-            try await worker.serve(at: "ipc://\(run)/spm-worker.requests")
-        } catch {
-            print("the SPM's worker does not start: \(error)")
-            exit(1)
+        Reactor.shared.post {
+            do {
+                try SPMWorker(run: run, pool: pool, master: master, holder: holder, lver: lver).serve(at: "ipc://\(run)/spm-worker.requests")
+            } catch {
+                print("the SPM's worker does not start: \(error)")
+                exit(1)
+            }
         }
-        await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+        while true { pause() }
     }
 
     private init(run: String, pool: String, master: String, holder: String, lver: UInt64) throws {
