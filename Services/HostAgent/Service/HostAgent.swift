@@ -71,7 +71,13 @@ final class HostAgent {
             .started(AgentIdentity(
                 host: places.host, hostID: places.hostID, bootID: places.bootID, hardwareID: places.hardwareID, signingKey: keys.signingPublic)))
         leases.start()
-        beat()
+        beginToBeat(by: Clock.boottime() + .seconds(1))
+    }
+
+    /// The first heartbeat waits a moment for the first look at guests and memberships: a restart of this process is then no news to anybody (I7).
+    private func beginToBeat(by latest: Instant) {
+        if (!shell.engine.isInitializing && leases.hasAnswered) || Clock.boottime() >= latest { return beat() }
+        Reactor.shared.after(.milliseconds(20)) { [self] in beginToBeat(by: latest) }
     }
 
     /// The heartbeat comes from the engine's own loop: whatever stops that stops it.

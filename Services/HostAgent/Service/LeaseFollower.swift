@@ -7,6 +7,7 @@ import Messages
 final class LeaseFollower {
     /// `nil`: it does not answer.
     var tell: (@ReactorActor ([AgentLockspace]?) -> Void)?
+    private(set) var hasAnswered = false
     private let client: RequestClient
     private var missed = 0
 
@@ -17,6 +18,7 @@ final class LeaseFollower {
     func start() {
         client.request("snapshot", Nothing(), timeout: .seconds(1)) { [self] reply in
             let snapshot = try? ReplyFrame.body(SnapshotBody<LeaseSnapshot>.self, reply.get()).body
+            hasAnswered = hasAnswered || snapshot != nil
             missed = snapshot == nil ? missed + 1 : 0
             let seen = snapshot?.lockspaces.map {
                 AgentLockspace(lockspace: $0.lockspace, state: $0.state, generation: $0.generation, generationBefore: $0.generationBefore)
