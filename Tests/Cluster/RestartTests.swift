@@ -47,7 +47,7 @@ import Testing
     /// The guards hold on by themselves, until their deadline and no longer.
     @Test func guestsOfAHostWithoutServicesEndAtTheirDeadline() throws {
         try withCluster { cluster in
-            try cluster.bulwark("hold", "--why", "test", "--yes")
+            try cluster.bulwark("hold", "--why", "test")
             let pids = try #require(guestProcesses(cluster, "host2"))
             #expect(!pids.isEmpty)
             try cluster.lab("kill", "--hold", "host2/lease-service")
@@ -61,7 +61,7 @@ import Testing
             try cluster.expectOneWriter()
             try cluster.lab("release", "host2/lease-service")
             try cluster.lab("release", "host2/host-agent")
-            try cluster.bulwark("hold", "--release", "--yes")
+            try cluster.bulwark("hold", "--release")
             try cluster.waitForAllUp()
             try cluster.expectOneWriter()
         }

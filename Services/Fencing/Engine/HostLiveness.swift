@@ -112,11 +112,11 @@ public struct Silence: Codable, Hashable, Sendable {
 }
 
 extension AgentHeartbeat {
-    /// Whether another heartbeat says nothing new: all but its number, and memory to within 64 MiB.
+    /// Whether another heartbeat says nothing new: all but its number, and memory to within a sixteenth (at least 64 MiB).
     func says(sameAs other: AgentHeartbeat) -> Bool {
         var other = other
         other.sequence = sequence
-        if abs(other.memoryFreeMiB - memoryFreeMiB) < 64 { other.memoryFreeMiB = memoryFreeMiB }
+        if abs(other.memoryFreeMiB - memoryFreeMiB) < max(64, memoryFreeMiB / 16) { other.memoryFreeMiB = memoryFreeMiB }
         return self == other
     }
 }
