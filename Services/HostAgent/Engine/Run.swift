@@ -1,4 +1,4 @@
-import Messages
+public import Messages
 
 /// One attempt of a VM, or one term of the SPM role, on this host.
 ///
@@ -62,7 +62,7 @@ struct Run: Codable, Sendable {
 
 extension Holder {
     /// The VM or the pool, whatever the attempt: `vm:web1`.
-    var subject: String { "\(role.rawValue):\(name)" }
+    public var subject: String { "\(role.rawValue):\(name)" }
     /// How proofs name it.
     var proofName: String { role == .vm ? name : "spm/\(name)" }
     /// How decisions name it.

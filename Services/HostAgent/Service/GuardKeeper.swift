@@ -90,6 +90,7 @@ struct GuardLaunch: Sendable {
                 return refused(.stillHere, "process \(guest.pid) of \(vm.name) runs on this host")
             }
         }
+        removeOldFiles()
         do {
             try JSON.encode(spec.proofs).write(to: URL(fileURLWithPath: "\(files).proofs"))
             try JSON.encode(spec).write(to: URL(fileURLWithPath: "\(files).spec"))
@@ -97,6 +98,15 @@ struct GuardLaunch: Sendable {
             return refused(.startFailed, "\(files).spec cannot be written: \(error)")
         }
         return start(files)
+    }
+
+    /// What earlier attempts left, the last one's apart: people may want to read that.
+    private func removeOldFiles() {
+        let directory = "\(places.run)/guards"
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? [] {
+            guard let end = name.lastIndex(of: "."), let holder = Holder(String(name[..<end])), holder.subject == spec.holder.subject else { continue }
+            if holder.attempt + 1 < spec.holder.attempt { unlink("\(directory)/\(name)") }
+        }
     }
 
     private func refused(_ code: AgentErrorCode, _ message: String) -> Outcome { .refused(.refused(code: code.rawValue, message: message)) }
