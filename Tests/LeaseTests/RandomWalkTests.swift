@@ -8,7 +8,7 @@ import Testing
 @Suite("Three hosts, one disk, every fault")
 struct RandomWalkTests {
     static var seeds: [UInt64] {
-        let count = ProcessInfo.processInfo.environment["LEASE_SEEDS"].flatMap(UInt64.init) ?? 24
+        let count = ProcessInfo.processInfo.environment["LEASE_SEEDS"].flatMap(UInt64.init) ?? 16
         let first = ProcessInfo.processInfo.environment["LEASE_FIRST_SEED"].flatMap(UInt64.init) ?? 1
         return Array(first..<(first + count))
     }
@@ -40,7 +40,14 @@ struct RandomWalkTests {
             case 75..<82:
                 host.freeze()
                 world.after(world.between(.milliseconds(500), .seconds(120))) { host.thaw() }
-            case 82..<90: host.stalledUntil = world.now + world.between(.milliseconds(500), .seconds(20))
+            case 82..<88:
+                // Everybody at once: ballots meet.
+                let image = world.pick(World.images)
+                for host in world.hosts {
+                    attempt += 1
+                    host.startGuard("vm-\(image)", attempt: attempt, images: [image], generation: nil)
+                }
+            case 88..<95: host.stalledUntil = world.now + world.between(.milliseconds(500), .seconds(20))
             default: break
             }
             world.run(for: world.between(.milliseconds(5), .seconds(world.chance(20) ? 20 : 3)))

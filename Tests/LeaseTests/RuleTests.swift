@@ -229,6 +229,18 @@ struct RuleTests {
         #expect(try leader(world, 0).lver == 2)
     }
 
+    /// Whenever lease-service dies during a ballot: what it may have left on disk is taken back, although its guard died, too.
+    @Test(arguments: (0..<13).map { Int64($0) * 10 }) func anInterruptedBallotIsTakenBack(_ milliseconds: Int64) throws {
+        let world = calmWorld()
+        let (one, two) = (world.hosts[0], world.hosts[1])
+        let guest = start(world, one, 1, wait: .milliseconds(milliseconds))
+        one.killService()
+        guest?.vanish()
+        one.startService()
+        world.run(for: .seconds(3))
+        #expect(start(world, two, 2)?.isRunning == true)
+    }
+
     @Test func S12_onlyTheSPMCreatesLeases() throws {
         let world = calmWorld()
         let one = world.hosts[0]

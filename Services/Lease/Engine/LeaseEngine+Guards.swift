@@ -29,7 +29,8 @@ extension LeaseEngine {
         if let grant = grants[request.holder] {
             switch grant.state {
             case .releasing:
-                return [refusal(connection, RequestError(LeaseErrorCode.heldHere, "the leases of \(request.holder) are being given back"))]
+                // What an earlier try left is being taken back: wait for that.
+                break
             case .granted:
                 return onAdopt(connection, GuardRequest(holder: request.holder, lock: request.lock, diskLocks: request.diskLocks, leases: grant.leases))
             case .acquiring:
@@ -66,7 +67,7 @@ extension LeaseEngine {
     private func obstacle(for request: GuardRequest) -> Obstacle? {
         let names = Set(request.leases.map(\.name))
         let locks = Set([request.lock] + request.diskLocks)
-        for grant in sortedGrants where grant.holder != request.holder {
+        for grant in sortedGrants where grant.holder != request.holder || grant.state == .releasing {
             let shared = grant.leases.first { names.contains($0.name) }.map { "lease \($0.name.resource)" } ?? grant.locks.first { locks.contains($0) }
             if let shared {
                 // The other guard may have died a moment ago: its connection or its locks tell soon.

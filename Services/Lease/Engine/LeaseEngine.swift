@@ -176,11 +176,13 @@ public struct LeaseEngine: Engine {
             return [.perform(.io(VolumeRequest(token: lastToken, lane: .renewal(lockspace: lockspace), operation: operation, timeout: .seconds(membership.ioTimeout))))]
         case .note(let record):
             return [.perform(.note(.membership(record)))]
-        case .joined:
+        case .joined(let again):
             let view = view(of: membership)
             return [
                 .publish(Event("lockspace.joined", subject: lockspace, body: view)),
-                .decide(Decision("lockspace/\(lockspace)", "joined", why: "host id \(host.hostID), generation \(membership.record.generation)")),
+                .decide(Decision(
+                    "lockspace/\(lockspace)", again ? "taken up again" : "joined",
+                    why: "host id \(host.hostID), generation \(membership.record.generation)" + (again ? ", its last renewal is still valid" : ""))),
             ] + answerJoin(lockspace, .success(view)) + tellDeadlines(lockspace) + answerAdoptions()
         case .refused(let error):
             // A membership that keeps trying answers the operator now; the next attempt is its own.

@@ -82,7 +82,7 @@ struct Membership: Sendable {
     enum Step: Sendable {
         case io(VolumeOperation)
         case note(MembershipRecord)
-        case joined
+        case joined(again: Bool)
         case refused(RequestError)
         case lost(String)
         case renewed(latency: Duration, ok: Bool)
@@ -213,7 +213,7 @@ struct Membership: Sendable {
             verified = submitted
             reason = ""
             phase = .joined(.idle(next: now))
-            return [.joined] + tick(at: now)
+            return [.joined(again: false)] + tick(at: now)
         default:
             return []
         }
@@ -307,7 +307,7 @@ struct Membership: Sendable {
         verified = written
         reason = ""
         phase = .joined(.idle(next: now))
-        return [.joined] + tick(at: now)
+        return [.joined(again: true)] + tick(at: now)
     }
 
     private mutating func onReread(_ result: IOResult, seen: LeaderRecord, at now: Instant) -> [Step] {
@@ -395,6 +395,7 @@ struct Membership: Sendable {
         guard let deadline, now < deadline else { return tick(at: now) }
         expected = written
         verified = submitted
+        reason = ""
         phase = .joined(.idle(next: submitted + interval))
         return [.renewed(latency: now - submitted, ok: true)] + (wantsToLeave ? leave(at: now) : [])
     }
