@@ -61,6 +61,10 @@ import Testing
         #expect(text.hasPrefix("login admin *** failed") && text.count <= 400)
     }
 
+    @Test func theTimeBeforeAnAgentsWordsIsLeftOut() {
+        #expect(FenceAgent.scrub("2026-11-21 02:45:46,482 ERROR: Failed: no status\n\n", of: nil) == "Failed: no status")
+    }
+
     @Test func aSecretThatOthersCanReadIsNotUsed() throws {
         defer { remove() }
         let end = try agent("exit 0").run("off", on: device(try secret("x", mode: 0o644)), of: "h", deadline: .seconds(10))

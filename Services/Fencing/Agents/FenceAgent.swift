@@ -100,7 +100,9 @@ public struct FenceAgent: Sendable {
     static func scrub(_ text: String, of secret: String?) -> String {
         var text = text
         if let secret, !secret.isEmpty { text = text.replacingOccurrences(of: secret, with: "***") }
-        let lines = text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+        // Python's logger puts its own time before each line: a reason must read the same each time.
+        let stamp = #/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (ERROR|WARNING|INFO): /#
+        let lines = text.split(whereSeparator: \.isNewline).map { $0.replacing(stamp, with: "").trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
         return String(lines.joined(separator: "; ").prefix(400))
     }
 }

@@ -13,7 +13,7 @@ public import Messages
 /// | nothing heard since this service listens again             | as it was      |
 /// | two heartbeats missed                                      | Connecting     |
 /// | grace over                                                 | NonResponsive (opens a case) |
-/// | answers, a power command's outcome is open (S18)           | Connecting     |
+/// | answers, a power command's outcome is open (S18)           | Connecting (Reboot in a case) |
 /// | answers, agent still looks around, or lockspaces missing   | Initializing   |
 /// | lockspaces still missing after 60 s, or set by a service   | NonOperational |
 /// | answers                                                    | Up             |

@@ -93,7 +93,8 @@ extension FencingEngine {
             return decide(name, "heard", why: "first heartbeat, boot id \(heartbeat.bootID)")
         }
         decide(name, "rebooted", why: "same hardware id and key heard with the new boot id \(heartbeat.bootID)", host.fenceCase)
-        mintRebooted(name)
+        // A proof that covers the old life already is older, and so better: what it still lacks is completed as the new life tells it.
+        if host.proof?.proof.covers(host: name, incarnation: before.incarnation) != true { mintRebooted(name) }
         guard let open = host.fenceCase else { return }
         if ha.revoked[name] != nil, open.cause == .proofRevoked {
             ha.revoked[name] = nil

@@ -25,8 +25,9 @@ extension FencingEngine {
     }
 
     private func statusOfAnswering(_ host: HostRecord) -> (HostStatus, String) {
-        if let open = host.unresolved { return (.connecting, "the outcome of its last power \(open.rawValue) is open") }
-        if let run = host.run, run.action.isDestructive { return (.connecting, "a power \(run.action.rawValue) runs") }
+        let acting: HostStatus = host.fenceCase == nil ? .connecting : .reboot
+        if let open = host.unresolved { return (acting, "the outcome of its last power \(open.rawValue) is open") }
+        if let run = host.run, run.action.isDestructive { return (acting, "a power \(run.action.rawValue) runs") }
         if host.initializing { return (.initializing, "its agent finds out what runs there") }
         if let reason = host.nonOperational { return (.nonOperational, reason) }
         let missing = missingLockspaces(host)
