@@ -47,7 +47,10 @@ extension FencingEngine {
         default: "fence.step"
         }
         publish(type, name, open.view(of: name))
-        if step == .held || step == .failed { decide(name, step == .held ? "fence case held" : "fence step failed", why: reason, open) }
+        if step == .held || step == .failed, open.told != reason {
+            updateCase(name) { $0.told = reason }
+            decide(name, step == .held ? "fence case held" : "fence step failed", why: reason, open)
+        }
     }
 
     /// Not now; looked at again after `fence.retry`.

@@ -8,6 +8,8 @@ struct FenceCase: Codable, Hashable, Sendable {
     var cause: Cause
     var step = Step.observing
     var reason: String
+    /// The last reason to be held or failed that was recorded as a decision: retries do not record it again.
+    var told: String?
     /// The `off` of this case was sent.
     var offSent = false
     /// A proof covers ``incarnation``; what is left is to bring the host back.
