@@ -1,41 +1,6 @@
 import LeaseFormat
 import Messages
 
-/// What must survive the process about this host's place in one lockspace.
-public struct MembershipRecord: Codable, Hashable, Sendable {
-    public var lockspace: String
-    /// The domain's directory.
-    public var path: String
-    /// The machine and the boot that the generation belongs to.
-    public var hardwareID: String
-    public var bootID: String
-    /// The last generation that was written and verified; 0 for none.
-    public var generation: UInt64 = 0
-    /// A generation that is about to be written, or was, when nothing verified it.
-    public var intended: UInt64?
-    /// What the own sector said before this boot's first write.
-    public var generationBefore: UInt64?
-    /// Joined until a `lockspace.leave`, whatever happens in between.
-    public var wanted = true
-}
-
-/// Another host's sector, as this host saw it over time.
-struct HostObservation: Sendable {
-    var record: LeaderRecord
-    var firstSeen: Instant
-    var lastChange: Instant?
-
-    /// Whether it is alive, in sanlock's terms: only "changed or not" counts, timed by the owner's own timeout.
-    func state(firing: Duration, at now: Instant) -> LockspaceHostState {
-        guard !record.isFree else { return .free }
-        let patience = Duration.seconds(8 * Int64(max(record.ioTimeout, 1)))
-        let silence = now - (lastChange ?? firstSeen)
-        if silence > patience + firing { return .dead }
-        if lastChange == nil { return .unknown }
-        return silence > patience ? .fail : .live
-    }
-}
-
 /// This host's delta lease in one lockspace: join, renew, lose, leave.
 ///
 /// | phase             | stimulus                          | next                                                             |
@@ -493,26 +458,4 @@ struct Membership: Sendable {
 
     /// sanlock's timestamp: whole seconds of this machine's clock, never 0 (which means free).
     static func seconds(_ now: Instant) -> UInt64 { UInt64(max(1, now.nanoseconds / 1_000_000_000)) }
-}
-
-/// Who this host is, for the life of the process.
-public struct HostIdentity: Codable, Hashable, Sendable {
-    public var name: String
-    /// In every lockspace, 1...2000.
-    public var hostID: Int
-    public var bootID: String
-    public var hardwareID: String
-    /// sanlock's watchdog_fire_timeout F: added to 8 x io_timeout before a silent host counts as dead.
-    public var firing: Duration
-    /// What every proof waits before it opens a lease (S4).
-    public var settle: Duration
-
-    public init(name: String, hostID: Int, bootID: String, hardwareID: String, firing: Duration = .seconds(60), settle: Duration = .zero) {
-        self.name = name
-        self.hostID = hostID
-        self.bootID = bootID
-        self.hardwareID = hardwareID
-        self.firing = firing
-        self.settle = settle
-    }
 }

@@ -1,0 +1,23 @@
+import Messages
+
+/// Who this host is, for the life of the process.
+public struct HostIdentity: Codable, Hashable, Sendable {
+    public var name: String
+    /// In every lockspace, 1...2000.
+    public var hostID: Int
+    public var bootID: String
+    public var hardwareID: String
+    /// sanlock's watchdog_fire_timeout F: added to 8 x io_timeout before a silent host counts as dead.
+    public var firing: Duration
+    /// What every proof waits before it opens a lease (S4).
+    public var settle: Duration
+
+    public init(name: String, hostID: Int, bootID: String, hardwareID: String, firing: Duration = .seconds(60), settle: Duration = .zero) {
+        self.name = name
+        self.hostID = hostID
+        self.bootID = bootID
+        self.hardwareID = hardwareID
+        self.firing = firing
+        self.settle = settle
+    }
+}
