@@ -20,12 +20,10 @@ public final class HostRegistry {
 
     private static let silence = Duration.seconds(5)
 
-    private let allowListPath: String
+    private let proofs: ProofCheck
     private let security: BusSecurity?
     private let onNews: @ReactorActor (News) -> Void
     private let onProblem: @ReactorActor (_ key: String, _ text: String?) -> Void
-    private var allow: AllowList?
-    private var rereadAt: Instant?
     private var views: [String: HostView] = [:]
     private var subscriber: EventSubscriber?
 
@@ -37,10 +35,10 @@ public final class HostRegistry {
         onProblem: @escaping @ReactorActor (_ key: String, _ text: String?) -> Void
     ) {
         self.security = security
-        self.allowListPath = allowListPath
+        proofs = ProofCheck(security: security, allowListPath: allowListPath)
         self.onNews = onNews
         self.onProblem = onProblem
-        allow = security?.allow
+        proofs.onProblem = { onProblem("proofs", $0) }
     }
 
     /// Begins to follow.
@@ -58,25 +56,7 @@ public final class HostRegistry {
     ///
     /// - Parameter sender: for `ended` proofs the host that sent it: an agent speaks for itself only.
     public func verified(_ signed: SignedProof, from sender: String? = nil) -> SignedProof? {
-        guard let proof = content(of: signed), sender == nil || proof.host == sender else {
-            onProblem("proofs", "proof \(signed.proof.id) about \(signed.proof.host) is not signed by a maker that is pinned for it; it is ignored")
-            return nil
-        }
-        onProblem("proofs", nil)
-        var copy = signed
-        copy.proof = proof
-        return copy
-    }
-
-    /// A host that was enrolled after this service began is in the allow-list's file by now.
-    private func content(of signed: SignedProof) -> Proof? {
-        if let allow, let proof = ProofSigning.verify(signed, allow: allow) { return proof }
-        let now = Clock.boottime()
-        if let rereadAt, now - rereadAt < .seconds(1) { return nil }
-        rereadAt = now
-        guard let fresh = try? AllowList.load(allowListPath) else { return nil }
-        allow = fresh
-        return ProofSigning.verify(signed, allow: fresh)
+        proofs.verified(signed, from: sender)
     }
 
     private func take(_ snapshot: FencingSnapshot) {

@@ -1,17 +1,18 @@
-import Bus
-import Messages
+public import Bus
+public import Messages
 
 /// Verifies proofs before the engine sees them: it acts on signed statements of pinned makers only.
 @ReactorActor
-final class ProofCheck {
+public final class ProofCheck {
     /// Told what is wrong with the last proof that was not acceptable; `nil` when one was.
-    var onProblem: @ReactorActor (String?) -> Void = { _ in }
+    public var onProblem: @ReactorActor (String?) -> Void = { _ in }
 
     private let allowListPath: String
     private var allow: AllowList?
     private var rereadAt: Instant?
 
-    init(security: BusSecurity?, allowListPath: String) {
+    /// - Parameter allowListPath: read again for hosts enrolled later.
+    public init(security: BusSecurity?, allowListPath: String) {
         allow = security?.allow
         self.allowListPath = allowListPath
     }
@@ -19,7 +20,7 @@ final class ProofCheck {
     /// The proof with its signed content in place of the readable copy; `nil` if its maker is not pinned for it.
     ///
     /// - Parameter sender: for `ended` proofs the host that sent it: an agent speaks for itself only.
-    func verified(_ signed: SignedProof, from sender: String? = nil) -> SignedProof? {
+    public func verified(_ signed: SignedProof, from sender: String? = nil) -> SignedProof? {
         guard let proof = content(of: signed), sender == nil || proof.host == sender else {
             onProblem("proof \(signed.proof.id) about \(signed.proof.host) is not signed by a maker that is pinned for it; it is ignored")
             return nil
