@@ -2,12 +2,13 @@
 # make down   stops it; its state stays (make down ARGUMENTS=--purge removes that, too)
 # make test   installs what tests need and runs them
 # make build  release build of all executables
+# make bench  measures round trips, failover, start, restart and memory of the release build; fails when a threshold is broken
 #
 # ARGUMENTS are passed on to bulwark: make up ARGUMENTS="--hosts 5"
 
 ARGUMENTS =
 
-.PHONY: up down test build packages test-packages
+.PHONY: up down test bench build packages test-packages
 
 up: packages build
 	.build/release/bulwark up $(ARGUMENTS)
@@ -17,6 +18,9 @@ down:
 
 build:
 	swift build -c release --static-swift-stdlib
+
+bench: packages build
+	.build/release/bulwark-bench --json .build/bench.json
 
 test: test-packages
 	Tests/run

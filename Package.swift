@@ -80,6 +80,13 @@ let package = Package(
         // The command
         service("bulwark", "Services/Operator", ["LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
 
+        // Benches (make bench)
+        .target(name: "BusBaseline", path: "Tests/Bench/Baseline"),
+        .executableTarget(
+            name: "bulwark-bench",
+            dependencies: ["Messages", "Bus", "ServiceKit", "BusBaseline", "LeaseVolume", "HostAgentHypervisor", "CLinux", arguments], path: "Tests/Bench",
+            exclude: ["Baseline", "thresholds.json"], swiftSettings: settings),
+
         // Tests
         tests("MessagesTests", "Tests/MessagesTests", ["Messages"]),
         tests("BusTests", "Tests/BusTests", ["Bus", "Messages", "CZeroMQ", "CLinux"]),

@@ -1,0 +1,58 @@
+import ArgumentParser
+import CLinux
+import Foundation
+import ServiceKit
+
+/// `make bench`: measures what Bulwark promises about time and memory, and fails when a bound of `thresholds.json` is broken.
+@main
+struct BenchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bulwark-bench",
+        abstract: "Measure round trips, failover by step, start, restart and memory of the release build; exit status 1 if a threshold is broken.",
+        discussion: "Needs root and two cores. Run it on a quiet machine: the load is printed with the figures.",
+        subcommands: [Run.self, BusServe.self, BusMeasure.self], defaultSubcommand: Run.self)
+
+    enum Part: String, CaseIterable, ExpressibleByArgument { case bus, start, memory, restart, failover }
+
+    struct Run: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Measure and judge (the default).")
+        @Option(help: "Write machine, figures and judgement to this file, too.") var json: String?
+        @Option(help: "Bounds and aims.") var thresholds = "Tests/Bench/thresholds.json"
+        @Option(help: "Only these parts, such as bus or failover; repeatable.") var only: [Part] = []
+        @Option(help: "Hosts to crash, one after another.") var crashes = 20
+        @Option(help: "Rounds of the bus measurement, and of each start and restart.") var rounds = 7
+
+        func run() throws {
+            signal(SIGPIPE, SIG_IGN)
+            let thresholds = try Thresholds.load(thresholds)
+            let parts = only.isEmpty ? BenchCommand.Part.allCases : only
+            let machine = Machine.survey()
+            print(machine.text)
+            var figures: [Figure] = []
+            func add(_ new: [Figure]) {
+                for figure in new { print(thresholds.judge(figure).text) }
+                figures += new
+            }
+            if parts.contains(.bus) { add(try BusBench(rounds: rounds).run()) }
+            if parts.contains(.start) { add(try StartBench(rounds: rounds).run()) }
+            if parts.contains(where: { [.memory, .restart, .failover].contains($0) }) {
+                let cluster = try LabCluster()
+                defer { cluster.down() }
+                if parts.contains(.memory) { add(try MemoryBench(cluster: cluster).run(after: 30, named: "memory")) }
+                if parts.contains(.restart) { add(try RestartBench(cluster: cluster, rounds: rounds).run()) }
+                if parts.contains(.failover) { add(try FailoverBench(cluster: cluster, crashes: crashes).run()) }
+            }
+            let judged = figures.map(thresholds.judge)
+            let missing = only.isEmpty ? thresholds.names.filter { name in !figures.contains { $0.name == name } } : []
+            let report = Report(machine: machine, loadAtEnd: Machine.load(), figures: judged, missing: missing)
+            if let json { try report.write(to: json) }
+            print(report.summary)
+            if !report.passed { throw ExitCode(1) }
+        }
+    }
+}
+
+struct BenchFailure: Error, CustomStringConvertible {
+    var description: String
+    init(_ description: String) { self.description = description }
+}

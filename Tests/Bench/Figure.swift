@@ -1,0 +1,81 @@
+import Foundation
+
+/// One measured number. `value` is what is judged; the percentiles tell more of the same samples.
+struct Figure: Codable, Sendable {
+    enum Unit: String, Codable, Sendable { case ratio = "x", milliseconds = "ms", microseconds = "us", megabytes = "MB" }
+
+    var name: String
+    /// What it is, in a few words.
+    var what: String
+    var unit: Unit
+    var value: Double
+    var p50: Double?
+    var p95: Double?
+    var count: Int?
+
+    init(_ name: String, _ what: String, _ unit: Unit, _ value: Double) {
+        self.name = name
+        self.what = what
+        self.unit = unit
+        self.value = value
+    }
+
+    /// - Parameter judged: which percentile is held against the threshold.
+    init(_ name: String, _ what: String, _ unit: Unit, _ samples: [Double], judged percentile: Double = 0.5) {
+        self.init(name, what, unit, samples.percentile(percentile))
+        p50 = samples.percentile(0.5)
+        p95 = samples.percentile(0.95)
+        count = samples.count
+    }
+}
+
+extension [Double] {
+    /// The nearest rank; NaN of nothing.
+    func percentile(_ share: Double) -> Double {
+        guard !isEmpty else { return .nan }
+        let rank = Int((share * Double(count)).rounded(.up)) - 1
+        return sorted()[Swift.min(Swift.max(rank, 0), count - 1)]
+    }
+}
+
+/// `thresholds.json`: for each figure the aim, and the limit that a run must keep.
+struct Thresholds: Sendable {
+    struct Bound: Codable, Sendable {
+        /// What the design asks for.
+        var aim: Double?
+        /// Above it the run fails.
+        var limit: Double
+    }
+
+    private let bounds: [String: Bound]
+    var names: [String] { bounds.keys.sorted() }
+
+    static func load(_ path: String) throws -> Thresholds {
+        guard let data = FileManager.default.contents(atPath: path) else { throw BenchFailure("\(path) cannot be read; run `make bench` in the source tree") }
+        return Thresholds(bounds: try JSONDecoder().decode([String: Bound].self, from: data))
+    }
+
+    func judge(_ figure: Figure) -> Judged { Judged(figure: figure, aim: bounds[figure.name]?.aim, limit: bounds[figure.name]?.limit) }
+}
+
+/// A figure beside its aim and limit.
+struct Judged: Codable, Sendable {
+    var figure: Figure
+    var aim: Double?
+    var limit: Double?
+
+    /// A value that could not be measured (NaN) keeps no limit.
+    var isBroken: Bool { limit.map { !(figure.value <= $0) } ?? false }
+    var missesAim: Bool { aim.map { !(figure.value <= $0) } ?? false }
+
+    var text: String {
+        func number(_ value: Double) -> String { String(format: abs(value) < 10 ? "%.2f" : abs(value) < 100 ? "%.1f" : "%.0f", value) + " " + figure.unit.rawValue }
+        var line = figure.name.padding(toLength: 34, withPad: " ", startingAt: 0) + number(figure.value).padding(toLength: 11, withPad: " ", startingAt: 0)
+        var more: [String] = []
+        if let p50 = figure.p50, let p95 = figure.p95, let count = figure.count { more.append("p50 \(number(p50)), p95 \(number(p95)) of \(count)") }
+        if let aim { more.append("aim \(number(aim))\(missesAim ? ": MISSED" : "")") }
+        if let limit, isBroken { more.append("limit \(number(limit)): BROKEN") }
+        line += figure.what
+        return more.isEmpty ? line : line + " (" + more.joined(separator: "; ") + ")"
+    }
+}

@@ -1,0 +1,34 @@
+import CLinux
+import Foundation
+
+/// The processes of one cluster, found in /proc by executable and command line: pids that they report themselves are those of their own namespace.
+enum ProcessTable {
+    struct Entry: Sendable {
+        var pid: pid_t
+        var executable: String
+        var arguments: [String]
+    }
+
+    /// Every process that runs one of our executables for this cluster.
+    static func of(cluster: String) -> [Entry] {
+        let pids = ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { pid_t($0) }
+        return pids.sorted().compactMap { pid in
+            guard let executable = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe"), executable.hasPrefix(Child.binaries + "/"),
+                let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline")
+            else { return nil }
+            let arguments = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+            guard arguments.contains(where: { $0.contains("/\(cluster)/") }) else { return nil }
+            return Entry(pid: pid, executable: (executable as NSString).lastPathComponent, arguments: arguments)
+        }
+    }
+
+    /// Resident and anonymous memory in MB (1024 x 1024).
+    static func memory(_ pid: pid_t) -> (resident: Double, anonymous: Double) {
+        let status = FileManager.default.contents(atPath: "/proc/\(pid)/status").map { String(decoding: $0, as: UTF8.self) } ?? ""
+        func megabytes(_ field: String) -> Double {
+            status.split(separator: "\n").first { $0.hasPrefix(field + ":") }.flatMap { $0.split(whereSeparator: \.isWhitespace).dropFirst().first }.flatMap { Double($0) }
+                .map { $0 / 1024 } ?? .nan
+        }
+        return (megabytes("VmRSS"), megabytes("RssAnon"))
+    }
+}
