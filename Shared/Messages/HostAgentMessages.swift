@@ -34,11 +34,13 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
     public var lockspaces: [AgentLockspace]
     /// A lockspace is lost while a guard is not reaped (S13).
     public var unreapedGuards: [String]
+    /// Runs whose guard is reaped and which this host cannot prove over: their lockspace is lost and their storage does not answer (S4). `nil`: none.
+    public var unprovenRuns: [String]?
     public var memoryFreeMiB: Int
 
     public init(
         host: String, hostID: Int, bootID: String, hardwareID: String, sequence: UInt64, initializing: Bool, watchdogArmed: Bool,
-        lockspaces: [AgentLockspace], unreapedGuards: [String], memoryFreeMiB: Int
+        lockspaces: [AgentLockspace], unreapedGuards: [String], unprovenRuns: [String]? = nil, memoryFreeMiB: Int
     ) {
         self.host = host
         self.hostID = hostID
@@ -49,6 +51,7 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
         self.watchdogArmed = watchdogArmed
         self.lockspaces = lockspaces
         self.unreapedGuards = unreapedGuards
+        self.unprovenRuns = unprovenRuns
         self.memoryFreeMiB = memoryFreeMiB
     }
 }

@@ -247,6 +247,70 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         clean(world)
     }
 
+    private func losesStorage(_ world: World, _ host: String) {
+        world.machines[host]?.storageCut = true
+        world.machines[host]?.unproven = ["vm:web1:3"]
+    }
+
+    @Test func s4RunsThatCannotBeProvenOverAreFencedForOnceTheirHostIsSetAside() {
+        let world = World()
+        losesStorage(world, "host2")
+        world.run(30)
+        #expect(world.step("host2") == nil && world.offs.isEmpty, "the storage may come back")
+        world.submit(.hostSetNonOperational(world.request(), HostSetStatus(host: "host2", reason: "cannot use storage domain data")))
+        #expect(world.status("host2") == .nonResponsive)
+        world.run(until: 30, "fenced") { world.offs["host2"] == 1 }
+        world.machines["host2"]?.unproven = nil
+        world.run(until: 30, "proven") { world.view("host2").proof?.proof.kind == .powerOff }
+        world.run(10)
+        #expect(world.status("host2") == .nonOperational && world.offs["host2"] == 1, "its storage is still cut, and it is not fenced for that")
+        world.machines["host2"]?.storageCut = false
+        world.submit(.hostSetNonOperational(world.request(), HostSetStatus(host: "host2", reason: nil)))
+        world.run(until: 60, "back") { world.allUp }
+        clean(world)
+    }
+
+    @Test func s4StorageThatComesBackClosesTheCase() {
+        let world = World()
+        world.machines["host2"]?.bmc = .dead
+        losesStorage(world, "host2")
+        world.submit(.hostSetNonOperational(world.request(), HostSetStatus(host: "host2", reason: "cannot use storage domain data")))
+        world.run(until: 30, "a case") { world.step("host2") != nil }
+        world.machines["host2"]?.storageCut = false
+        world.machines["host2"]?.unproven = nil
+        world.submit(.hostSetNonOperational(world.request(), HostSetStatus(host: "host2", reason: nil)))
+        world.run(until: 10, "Up") { world.status("host2") == .up && world.step("host2") == nil }
+        #expect(world.offs.isEmpty)
+        clean(world)
+    }
+
+    @Test func s4StorageThatFailsEverywhereFencesNobody() {
+        let world = World()
+        for host in ["host1", "host2", "host3"] {
+            losesStorage(world, host)
+            world.machines[host]?.unreaped = ["vm:web2:1"]
+            world.submit(.hostSetNonOperational(world.request(), HostSetStatus(host: host, reason: "cannot use storage domain data")))
+            world.run(2)
+        }
+        world.run(60)
+        #expect(world.offs.isEmpty && world.engine.hostViews.allSatisfy { $0.fenceCase == nil })
+        clean(world)
+    }
+
+    /// Heartbeats may be older than the fault: what counts is that somebody reads the storage now.
+    @Test func s4NobodyIsFencedForStorageThatNoOtherHostReadsNow() {
+        let world = World()
+        losesStorage(world, "host2")
+        world.machines["host2"]?.unreaped = ["vm:web2:1"]
+        world.leasesAnswer = false
+        world.run(until: 30, "told") { world.step("host2") == "failed" }
+        world.run(30)
+        #expect(world.offs.isEmpty)
+        world.leasesAnswer = true
+        world.run(until: 30, "fenced") { world.offs["host2"] == 1 }
+        clean(world)
+    }
+
     @Test func s14TwoBootIDsAlternatingHoldEverythingAndAlarm() {
         let world = World()
         world.reboot("host2")

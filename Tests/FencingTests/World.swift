@@ -28,6 +28,9 @@ final class World {
         var lastRenewal = Instant(nanoseconds: 0)
         var initializing = false
         var unreaped: [String] = []
+        var unproven: [String]?
+        /// It cannot reach the shared storage.
+        var storageCut = false
         var obeys = true
         /// Delays of the fence agent.
         var latency = Duration.milliseconds(300)
@@ -123,7 +126,7 @@ final class World {
 
     private func live(_ name: String) {
         guard var machine = machines[name], machine.powered, !machine.frozen else { return }
-        let joined = now >= machine.joinedAt
+        let joined = now >= machine.joinedAt && !machine.storageCut
         if joined, machine.generationBefore == nil {
             machine.generationBefore = machine.generation
             machine.generation += 1
@@ -132,7 +135,10 @@ final class World {
         if now.nanoseconds % 1_000_000_000 == 0, now >= machine.readyAt {
             machine.sequence += 1
             if running, !machine.cut {
-                let spaces = joined ? [AgentLockspace(lockspace: lockspace, state: .joined, generation: machine.generation, generationBefore: machine.generationBefore)] : []
+                let spaces =
+                    joined || machine.storageCut
+                    ? [AgentLockspace(lockspace: lockspace, state: joined ? .joined : .lost, generation: machine.generation, generationBefore: machine.generationBefore)]
+                    : []
                 machines[name] = machine
                 beat(name, bootID: bootID(name), sequence: machine.sequence, lockspaces: spaces)
             }
@@ -144,7 +150,7 @@ final class World {
         guard let machine = machines[name], let id = Int(name.dropFirst(4)) else { return }
         let heartbeat = AgentHeartbeat(
             host: name, hostID: id, bootID: bootID, hardwareID: machine.hardwareID, sequence: sequence, initializing: machine.initializing,
-            watchdogArmed: false, lockspaces: lockspaces, unreapedGuards: machine.unreaped, memoryFreeMiB: 1000)
+            watchdogArmed: false, lockspaces: lockspaces, unreapedGuards: machine.unreaped, unprovenRuns: machine.unproven, memoryFreeMiB: 1000)
         for input in monitor.onHeartbeat(heartbeat, at: now) { submit(input) }
     }
 
@@ -265,6 +271,7 @@ final class World {
 
     private func sectors(_ question: SectorQuestion) -> [Sector]? {
         guard leasesAnswer, reachable(question.reader), let suspect = machines[question.host] else { return nil }
+        if machines[question.reader]?.storageCut == true { return [] }
         return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: now - suspect.lastRenewal, ioTimeout: 1)]
     }
 

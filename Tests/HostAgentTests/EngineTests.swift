@@ -65,6 +65,24 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     #expect(answered.observations.first?.state == .stopped)
 }
 
+/// S4: what only a proof about the whole host can end is told in the heartbeat.
+@Test func anEndedGuestWhoseStorageIsGoneIsTold() {
+    var bench = EngineBench()
+    func lockspace(_ state: LockspaceState) -> AgentInput {
+        .lockspaces([AgentLockspace(lockspace: EngineBench.domain, state: state, generation: 1, generationBefore: 0)])
+    }
+    _ = bench.send(lockspace(.joined))
+    _ = bench.start("web1", 1)
+    _ = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+    _ = bench.send(lockspace(.lost))
+    #expect(bench.engine.heartbeat.unreapedGuards == ["vm:web1:1"] && bench.engine.heartbeat.unprovenRuns == nil)
+    _ = bench.send(.sighted(vm("web1", 1), .ended(exit: "signal 9", why: "the leases' deadline has passed")))
+    _ = bench.send(lockspace(.joining))
+    #expect(bench.engine.heartbeat.unreapedGuards.isEmpty && bench.engine.heartbeat.unprovenRuns == ["vm:web1:1"])
+    _ = bench.send(.quiesced(vm("web1", 1)))
+    #expect(bench.engine.heartbeat.unprovenRuns == nil)
+}
+
 @Test func whatDoesNotAnswerIsUnknownForEver() {
     var bench = EngineBench()
     _ = bench.start("web1", 1)

@@ -142,6 +142,8 @@ extension FencingEngine {
         switch hold(host, open) {
         case nil where open.doubted && open.cause == .silent:
             listenAgain(name)
+        case nil where open.cause == .unreaped:
+            gather(name, "it answers and its storage does not; other hosts are asked to read it now", by: readers(for: name))
         case nil:
             askAcceptance(name)
         case .absolute(let why):
@@ -150,10 +152,17 @@ extension FencingEngine {
             updateCase(name) { $0.doubted = true }
             let readers = readers(for: name)
             guard !readers.isEmpty else { return postpone(name, .held, "\(why), and no host that answers can see its lease renewals") }
-            updateCase(name) { $0.readsForEvidence = true }
-            step(name, .gathering, "\(why); other hosts are asked whether its lease renewals stopped")
-            readSectors(name, by: readers)
+            gather(name, "\(why); other hosts are asked whether its lease renewals stopped", by: readers)
         }
+    }
+
+    private mutating func gather(_ name: String, _ why: String, by readers: [String]) {
+        updateCase(name) {
+            $0.readsForEvidence = true
+            $0.sectors = [:]
+        }
+        step(name, .gathering, why)
+        readSectors(name, by: readers)
     }
 
     /// What was not heard while the manager could not hear says nothing (I4): the host's silence counts from now on.
@@ -173,6 +182,8 @@ extension FencingEngine {
         guard let host = hosts[name], let open = host.fenceCase else { return }
         switch hold(host, open) {
         case nil:
+            let unread = open.cause == .unreaped ? (host.lost ?? []).filter { open.sectors[$0] == nil } : []
+            guard unread.isEmpty else { return postpone(name, .failed, "no other host can read \(unread.joined(separator: ", ")) now: its storage fails, not \(name)") }
             askAcceptance(name)
         case .absolute(let why):
             postpone(name, .held, why)

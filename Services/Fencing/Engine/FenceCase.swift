@@ -40,7 +40,7 @@ struct FenceCase: Codable, Hashable, Sendable {
     enum Cause: String, Codable, Hashable, Sendable {
         /// No heartbeat for the grace.
         case silent
-        /// Guards could not be reaped for the grace, although heartbeats come (S13).
+        /// What ran with lost leases could not be ended, or not proven over, for the grace, although heartbeats come (S13, S4).
         case unreaped
         /// `fence.now`.
         case operatorAsked

@@ -27,6 +27,7 @@ public import Messages
 /// |                    | status unknown                | failed: no `off` to a device that cannot even be read       |
 /// | held               | the reason is gone, or retry  | checking                                                    |
 /// | gathering-evidence | renewals stopped / go on      | accepting / held                                            |
+/// |                    | unreaped: others read the lost lockspace / nobody does | accepting / failed                 |
 /// | accepting          | an agent accepts (S16)        | off                                                         |
 /// | off                | the agent ended, in any way   | confirming-off                                              |
 /// | confirming-off     | status off / on or unknown    | reading-generations / failed                                |

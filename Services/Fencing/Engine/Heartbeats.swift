@@ -40,7 +40,7 @@ extension FencingEngine {
         guard let open = host.fenceCase, open.incarnation == host.incarnation else { return }
         switch open.cause {
         case .silent: livesOn(name, open)
-        case .unreaped where host.unreaped.isEmpty && !open.offSent: closeCase(name, "all guards of \(name) were reaped")
+        case .unreaped where host.stuck.isEmpty && !open.offSent: closeCase(name, "\(name) has proven over what it could not")
         case .unreaped, .operatorAsked, .proofRevoked: break
         }
     }
@@ -125,9 +125,11 @@ extension FencingEngine {
             host.watchdogArmed = heartbeat.watchdogArmed
             host.memoryMiB = heartbeat.memoryFreeMiB
             host.unreaped = heartbeat.unreapedGuards
-            if heartbeat.unreapedGuards.isEmpty { host.unreapedSince = nil } else if host.unreapedSince == nil { host.unreapedSince = now }
+            host.unproven = heartbeat.unprovenRuns
+            if host.stuck.isEmpty { host.unreapedSince = nil } else if host.unreapedSince == nil { host.unreapedSince = now }
             if heartbeat.initializing { host.answeringSince = nil } else if host.answeringSince == nil { host.answeringSince = now }
             host.generations = [:]
+            host.lost = heartbeat.lockspaces.filter { $0.state == .lost || $0.state == .joining }.map(\.lockspace).sorted()
             for lockspace in heartbeat.lockspaces {
                 if let before = lockspace.generationBefore { host.generationsBefore[lockspace.lockspace] = before }
                 guard lockspace.state == .joined else { continue }
@@ -165,10 +167,15 @@ extension FencingEngine {
         openCase(host.name, .silent, "no heartbeat for \(silence.quiet.milliseconds) ms (\(silence.missed) missed, grace \(silence.grace.milliseconds) ms)")
     }
 
-    /// S13: heartbeats are fine, but guests cannot be ended and their leases are lost.
+    /// S13: heartbeats are fine, but guests whose leases are lost cannot be ended; or they ended and cannot be proven over because the storage does not answer there (S4), and
+    /// the host was set aside for that: others can use the storage.
     mutating func openCaseForUnreapedGuards(_ name: String) {
-        guard let host = hosts[name], host.fenceCase == nil, !host.maintenance, host.liveness == .heard else { return }
-        guard let since = host.unreapedSince, now - since >= policy.grace else { return }
-        openCase(name, .unreaped, "a lockspace is lost and guards are not reaped: \(host.unreaped.sorted().joined(separator: ", "))")
+        guard let host = hosts[name], host.fenceCase == nil, !host.maintenance, host.liveness == .heard, let since = host.unreapedSince else { return }
+        if nobodyElseJoined(host) != nil {
+            let now = now
+            return update(name) { $0.unreapedSince = now }
+        }
+        guard now - since >= policy.grace, !host.unreaped.isEmpty || host.nonOperational != nil else { return }
+        openCase(name, .unreaped, "a lockspace is lost, and what ran with it cannot be proven over: \(host.stuck.joined(separator: ", "))")
     }
 }

@@ -14,6 +14,7 @@ extension FencingEngine {
         if open.cause == .operatorAsked { return nil }
         if let why = ha.powerHold { return .absolute(why) }
         if open.cause == .silent, host.liveness != .silent { return .absolute("fencing-service listens to it for a full grace first") }
+        if open.cause == .unreaped, let why = nobodyElseJoined(host) { return .absolute(why) }
         if let networkProblem { return .doubtful("the manager's own network check fails: \(networkProblem)") }
         let others = hosts.values.filter { $0.name != host.name && counts($0) }
         let silent = others.filter { $0.liveness != .heard }.map(\.name).sorted()
@@ -21,6 +22,14 @@ extension FencingEngine {
             return .doubtful("\(silent.count) of \(others.count) other hosts are silent too (\(silent.joined(separator: ", ")))")
         }
         return nil
+    }
+
+    /// A lost lockspace that no other host has either is the storage's fault: switching hosts off would bring nothing back.
+    func nobodyElseJoined(_ host: HostRecord) -> String? {
+        let others = readers(for: host.name).compactMap { hosts[$0] }
+        let missing = (host.lost ?? []).filter { lockspace in !others.contains { $0.generations[lockspace] != nil } }
+        if !missing.isEmpty { return "no other host that answers has joined \(missing.joined(separator: ", ")): its storage fails, not \(host.name)" }
+        return others.isEmpty ? "no other host that answers has joined a lockspace: nobody could go on with what ran on \(host.name)" : nil
     }
 
     /// Hosts whose silence says something about the manager's view: not those that are off for a known reason.

@@ -32,6 +32,11 @@ struct HostRecord: Codable, Hashable, Sendable {
     /// Highest generation ever heard of, in each lockspace: what a complete proof must cover.
     var highestGenerations: [String: UInt64] = [:]
     var unreaped: [String] = []
+    /// Runs that ended there and cannot be proven over, because its storage does not answer (S4).
+    var unproven: [String]?
+    /// Lockspaces that it wants to be in and is not.
+    var lost: [String]?
+    /// Since when there is any of these; while no other host could go on with it, it does not count.
     var unreapedSince: Instant?
     /// Since it answers and is not initializing: how long it may lack lockspaces.
     var answeringSince: Instant?
@@ -93,6 +98,9 @@ struct HostRecord: Codable, Hashable, Sendable {
 
     /// The current life is proven to be over.
     var isProvenDead: Bool { proof?.proof.covers(host: name, incarnation: incarnation) ?? false }
+
+    /// What ran there with leases that are lost, and is not known to be over.
+    var stuck: [String] { (unreaped + (unproven ?? [])).sorted() }
 
     var hasLife: Bool { incarnation > baseIncarnation }
 

@@ -75,7 +75,7 @@ extension FenceCase.Cause {
     var sentence: String {
         switch self {
         case .silent: "silent for longer than its grace"
-        case .unreaped: "a lockspace is lost and its guards could not be reaped"
+        case .unreaped: "a lockspace is lost, and what ran with it cannot be proven over"
         case .operatorAsked: "an operator asked for it"
         case .proofRevoked: "a life that was proven over gave a sign"
         }

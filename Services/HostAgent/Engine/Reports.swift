@@ -9,7 +9,8 @@ extension HostAgentEngine {
     public var heartbeat: AgentHeartbeat {
         AgentHeartbeat(
             host: identity?.host ?? "", hostID: identity?.hostID ?? 0, bootID: identity?.bootID ?? "", hardwareID: identity?.hardwareID ?? "", sequence: pulse,
-            initializing: isInitializing, watchdogArmed: false, lockspaces: lockspaces, unreapedGuards: unreapedGuards, memoryFreeMiB: memoryFreeMiB)
+            initializing: isInitializing, watchdogArmed: false, lockspaces: lockspaces, unreapedGuards: unreapedGuards, unprovenRuns: unprovenRuns,
+            memoryFreeMiB: memoryFreeMiB)
     }
 
     public var vms: AgentVMs {
@@ -39,6 +40,13 @@ extension HostAgentEngine {
     var unreapedGuards: [String] {
         let lost = lockspaces.filter { $0.state == .lost }.map(\.lockspace)
         return runs.values.filter { run in run.mayRun && run.spec.leases.contains { lost.contains($0.lockspace) } }.map(\.holder.description).sorted()
+    }
+
+    /// Runs whose guard is reaped, whose lockspace is not joined any more and whose storage has not answered since (S4); `nil` for none.
+    var unprovenRuns: [String]? {
+        let joined = lockspaces.filter { $0.state == .joined }.map(\.lockspace)
+        let found = runs.values.filter { run in run.phase == .quiescing && run.spec.leases.contains { !joined.contains($0.lockspace) } }
+        return found.isEmpty ? nil : found.map(\.holder.description).sorted()
     }
 
     mutating func onPulse(_ sequence: UInt64, _ memoryFreeMiB: Int) -> Effects {
