@@ -33,7 +33,17 @@ struct Chassis: Sendable {
     static let services = ["lease-service", "host-agent"]
     static let bmcUser = "admin"
 
-    func controlGroup() throws -> String { "\(try Instance.controlGroups())/bulwark-\(instance.name)/\(name)" }
+    /// In a container: as its chassis sees it.
+    func controlGroup() throws -> String {
+        if instance.settings.inContainers == true { return try setting("CGROUP") }
+        return "\(try Instance.controlGroups())/bulwark-\(instance.name)/\(name)"
+    }
+
+    /// What the chassis of a container wrote down about itself.
+    private func setting(_ key: String) throws -> String {
+        for line in (Files.text(settingsFile) ?? "").split(separator: "\n") where line.hasPrefix("\(key)='") { return String(line.dropFirst(key.count + 2).dropLast()) }
+        throw RequestError(RequestErrorCode.notFound, "\(settingsFile) does not say \(key); its container has not started yet")
+    }
 
     // MARK: Making
 
@@ -48,23 +58,8 @@ struct Chassis: Sendable {
             var random = SystemRandomNumberGenerator()
             try Files.write(String(format: "%016llx", random.next()), to: secretFile, mode: 0o600)
         }
+        if instance.settings.inContainers != true { try writeSettings() }
         let secret = Files.text(secretFile) ?? ""
-        try Files.write(
-            """
-            HOST='\(name)'
-            STATE='\(state)'
-            RUN='\(run)'
-            HOLD='\(instance.file.run)/hold/\(name)'
-            LOGS='\(instance.logs)'
-            LAB='\(instance.settings.lab)'
-            LAB_RUN='\(instance.labRun)'
-            CGROUP='\(try controlGroup())'
-            MANAGER_NETNS='\(instance.managerNamespace)'
-            NETNS='\(namespace)'
-            BIN='\(instance.settings.executables)'
-            CLUSTER_FILE='\(instance.clusterFile)'
-
-            """, to: settingsFile)
         try Files.write(
             """
             name "\(name)"
@@ -89,6 +84,27 @@ struct Chassis: Sendable {
             """, to: "\(bmc)/sim.emu")
     }
 
+    /// What the lab's scripts read.
+    private func writeSettings() throws {
+        try Files.write(
+            """
+            HOST='\(name)'
+            STATE='\(state)'
+            RUN='\(run)'
+            HOLD='\(instance.file.run)/hold/\(name)'
+            LOGS='\(instance.logs)'
+            LAB='\(instance.settings.lab)'
+            LAB_RUN='\(instance.labRun)'
+            CGROUP='\(try controlGroup())'
+            MANAGER_NETNS='\(instance.managerNamespace)'
+            PORT='\(port)'
+            NETNS='\(namespace)'
+            BIN='\(instance.settings.executables)'
+            CLUSTER_FILE='\(instance.clusterFile)'
+
+            """, to: settingsFile)
+    }
+
     /// 32 lower-case hexadecimal digits, the same for every life of this host: what the BMC gives as its GUID and the host reads in-band.
     static func hardwareID(cluster: String, host: String) -> String {
         func hash(_ text: String) -> UInt64 {
@@ -111,7 +127,7 @@ struct Chassis: Sendable {
     /// Loses all power at once: the cable goes silent, every process is SIGKILLed; nothing inside can answer that.
     func losePower() throws {
         guard try isPowered() else { return }
-        _ = try? Tool.run("ip", ["-n", instance.managerNamespace, "link", "set", port, "down"])
+        try? setPort(up: false)
         let group = try controlGroup()
         try Files.poke("1", into: "\(group)/cgroup.kill")
         try Files.poke("0", into: "\(group)/cgroup.freeze")
@@ -133,7 +149,13 @@ struct Chassis: Sendable {
 
     func connect(_ connected: Bool) throws {
         if connected { try Files.remove(cutFile) } else { try Files.write("", to: cutFile) }
-        try Tool.run("ip", ["-n", instance.managerNamespace, "link", "set", port, connected ? "up" : "down"])
+        try setPort(up: connected)
+    }
+
+    private func setPort(up: Bool) throws {
+        let place = instance.settings.inContainers == true ? [] : ["-n", instance.managerNamespace]
+        let name = instance.settings.inContainers == true ? try setting("PORT") : port
+        try Tool.run("ip", place + ["link", "set", name, up ? "up" : "down"])
     }
 
     // MARK: Processes

@@ -31,7 +31,7 @@ struct Cluster: Sendable {
 
     func ask(_ process: ProcessEndpoints, _ type: String, _ body: any Encodable = Nothing(), timeout: Duration = .seconds(5)) throws -> JSONValue {
         do {
-            return try Self.call(process, type, body, timeout: timeout)
+            return try call(process, type, body, timeout: timeout)
         } catch let error as RequestError where error.code == RequestErrorCode.unknownOutcome.rawValue {
             throw OperatorError.serviceSilent.error("\(process.name) did not answer \(type) within \(Int(timeout.seconds)) s (\(process.requests))")
         }
@@ -42,7 +42,7 @@ struct Cluster: Sendable {
     func command(_ service: ManagerService, _ type: String, _ body: any Encodable, timeout: Duration = .seconds(60)) throws -> JSONValue {
         let process = try endpoints(of: service)
         _ = try ask(process, "ping")
-        return try Self.call(process, type, body, timeout: timeout)
+        return try call(process, type, body, timeout: timeout)
     }
 
     /// The whole public state of a service.
@@ -101,11 +101,24 @@ struct Cluster: Sendable {
             "this cluster has no process \(name); its processes are \(processes(hosts: []).map(\.name).joined(separator: ", "))")
     }
 
-    private static func call(_ process: ProcessEndpoints, _ type: String, _ body: any Encodable, timeout: Duration) throws -> JSONValue {
-        let client = try BlockingClient(endpoint: process.requests)
+    private func call(_ process: ProcessEndpoints, _ type: String, _ body: any Encodable, timeout: Duration) throws -> JSONValue {
+        let client = try client(of: process)
         defer { client.close() }
         let frame = try client.call(type, body, timeout: timeout)
         return try ReplyFrame.body(JSONValue.self, frame)
+    }
+}
+
+extension Cluster {
+    /// Over ipc; a process of a host on another machine, or in a container, over its registered endpoint with the operator's key.
+    private func client(of process: ProcessEndpoints) throws -> BlockingClient {
+        let parts = process.name.split(separator: "/").map(String.init)
+        guard parts.count == 2, access(String(process.requests.dropFirst("ipc://".count)), W_OK) != 0, Files.exists(file.keyPath("operator")),
+            let host = try ask(.fencing, "host.list", timeout: .seconds(1)).decoded(as: HostList.self).hosts.first(where: { $0.name == parts[0] }), let key = host.key
+        else { return try BlockingClient(endpoint: process.requests) }
+        let security = BusSecurity(keys: try KeyFile.load(file.keyPath("operator")), allow: try AllowList.load(file.allowListPath))
+        return try BlockingClient(
+            endpoint: parts[1] == "host-agent" ? host.endpoints.agentRequests : host.endpoints.leaseRequests, serverKey: key, security: security, from: "operator")
     }
 }
 

@@ -3,8 +3,15 @@ import Messages
 import ServiceKit
 import Yams
 
-/// The part of a compose file that `bulwark supervise` honours. Keys that it does not honour are rejected by name, so that nothing in the file is silently ignored.
+/// The part of a compose file that `bulwark supervise` honours: programs, restarts, health. What only a container engine can do (images, users, capabilities,
+/// networks, volumes) is known by name and left to it; every other key is rejected, so that nothing in the file is silently ignored.
 struct ComposeFile: Sendable {
+    /// Of a service, for engines.
+    private static let engineKeys = [
+        "image", "build", "entrypoint", "user", "init", "read_only", "tmpfs", "cap_drop", "cap_add", "security_opt", "cgroup", "devices", "networks",
+        "network_mode", "volumes", "depends_on", "mem_limit", "pids_limit", "logging", "x-engine-only",
+    ]
+
     /// What happens when a process ends by itself.
     enum Restart: String, Sendable {
         case no
@@ -42,30 +49,35 @@ struct ComposeFile: Sendable {
         var restart = Restart.no
         var stopGracePeriod = Duration.seconds(10)
         var healthcheck: Healthcheck?
-        /// `deploy.replicas`; of the service `host`: the number of hosts.
+        /// `deploy.replicas`; of a host: the number of hosts like it.
         var replicas = 1
     }
 
-    /// The service that stands for a host: its replicas are the chassis, which only their BMCs start and stop.
-    static let host = "host"
-
+    /// The services that are run here: without those marked `x-engine-only`, whose work `bulwark up` does itself.
     var services: [Service]
 
     /// Processes of the manager side, in the order of the file.
-    var managerServices: [Service] { services.filter { $0.name != Self.host } }
-    var hosts: Int? { services.first { $0.name == Self.host }?.replicas }
+    var managerServices: [Service] { services.filter { !Self.isHost($0.name) } }
+    /// How many hosts the file has.
+    var hosts: Int? {
+        let found = services.filter { Self.isHost($0.name) }
+        return found.isEmpty ? nil : found.map(\.replicas).reduce(0, +)
+    }
+
+    /// `host`, `host1`, ...: a chassis, which only its BMC starts and stops.
+    private static func isHost(_ name: String) -> Bool { name.hasPrefix("host") && name.dropFirst(4).allSatisfy(\.isNumber) }
 
     /// - Parameter variables: values of `${NAME}`; `${NAME:-default}` takes the default for others.
     /// - Throws: `RequestError` `file.invalid` that names file, line and key.
     init(path: String, variables: [String: String]) throws {
-        let file = try DefinitionFile(path: path, kind: "compose file", keys: ["name", "services"])
+        let file = try DefinitionFile(path: path, kind: "compose file", keys: ["name", "services", "networks", "volumes", "x-*"])
         _ = try file.optionalString("name")
         let names = try file.names(in: "services")
         let section = try file.section("services", kind: "list of services", keys: names)
-        services = try names.map { name in
-            try Self.service(
-                try section.section(
-                    name, kind: "service \(name)", keys: ["command", "environment", "restart", "stop_grace_period", "healthcheck", "deploy"]), name: name, variables)
+        let keys = ["command", "environment", "restart", "stop_grace_period", "healthcheck", "deploy"] + Self.engineKeys
+        services = try names.compactMap { name in
+            let service = try section.section(name, kind: "service \(name)", keys: keys)
+            return try service.optionalBool("x-engine-only") == true ? nil : try Self.service(service, name: name, variables)
         }
     }
 

@@ -33,12 +33,24 @@ struct DefinitionFile {
     private init(path: String, kind: String, mapping: Node.Mapping, keys: [String]) throws {
         self.path = path
         self.kind = kind
-        self.mapping = mapping
+        self.mapping = Self.merged(mapping)
         try check(keys)
     }
 
+    /// With the keys of `<<: *anchor`, unless it has them itself.
+    private static func merged(_ mapping: Node.Mapping) -> Node.Mapping {
+        guard let found = mapping["<<"] else { return mapping }
+        var result = mapping
+        result["<<"] = nil
+        for base in found.sequence.map({ Array($0) }) ?? [found] {
+            for (key, value) in base.mapping.map({ Self.merged($0) }) ?? [:] where result[key] == nil { result[key] = value }
+        }
+        return result
+    }
+
     private func check(_ keys: [String]) throws {
-        for key in mapping.keys where !keys.contains(key.string ?? "") {
+        let families = keys.compactMap { $0.hasSuffix("*") ? String($0.dropLast()) : nil }
+        for key in mapping.keys where !keys.contains(key.string ?? "") && !families.contains(where: { (key.string ?? "").hasPrefix($0) }) {
             throw problem(key, "unknown key '\(key.string ?? "?")' of a \(kind); it has \(keys.joined(separator: ", "))")
         }
     }
@@ -106,6 +118,7 @@ struct DefinitionFile {
     }
 
     /// The keys below a key.
+    /// - Parameter keys: those that are known; a name that ends in `*` stands for all that begin so.
     func section(_ key: String, kind: String, keys: [String]) throws -> DefinitionFile {
         guard let inner = try value(key, "a group of keys", { $0.mapping }) else { throw problem(nil, "the \(self.kind) has no '\(key)'") }
         return try DefinitionFile(path: path, kind: kind, mapping: inner, keys: keys)

@@ -16,6 +16,8 @@ struct Instance: Sendable {
         var lab: String
         /// Uuid of the storage domain `data`.
         var domain: String
+        /// A container engine runs the parts, and each host is a container that makes its own chassis.
+        var inContainers: Bool?
     }
 
     var file: ClusterFile

@@ -31,7 +31,13 @@ struct InstanceFiles {
                 changes.configuration.append("\(host.name)/\(service)")
             }
         }
-        if !Files.exists(instance.guestDisk) { try Tool.run("\(instance.settings.lab)/build-guest", [instance.guestDisk]) }
+        if !Files.exists(instance.guestDisk) {
+            if let ready = FileManager.default.contents(atPath: "\(instance.settings.executables)/guest.img") {
+                try Files.write(ready, to: instance.guestDisk)
+            } else {
+                try Tool.run("\(instance.settings.lab)/build-guest", [instance.guestDisk])
+            }
+        }
         return changes
     }
 
@@ -73,7 +79,7 @@ struct InstanceFiles {
 extension Instance {
     /// What compose file and templates may use.
     var variables: [String: String] {
-        ["BULWARK_CLUSTER": clusterFile, "BULWARK_CONFIG": configuration, "BULWARK_NAME": name, "MANAGER_INTERFACE": LabNetwork.managerInterface]
+        ["BULWARK_CLUSTER": clusterFile, "BULWARK_CONFIG": configuration, "BULWARK_NAME": name, "MANAGER_INTERFACE": settings.inContainers == true ? "eth0" : LabNetwork.managerInterface]
     }
 }
 

@@ -107,7 +107,7 @@ struct UpCommand: ParsableCommand {
     }
 
     /// The directory `compose` of the source tree or installation that this executable belongs to.
-    private static func sources(near places: [String]) throws -> String {
+    static func sources(near places: [String]) throws -> String {
         for place in places {
             var directory = place
             while directory.count > 1 {

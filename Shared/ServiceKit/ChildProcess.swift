@@ -14,6 +14,7 @@ public struct ChildProcess: Sendable {
     /// After this long the whole group is killed with SIGKILL.
     public var deadline: Duration
     /// A PID namespace of its own: when the program ends, or is killed, or this process dies, everything that it started is gone.
+    /// An unprivileged process that is PID 1 of a container may not make one; there the container's own, which ends with this process, takes its place.
     public var ownPIDNamespace = false
     /// Descriptors that it inherits at their numbers, such as a lock.
     public var inheriting: [Int32] = []
@@ -56,9 +57,14 @@ public struct ChildProcess: Sendable {
                 duration: Duration(nanoseconds: cl_boottime() - started))
         }
         guard let input = Pipe.make(), let output = Pipe.make(), let errorOutput = Pipe.make() else { return outcome(.notStarted("no more descriptors")) }
-        let pid = Spawn.spawn(
-            executable, arguments, environment, input: input.read, output: output.write, error: errorOutput.write, keep: inheriting, newSession: true,
-            diesWithThread: true, newPIDNamespace: ownPIDNamespace)
+        func spawn(newPIDNamespace: Bool) -> pid_t {
+            Spawn.spawn(
+                executable, arguments, environment, input: input.read, output: output.write, error: errorOutput.write, keep: inheriting, newSession: true,
+                diesWithThread: true, newPIDNamespace: newPIDNamespace)
+        }
+        var pid = spawn(newPIDNamespace: ownPIDNamespace)
+        let isContained = pid < 0 && errno == EPERM && ownPIDNamespace && getpid() == 1
+        if isContained { pid = spawn(newPIDNamespace: false) }
         let failure = errno
         for end in [input.read, output.write, errorOutput.write] { close(end) }
         guard pid > 0 else {
@@ -67,6 +73,8 @@ public struct ChildProcess: Sendable {
         }
         var pump = Pump(pid: pid, input: self.input, inputEnd: input.write, outputEnds: [output.read, errorOutput.read], limit: outputLimit)
         let end = pump.run(until: started + deadline.nanoseconds)
+        // What it started is this process's child by now, killed, and of its group.
+        if isContained { while waitpid(-pid, nil, 0) > 0 {} }
         return outcome(end, pump.outputs[0], pump.outputs[1])
     }
 }
