@@ -78,10 +78,12 @@ final class ReactorExecutor: SerialExecutor {
 
     var isIdle: Bool { inbox.withLock { $0.work.isEmpty } }
 
+    /// Reads first, then allows the next signal: the other way round a signal in between would be read away while it counts as given, and no later work would
+    /// wake the reactor. What is added in between is taken in the turn that follows.
     func clearWakeup() {
-        inbox.withLock { $0.signalled = false }
         var count: eventfd_t = 0
         eventfd_read(wakeup, &count)
+        inbox.withLock { $0.signalled = false }
     }
 
     func run(_ job: UnownedJob) { job.runSynchronously(on: asUnownedSerialExecutor()) }

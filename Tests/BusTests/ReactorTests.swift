@@ -124,6 +124,23 @@ import Testing
         }
     }
 
+    /// Posts that race with the end of a poll are not lost, and those after them still wake the reactor at once: it has no timer here that would.
+    @Test func everyPostWakesTheReactor() async throws {
+        let posts = 20_000
+        for _ in 0..<5 {
+            let done = Box(0)
+            let threads = (0..<2).map { _ in
+                Thread { for _ in 0..<posts { Reactor.shared.post { done.change { $0 += 1 } } } }
+            }
+            for thread in threads { thread.start() }
+            let deadline = Clock.boottime() + .seconds(20)
+            while done.now < 2 * posts, Clock.boottime() < deadline { usleep(1000) }
+            let asked = Clock.boottime()
+            for _ in 0..<20 { await ReactorActor.run {} }
+            #expect(Clock.boottime() - asked < .seconds(5), "twenty hops, each at most a slice of a second")
+        }
+    }
+
     @Test func tasksOfTheActorShareTheThread() async {
         let counter = await ReactorActor.run { Counter() }
         await withTaskGroup(of: Void.self) { group in
