@@ -27,6 +27,8 @@ struct Chassis: Sendable {
     var stuckFile: String { "\(bmc)/stuck" }
     /// While it exists the port stays down over power cycles.
     var cutFile: String { "\(instance.labRun)/\(name).cut" }
+    /// `hang` or `error` while storage is cut, over power cycles too.
+    var storageFile: String { "\(instance.labRun)/\(name).storage" }
     /// Exists once this host was powered on since the machine's start: from then on only its BMC changes its power.
     var poweredFile: String { "\(instance.labRun)/\(name).powered" }
     var bmcProcess: String { "\(name)/bmc" }
@@ -101,6 +103,8 @@ struct Chassis: Sendable {
             NETNS='\(namespace)'
             BIN='\(instance.settings.executables)'
             CLUSTER_FILE='\(instance.clusterFile)'
+            SHARED='\(instance.shared)'
+            BINDFS='\(instance.settings.bindfs == true ? "1" : "")'
 
             """, to: settingsFile)
     }
@@ -158,6 +162,33 @@ struct Chassis: Sendable {
         try Tool.run("ip", place + ["link", "set", name, up ? "up" : "down"])
     }
 
+    /// Cuts the host from its storage or, with `nil`, heals that; other hosts notice nothing. PID 1 of a running host does it within one of its turns.
+    /// - Throws: `RequestError` if the cluster was not made for it, or it does not happen.
+    func setStorage(_ fault: StorageFault?) throws {
+        guard instance.settings.bindfs == true else {
+            if fault == nil { return }
+            throw RequestError(RequestErrorCode.conflict, "\(name) has its storage without a process in between; make the cluster with bulwark up --bindfs")
+        }
+        if let fault { try Files.write(fault.rawValue + "\n", to: storageFile) } else { try Files.remove(storageFile) }
+        guard try isPowered() else { return }
+        let wanted: (Character) -> Bool =
+            switch fault {
+            case .hang: { $0 == "T" }
+            case .error: { "ZX".contains($0) }
+            case nil: { "RSD".contains($0) }
+            }
+        guard try waitUntil(seconds: 10, { try wanted(storageState()) || !isPowered() }) else {
+            throw RequestError(code: "lab.stuck", message: "the storage of \(name) does not become \(fault?.rawValue ?? "well"); see \(instance.logs)/\(name)/console.log")
+        }
+    }
+
+    /// State letter of the process through which the host sees its storage; `X`: there is none.
+    private func storageState() throws -> Character {
+        guard let first = initProcess() else { return "X" }
+        let found = members().first { Self.status($0, "PPid:").first == "\(first.pid)" && Self.status($0, "Name:").first == "bindfs" }
+        return found.flatMap { Self.status($0, "State:").first?.first } ?? "X"
+    }
+
     // MARK: Processes
 
     /// Every process of the host, as seen from outside.
@@ -193,4 +224,12 @@ struct Chassis: Sendable {
         guard let options = words.firstIndex(of: "--cluster"), options > 0 else { return "" }
         return (words[options - 1] as NSString).lastPathComponent
     }
+}
+
+/// What the path to a host's storage does.
+enum StorageFault: String {
+    /// Nothing is answered; what is on its way waits.
+    case hang
+    /// Everything fails at once.
+    case error
 }

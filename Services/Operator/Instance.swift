@@ -16,6 +16,8 @@ struct Instance: Sendable {
         var lab: String
         /// Uuid of the storage domain `data`.
         var domain: String
+        /// Each host sees the shared directory through a process of its own, so that `lab cut-storage` works; slow, so never measured.
+        var bindfs: Bool?
         /// A container engine runs the parts, and each host is a container that makes its own chassis.
         var inContainers: Bool?
     }

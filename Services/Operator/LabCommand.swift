@@ -8,7 +8,7 @@ struct LabCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "lab", abstract: "Break and heal parts of a local cluster, from outside.",
         subcommands: [
-            Crash.self, Hang.self, Thaw.self, CutNetwork.self, BMCStuck.self, BMCDead.self, ToolstackKill.self, PowerLoss.self, PowerOn.self, Heal.self,
+            Crash.self, Hang.self, Thaw.self, CutNetwork.self, CutStorage.self, BMCStuck.self, BMCDead.self, ToolstackKill.self, PowerLoss.self, PowerOn.self, Heal.self,
             Kill.self, Release.self, Ticks.self,
         ])
 
@@ -56,6 +56,19 @@ struct LabCommand: ParsableCommand {
             }
             try options.show(.object(["host": .string(host), "status": .string("has no network")])) { "\(host) has no network" }
         }
+    }
+
+    struct CutStorage: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "cut-storage", abstract: "Cut the host, and no other, from the shared storage; it stays cut over power cycles.",
+            discussion: "For clusters made with `bulwark up --bindfs`.")
+        @Flag(help: "I/O fails at once, instead of hanging.") var error = false
+        @Flag(help: "I/O hangs (the default).") var hang = false
+        @OptionGroup var target: Target
+
+        func validate() throws { if error && hang { throw ValidationError("either --hang or --error") } }
+
+        func run() throws { try target.apply(error ? "fails to reach its storage" : "hangs at its storage") { try $0.setStorage(error ? .error : .hang) } }
     }
 
     struct BMCStuck: ParsableCommand {
@@ -115,7 +128,7 @@ struct LabCommand: ParsableCommand {
 
     struct Heal: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Undo hang, cut-network, bmc-stuck, bmc-dead, toolstack-kill and holds of a host, or of the manager. Never changes power.")
+            abstract: "Undo hang, cut-network, cut-storage, bmc-stuck, bmc-dead, toolstack-kill and holds of a host, or of the manager. Never changes power.")
         @Argument(help: "Host, or `manager`.") var host: String
         @OptionGroup var options: GlobalOptions
 
@@ -132,6 +145,7 @@ struct LabCommand: ParsableCommand {
                 ProcessRecord(file: instance.pidFile(host.bmcProcess))?.signal(SIGCONT)
                 try host.connect(true)
                 try host.freeze(false)
+                try host.setStorage(nil)
             }
             try options.show(.object(["host": .string(host), "status": .string("healed")])) { "\(host) is healed" }
         }

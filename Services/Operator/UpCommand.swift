@@ -18,6 +18,7 @@ struct UpCommand: ParsableCommand {
     @Flag(help: "Make no VMs.") var noVms = false
     @Option(help: ArgumentHelp("Set a value of a service's configuration, for all hosts if it is a host's service; repeatable.", valueName: "service.section.key=value"))
     var configOverride: [String] = []
+    @Flag(help: "Give each host its storage through bindfs, so that `lab cut-storage` works; slower. From the next power-on of each host.") var bindfs = false
     @Option(help: "Give up when a step takes longer than so many seconds.") var patience = 120.0
     @OptionGroup var options: GlobalOptions
 
@@ -31,7 +32,8 @@ struct UpCommand: ParsableCommand {
     func run() throws {
         guard getuid() == 0 else { throw RequestError(code: "up.not-root", message: "a local cluster needs root: hosts are namespaces and control groups") }
         _ = try Instance.controlGroups()
-        for tool in ["ip", "nsenter", "unshare", "ipmi_sim", "fence_ipmilan", "qemu-system-x86_64", "as", "ld"] where Tool.find(tool) == nil {
+        let tools = ["ip", "nsenter", "unshare", "ipmi_sim", "fence_ipmilan", "qemu-system-x86_64", "as", "ld"] + (bindfs ? ["bindfs"] : [])
+        for tool in tools where Tool.find(tool) == nil {
             throw RequestError(code: "tool.missing", message: "\(tool) is not installed; compose/lab/install-packages installs what is needed")
         }
         let progress = Progress(quiet: options.json)
@@ -84,6 +86,7 @@ struct UpCommand: ParsableCommand {
             instance.settings.executables = directory
             instance.settings.lab = "\(sources)/lab"
             if let composePath { instance.settings.compose = composePath }
+            if bindfs { instance.settings.bindfs = true }
             try instance.save()
             return (instance, false)
         }
@@ -91,7 +94,7 @@ struct UpCommand: ParsableCommand {
             file: file,
             settings: Instance.Settings(
                 hosts: hosts ?? 3, executables: directory, compose: composePath ?? "\(sources)/compose.yaml", lab: "\(sources)/lab",
-                domain: UUID().uuidString.lowercased()))
+                domain: UUID().uuidString.lowercased(), bindfs: bindfs ? true : nil))
         let parsed = try ComposeFile(path: instance.settings.compose, variables: instance.variables)
         if hosts == nil, let wanted = parsed.hosts { instance.settings.hosts = wanted }
         try instance.save()

@@ -1,0 +1,118 @@
+import CLinux
+import Foundation
+import Messages
+import Testing
+
+/// Storage that fails for one host or for all, and hosts without services. Every host has its storage through a process that the test can stop.
+@Suite(.serialized) struct StorageTests {
+    private func withStorageFaults(grace: String = "5s", function: String = #function, _ scenario: (TestCluster) throws -> Void) throws {
+        let cluster = try TestCluster(
+            grace: grace, "--bindfs", "--config-override", "domain-monitor.domain.failure=4s", "--config-override", "placement-service.recovery.retryFirst=1s",
+            function: function)
+        defer { cluster.down() }
+        try scenario(cluster)
+    }
+
+    private func domainStatus(_ cluster: TestCluster) throws -> String? {
+        struct Domain: Codable { var status: String }
+        return try JSONDecoder().decode([Domain].self, from: Data(try cluster.bulwark("--json", "domain", "list").text.utf8)).first?.status
+    }
+
+    private func guests(_ cluster: TestCluster, _ host: String) -> [pid_t] { processes { $0.contains("qemu-system") && $0.contains("/\(cluster.name)/\(host)/") } }
+
+    /// How long the guests of a host last from now on, in seconds.
+    private func waitUntilGuestsEnd(_ cluster: TestCluster, _ hosts: [String]) throws -> Double {
+        let begun = cl_boottime()
+        try cluster.wait("the guests end at their deadline", within: 25) { hosts.allSatisfy { guests(cluster, $0).isEmpty } }
+        return Double(cl_boottime() - begun) / 1e9
+    }
+
+    /// Its host is set aside, its guests end at their deadline, and once the host is proven off its VMs run elsewhere. It returns when its storage does.
+    private func storageOfOneHostFails(_ how: String, function: String = #function) throws {
+        try withStorageFaults(function: function) { cluster in
+            let moved = try cluster.vms(on: "host2")
+            let others = try cluster.vms().filter { $0.host != "host2" }
+            #expect(!moved.isEmpty && !guests(cluster, "host2").isEmpty)
+            try cluster.lab("cut-storage", "host2", how)
+            let cut = cl_boottime()
+            try cluster.waitForHost("host2", "NonOperational", within: 20)
+            try cluster.wait("the guests end at their deadline", within: 25) { guests(cluster, "host2").isEmpty }
+            let lasted = Double(cl_boottime() - cut) / 1e9
+            #expect(lasted < 17.5, "8 x io_timeout of 2 s after the last renewal; ended after \(lasted) s")
+            for vm in try cluster.vms() where moved.contains(vm.name) { #expect(vm.status != "up", "nothing is started before the host is proven off: \(vm)") }
+            try cluster.waitForVMsElsewhere(than: "host2", within: 30)
+            #expect(try cluster.vms().filter { $0.host != "host2" && !moved.contains($0.name) } == others, "what ran elsewhere was not touched")
+            let story = try cluster.explain("vm", try #require(moved.first))
+            #expect(story.contains("powerOff") && story.contains("cannot be proven over"), "\(story)")
+            #expect(cluster.powerActions().filter { $0.hasSuffix("power 0") } .allSatisfy { $0.hasPrefix("host2:") }, "only host2 was switched off: \(cluster.powerActions())")
+            #expect(try domainStatus(cluster) == "Active")
+            try cluster.lab("heal", "host2")
+            try cluster.waitForAllUp(within: 40)
+            try cluster.expectTicking()
+            try cluster.expectOneWriter()
+        }
+    }
+
+    @Test func hangingStorageOfOneHost() throws { try storageOfOneHostFails("--hang") }
+
+    @Test func failingStorageOfOneHost() throws { try storageOfOneHostFails("--error") }
+
+    /// A short hang is survived by everybody: no guest ends, nobody is set aside or fenced.
+    @Test func aShortHangOfStorage() throws {
+        try withStorageFaults { cluster in
+            let before = try cluster.quietState()
+            try cluster.lab("cut-storage", "host2")
+            usleep(4_000_000)
+            try cluster.lab("heal", "host2")
+            usleep(4_000_000)
+            #expect(try cluster.quietState() == before)
+            try cluster.waitForAllUp(within: 5)
+            try cluster.expectTicking()
+            try cluster.expectOneWriter()
+        }
+    }
+
+    /// The domain's fault, not the hosts': it becomes Inactive, nobody is fenced, guests end at their deadline; all by itself everything is back when it is.
+    @Test func storageOfAllHostsHangsAndComesBack() throws {
+        try withStorageFaults { cluster in
+            let actions = cluster.powerActions()
+            for host in TestCluster.hostNames { try cluster.lab("cut-storage", host) }
+            try cluster.wait("the domain is Inactive", within: 20) { try domainStatus(cluster) == "Inactive" }
+            _ = try waitUntilGuestsEnd(cluster, TestCluster.hostNames)
+            // Longer than grace and retries: nothing is done about it.
+            usleep(8_000_000)
+            for vm in try cluster.vms() { #expect(vm.status != "up", "\(vm)") }
+            #expect(cluster.powerActions() == actions, "nobody is fenced for storage that fails everywhere")
+            for host in TestCluster.hostNames { try cluster.lab("heal", host) }
+            try cluster.wait("the domain is Active", within: 20) { try domainStatus(cluster) == "Active" }
+            try cluster.waitForAllUp(within: 40)
+            try cluster.wait("an SPM serves again", within: 30) { try cluster.spm() != nil }
+            #expect(cluster.powerActions() == actions, "the way back takes no power action either")
+            try cluster.expectTicking()
+            try cluster.expectOneWriter()
+        }
+    }
+
+    /// No agent, no lease-service, recovery held: the VMs are unknown, nothing is started; back in time, they are the same guests.
+    @Test func theToolstackOfAHostDiesAndReturns() throws {
+        try withCluster { cluster in
+            let before = try cluster.quietState()
+            let there = try cluster.vms(on: "host2")
+            let pids = guests(cluster, "host2")
+            try cluster.bulwark("hold", "--why", "test")
+            try cluster.lab("toolstack-kill", "host2")
+            try cluster.wait("its VMs are unknown", within: 12) { try cluster.vms().filter { there.contains($0.name) }.allSatisfy { $0.status == "unknown" } }
+            #expect(guests(cluster, "host2") == pids, "the guests run on without their services")
+            try cluster.lab("heal", "host2")
+            try cluster.waitForAllUp(within: 10)
+            #expect(guests(cluster, "host2") == pids)
+            let after = try cluster.quietState()
+            #expect(after == before, "\(after.difference(from: before))")
+            try cluster.bulwark("hold", "--release")
+            usleep(3_000_000)
+            #expect(try cluster.quietState() == before, "nothing was waiting for the hold to end")
+            try cluster.expectTicking()
+            try cluster.expectOneWriter()
+        }
+    }
+}
