@@ -133,7 +133,7 @@ import Testing
         for seed in 1...8 as ClosedRange<UInt64> {
             Thread {
                 var random = seed
-                for _ in 1...10_000 {
+                for _ in 1...4_000 {
                     let done = Atomic(false)
                     random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
                     for _ in 0..<(random >> 56) { _ = done.load(ordering: .relaxed) }
