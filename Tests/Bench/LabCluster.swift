@@ -34,15 +34,19 @@ final class LabCluster {
 
     // MARK: Questions
 
-    func ask<T: Decodable>(_ endpoint: String, _ type: String, as reply: T.Type, timeout: Duration = .seconds(2)) throws -> T {
+    /// Whatever a process publishes about itself, over a connection that is kept.
+    func snapshot<T: Decodable>(_ service: String, as type: T.Type) throws -> T {
+        let endpoint = file.services[service]?.requests ?? ""
         let client = try clients[endpoint] ?? BlockingClient(endpoint: endpoint)
         clients[endpoint] = client
-        return try ReplyFrame.body(T.self, client.call(type, Nothing(), timeout: timeout))
+        return try Self.snapshot(client, as: type)
     }
 
-    func requests(_ service: String) -> String { file.services[service]?.requests ?? "" }
+    private struct Snapshot<State: Decodable>: Decodable { var body: State }
 
-    func snapshot<T: Decodable>(_ service: String, as type: T.Type) throws -> T { try ask(requests(service), "snapshot", as: type) }
+    static func snapshot<T: Decodable>(_ client: BlockingClient, as type: T.Type) throws -> T {
+        return try ReplyFrame.body(Snapshot<T>.self, client.call("snapshot", Nothing(), timeout: .seconds(5))).body
+    }
 
     func vms() throws -> [VMView] { try snapshot("placement-service", as: VMList.self).vms }
 

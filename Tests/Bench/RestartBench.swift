@@ -43,7 +43,7 @@ struct RestartBench {
         let run = cluster.file.run
         func fresh<T: Decodable>(_ socket: String, _ type: T.Type) throws -> T {
             // A connection of its own: the old one would come back only after a pause.
-            try ReplyFrame.body(T.self, BlockingClient(endpoint: "ipc://\(socket)").call("snapshot", Nothing(), timeout: .seconds(10)))
+            try LabCluster.snapshot(BlockingClient(endpoint: "ipc://\(socket)"), as: type)
         }
         func manager(_ name: String, _ hasState: @escaping (String) throws -> Bool) -> Subject {
             let socket = "\(run)/\(name).requests"
