@@ -72,6 +72,7 @@ extension ServiceCommand {
     public func run() async throws {
         if options.checkConfig { return try ConfigurationReport.print(service: Self.service, schema: Self.schema, file: options.config) }
         signal(SIGPIPE, SIG_IGN)
+        cl_limit_malloc(2)
         LoggingSystem.bootstrap { label in StreamLogHandler.standardError(label: label) }
         var logger = Logger(label: Self.service)
         logger.logLevel = Logger.Level(rawValue: options.logLevel) ?? .info
@@ -88,6 +89,8 @@ extension ServiceCommand {
             throw ExitCode(1)
         }
         logger.notice("\(Self.service) \(Version.text) serves")
+        // Option parsing, configuration and replay are over by then: half of what is resident.
+        Reactor.shared.post { Reactor.shared.after(.seconds(10)) { cl_give_back_start() } }
         let group = ServiceGroup(
             configuration: .init(
                 services: [.init(service: UntilDrained(running: running))], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
