@@ -41,6 +41,8 @@ struct BenchCommand: ParsableCommand {
                 if parts.contains(.memory) { add(try MemoryBench(cluster: cluster).run(after: 30, named: "memory")) }
                 if parts.contains(.restart) { add(try RestartBench(cluster: cluster, rounds: rounds).run()) }
                 if parts.contains(.failover) { add(try FailoverBench(cluster: cluster, crashes: crashes).run()) }
+                // Does it grow with what happens?
+                if parts.contains(.memory), parts.contains(.failover) { add(try MemoryBench(cluster: cluster).run(after: 12, named: "memory-later")) }
             }
             let judged = figures.map(thresholds.judge)
             let missing = only.isEmpty ? thresholds.names.filter { name in !figures.contains { $0.name == name } } : []

@@ -2,7 +2,7 @@ import Foundation
 
 /// One measured number. `value` is what is judged; the percentiles tell more of the same samples.
 struct Figure: Codable, Sendable {
-    enum Unit: String, Codable, Sendable { case ratio = "x", milliseconds = "ms", microseconds = "us", megabytes = "MB" }
+    enum Unit: String, Codable, Sendable { case ratio = "x", milliseconds = "ms", microseconds = "us", megabytes = "MB", percent = "%" }
 
     var name: String
     /// What it is, in a few words.

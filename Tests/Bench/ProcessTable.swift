@@ -22,6 +22,14 @@ enum ProcessTable {
         }
     }
 
+    /// Seconds on a processor so far.
+    static func processorTime(_ pid: pid_t) -> Double {
+        let stat = FileManager.default.contents(atPath: "/proc/\(pid)/stat").map { String(decoding: $0, as: UTF8.self) } ?? ""
+        guard let end = stat.lastIndex(of: ")") else { return 0 }
+        let ticks = stat[stat.index(after: end)...].split(separator: " ").dropFirst(11).prefix(2).compactMap { Double($0) }.reduce(0, +)
+        return ticks / Double(sysconf(Int32(_SC_CLK_TCK)))
+    }
+
     /// Resident and anonymous memory in MB (1024 x 1024).
     static func memory(_ pid: pid_t) -> (resident: Double, anonymous: Double) {
         let status = FileManager.default.contents(atPath: "/proc/\(pid)/status").map { String(decoding: $0, as: UTF8.self) } ?? ""
