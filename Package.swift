@@ -99,6 +99,7 @@ let package = Package(
         tests("HostAgentTests", "Tests/HostAgentTests", ["vm-guard", "host-agent", "HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "Bus", "Messages", "CLinux"]),
         tests("OperatorTests", "Tests/OperatorTests", ["bulwark", "Messages", "Bus"]),
         tests("ClusterTests", "Tests/Cluster", ["Messages", "CLinux"]),
+        tests("ComposeTests", "Tests/Compose", ["CLinux"]),
         tests("InteropTests", "Tests/Interop", ["Messages", "CLinux"], exclude: ["Python"]),
     ],
     swiftLanguageModes: [.v6]
