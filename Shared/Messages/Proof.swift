@@ -55,7 +55,7 @@ public struct Proof: Codable, Hashable, Sendable {
 
     /// Whether a run on this incarnation of this host is proven over.
     public func covers(host: String, incarnation: Incarnation) -> Bool {
-        guard host == self.host, let incarnations else { return false }
+        guard kind != .ended, kind != .leaseExpired, host == self.host, let incarnations else { return false }
         return incarnation <= incarnations
     }
 
@@ -66,7 +66,7 @@ public struct Proof: Codable, Hashable, Sendable {
 
     /// Whether a lease owned by this host id with this generation is proven to be without a living holder.
     public func covers(lockspace: String, hostID: Int, generation: UInt64) -> Bool {
-        guard hostID == self.hostID, let highest = generations[lockspace] else { return false }
+        guard kind != .ended, hostID == self.hostID, let highest = generations[lockspace] else { return false }
         return generation <= highest
     }
 }

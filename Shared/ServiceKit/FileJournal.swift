@@ -4,8 +4,8 @@ public import Messages
 
 /// A small append-only, checksummed file: the journal of lease-service and host-agent, so that no database stall touches renewals.
 ///
-/// Records: 4 bytes length, 4 bytes checksum (FNV-1a, 32 bit, over the payload), both little-endian, then JSON. A torn tail is cut off at start. The first record names
-/// the journal. A snapshot rewrites the file beside itself and renames it over the old one. Every append is flushed with fdatasync before it returns.
+/// Records: 4 bytes length, 4 bytes checksum (FNV-1a, 32 bit, over the payload), both little-endian, then JSON. A torn tail (the last append of a crash) is cut off at
+/// start; a file that cannot be read, or is damaged before its tail, is never replaced: the service does not start. The first record names the journal. A snapshot rewrites the file beside itself and renames it over the old one. Every append is flushed with fdatasync before it returns.
 public final class FileJournal: Journal {
     public let entriesBetweenSnapshots = 200
     private let path: String
@@ -29,7 +29,7 @@ public final class FileJournal: Journal {
     public init(path: String) { self.path = path }
 
     public func open() throws -> JournalContents {
-        let existing = FileManager.default.contents(atPath: path) ?? Data()
+        let existing = try Self.read(path)
         var known = false
         for record in try Self.records(in: existing) {
             switch record {
@@ -42,20 +42,28 @@ public final class FileJournal: Journal {
         }
         if !known { head = Head(lineage: UUID().uuidString.lowercased(), term: 0) }
         head.term += 1
-        try rewrite()
+        try rewrite(latest)
         return JournalContents(
             lineage: head.lineage, term: head.term, snapshot: latest.snapshot, entries: latest.entries,
             lastSequence: latest.entries.last?.sequence ?? latest.snapshot?.sequence ?? 0, lastInstant: latest.entries.last?.time, replies: latest.replies)
     }
 
     public func append(_ batch: JournalBatch) throws(JournalError) {
-        remember(batch)
-        if batch.snapshot != nil {
-            try rewrite()
-        } else {
-            try write(Self.frame(.batch(batch)), to: descriptor)
-            guard fdatasync(descriptor) == 0 else { throw Self.error("fdatasync") }
+        guard batch.snapshot == nil else {
+            // Tried again after a full disk: what was not written is not remembered.
+            let before = latest
+            remember(batch)
+            do throws(JournalError) {
+                try rewrite(latest)
+            } catch {
+                latest = before
+                throw error
+            }
+            return
         }
+        try write(Self.frame(.batch(batch)), to: descriptor)
+        guard fdatasync(descriptor) == 0 else { throw Self.error("fdatasync") }
+        remember(batch)
     }
 
     public func decisions(subject: String?, limit: Int) -> [Decision] {
@@ -78,13 +86,13 @@ public final class FileJournal: Journal {
         latest.decisions = (latest.decisions + batch.decisions).suffix(decisionsKept)
     }
 
-    private func rewrite() throws(JournalError) {
+    private func rewrite(_ whole: JournalBatch) throws(JournalError) {
         let fresh = path + ".new"
         let file = cl_open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0o600)
         guard file >= 0 else { throw Self.error("open \(fresh)") }
         do throws(JournalError) {
             try write(Self.frame(.head(head)), to: file)
-            try write(Self.frame(.batch(latest)), to: file)
+            try write(Self.frame(.batch(whole)), to: file)
             guard fsync(file) == 0 else { throw Self.error("fsync") }
             guard rename(fresh, path) == 0 else { throw Self.error("rename") }
             try Self.syncDirectory(of: path)
@@ -143,17 +151,49 @@ public final class FileJournal: Journal {
         }
     }
 
+    /// The file's bytes; empty only if there is no file.
+    private static func read(_ path: String) throws -> Data {
+        let file = cl_open(path, O_RDONLY | O_CLOEXEC, 0)
+        guard file >= 0 else {
+            let why = errno
+            if why == ENOENT { return Data() }
+            throw JournalError.failed("\(path) cannot be read: \(String(cString: strerror(why)))")
+        }
+        defer { close(file) }
+        var data = Data()
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let n = Foundation.read(file, &buffer, buffer.count)
+            if n < 0 && errno == EINTR { continue }
+            guard n >= 0 else { throw JournalError.failed("\(path) cannot be read: \(String(cString: strerror(errno)))") }
+            if n == 0 { return data }
+            data.append(contentsOf: buffer.prefix(n))
+        }
+    }
+
     private static func records(in data: Data) throws -> [Record] {
         var records: [Record] = []
         var rest = data[...]
-        while rest.count >= 8 {
-            let words = rest.prefix(8).withUnsafeBytes { (UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self)), UInt32(littleEndian: $0.loadUnaligned(fromByteOffset: 4, as: UInt32.self))) }
-            let payload = rest.dropFirst(8).prefix(Int(words.0))
-            guard payload.count == Int(words.0), checksum(payload) == words.1 else { break }
+        while let payload = firstPayload(rest) {
             records.append(try JSONDecoder().decode(Record.self, from: payload))
             rest = rest.dropFirst(8 + payload.count)
         }
+        // Only the last append can be torn. A whole record behind a bad one means that something acknowledged was damaged.
+        for skipped in stride(from: 1, to: rest.count, by: 1) where firstPayload(rest.dropFirst(skipped)) != nil {
+            throw JournalError.failed("it is damaged at byte \(data.count - rest.count), with whole records behind; restore the file, or move it away and treat the host as reinstalled")
+        }
         return records
+    }
+
+    /// The payload of the record that begins the bytes; `nil` if none is whole.
+    private static func firstPayload(_ bytes: Data.SubSequence) -> Data.SubSequence? {
+        guard bytes.count > 8 else { return nil }
+        let (length, sum) = bytes.prefix(8).withUnsafeBytes {
+            (UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self)), UInt32(littleEndian: $0.loadUnaligned(fromByteOffset: 4, as: UInt32.self)))
+        }
+        guard length > 1, Int(length) <= bytes.count - 8 else { return nil }
+        let payload = bytes.dropFirst(8).prefix(Int(length))
+        return checksum(payload) == sum ? payload : nil
     }
 }
 

@@ -107,6 +107,46 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         #expect(try FileJournal(path: path).open().lastSequence == 2)
     }
 
+    /// What was acknowledged is not forgotten because it cannot be read: the service does not start, and the file stays as it is.
+    @Test func aDamagedOrUnreadableFileIsNotReplaced() throws {
+        let directory = try ScratchDirectory()
+        let path = directory.path + "/journal"
+        let journal = FileJournal(path: path)
+        _ = try journal.open()
+        var sizes: [Int] = []
+        for number in 1...3 as ClosedRange<UInt64> {
+            var batch = JournalBatch()
+            batch.entries = [entry(number, "input \(number)")]
+            try journal.append(batch)
+            sizes.append(try #require(FileManager.default.contents(atPath: path)).count)
+        }
+        var damaged = try #require(FileManager.default.contents(atPath: path))
+        damaged[sizes[0] + 20] ^= 1
+        try damaged.write(to: URL(fileURLWithPath: path))
+        #expect(throws: JournalError.self) { try FileJournal(path: path).open() }
+        #expect(FileManager.default.contents(atPath: path) == damaged)
+        try FileManager.default.createDirectory(atPath: directory.path + "/other/journal", withIntermediateDirectories: true)
+        #expect(throws: JournalError.self) { try FileJournal(path: directory.path + "/other/journal").open() }
+    }
+
+    /// A batch that had to be tried again is there once.
+    @Test func aSnapshotThatDidNotFitIsNotRememberedTwice() throws {
+        let directory = try ScratchDirectory(tmpfs: 1 << 20)
+        let journal = FileJournal(path: directory.path + "/journal")
+        _ = try journal.open()
+        var ballast: Data? = Data(count: 1 << 20)
+        while let data = ballast, (try? data.write(to: URL(fileURLWithPath: directory.path + "/ballast"))) == nil {
+            ballast = data.count > 4096 ? data.dropLast(4096) : nil
+        }
+        var batch = JournalBatch()
+        batch.entries = [entry(1, "a"), JournalEntry(sequence: 2, time: Instant(nanoseconds: 2), input: Data(count: 200_000))]
+        batch.snapshot = JournalSnapshot(sequence: 1, state: Data("state".utf8))
+        #expect(throws: JournalError.self) { try journal.append(batch) }
+        try FileManager.default.removeItem(atPath: directory.path + "/ballast")
+        try journal.append(batch)
+        #expect(try FileJournal(path: directory.path + "/journal").open().entries.map(\.sequence) == [2])
+    }
+
     @Test(arguments: JournalKind.allCases) func aFullDiskIsSaidAndGetsWellAgain(kind: JournalKind) throws {
         let directory = try ScratchDirectory(tmpfs: 1 << 20)
         let journal = kind.journal(directory.path)
