@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bus
 import Foundation
 import Messages
 import ServiceKit
@@ -6,7 +7,7 @@ import ServiceKit
 /// What `bulwark up` does around the processes of a local cluster, for a container engine that runs them by `compose/compose.yaml`.
 struct ContainerCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "container", abstract: "The parts of `up` that containers need (compose/compose.yaml calls them).", subcommands: [MakeFiles.self, MakeCluster.self])
+        commandName: "container", abstract: "The parts of `up` that containers need (compose/compose.yaml calls them).", subcommands: [MakeFiles.self, MakeCluster.self, EnrolHost.self])
 
     struct MakeFiles: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -42,6 +43,63 @@ struct ContainerCommand: ParsableCommand {
             try starter.makeStorage()
             try starter.makeVMs(vms)
             try starter.awaitUp()
+        }
+    }
+
+    struct EnrolHost: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "host", abstract: "Make the files of a host that is another machine.",
+            discussion: """
+                The directory gets what that machine needs in its state directory (its keys, the allow-list, its configuration), and NAME.yaml for `bulwark host add`, \
+                which lacks only the fence device. Manager services let the host in from their next start on.
+                """)
+
+        @Argument(help: "The host's name.") var name: String
+        @Option(help: "Its id in every lockspace, 1...2000; never another host's, now or later.") var id: Int
+        @Option(help: "The address at which the manager reaches it.") var address: String
+        @Option(help: "The directory to make.") var to: String
+        @OptionGroup var options: GlobalOptions
+
+        func validate() throws {
+            guard (1...2000).contains(id) else { throw ValidationError("--id must be between 1 and 2000") }
+            guard name.wholeMatch(of: #/[a-z0-9]([a-z0-9-]*[a-z0-9])?/#) != nil else { throw ValidationError("a host's name has lower-case letters, digits and dashes") }
+        }
+
+        func run() throws {
+            let instance = try Instance.load(options)
+            let keys = KeyStore(file: instance.file)
+            guard try keys.ensure(name, role: .agent, host: name) else {
+                throw RequestError(RequestErrorCode.exists, "there is a key \(name) already: \(instance.file.keyPath(name))")
+            }
+            let key = try KeyFile.load(instance.file.keyPath(name))
+            let state = "\(instance.file.state)/\(name)"
+            let variables = [
+                "HOST": name, "HOST_ID": String(id), "HOST_ADDRESS": address, "HOST_STATE": state, "HOST_RUN": "\(instance.file.run)/\(name)",
+                "HOST_HARDWARE_ID": "/sys/class/dmi/id/product_uuid",
+            ]
+            for service in Chassis.services {
+                let template = try String(contentsOfFile: "\((instance.settings.lab as NSString).deletingLastPathComponent)/config/\(service).yaml", encoding: .utf8)
+                try Files.write(try Template.fill(template, variables), to: "\(to)/\(name)/config/\(service).yaml")
+            }
+            try FileManager.default.createDirectory(atPath: "\(to)/keys", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            try key.save("\(to)/keys/\(name).json")
+            try keys.allowList().save("\(to)/keys/authorized.json")
+            try FileManager.default.copyItem(atPath: instance.clusterFile, toPath: "\(to)/cluster.yaml")
+            try Files.write(
+                """
+                name: \(name)
+                id: \(id)
+                endpoints:
+                  agentRequests: tcp://\(address):7301
+                  agentEvents: tcp://\(address):7302
+                  leaseRequests: tcp://\(address):7303
+                  leaseEvents: tcp://\(address):7304
+                key: "\(key.curvePublic)"
+                signingKey: "\(key.signingPublic)"
+                # fence: see compose/definitions/host.yaml
+
+                """, to: "\(to)/\(name).yaml")
+            try options.show(.object(["host": .string(name), "directory": .string(to)])) { "the files of \(name) are in \(to)" }
         }
     }
 

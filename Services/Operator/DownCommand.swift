@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bus
 import CLinux
 import Foundation
 import Messages

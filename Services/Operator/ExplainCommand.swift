@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bus
 import Messages
 
 /// `bulwark explain`: why something is as it is, from the journals of all manager services.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bus
 import Messages
 
 /// `bulwark fence`: cases, now and before.

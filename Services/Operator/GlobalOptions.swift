@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bus
 import ServiceKit
 
 /// What every command takes. The main command declares it too, so that the options may stand before or after the verb.

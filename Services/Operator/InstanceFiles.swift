@@ -86,7 +86,10 @@ extension Instance {
 extension Chassis {
     /// What the templates of a host's services may use.
     var variables: [String: String] {
-        instance.variables.merging(["HOST": name, "HOST_ID": String(number), "HOST_ADDRESS": address, "HOST_STATE": state, "HOST_RUN": run]) { $1 }
+        let own = [
+            "HOST": name, "HOST_ID": String(number), "HOST_ADDRESS": address, "HOST_STATE": state, "HOST_RUN": run, "HOST_HARDWARE_ID": hardwareIDFile,
+        ]
+        return instance.variables.merging(own) { $1 }
     }
 
     /// This host as it is registered.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bus
 import Messages
 
 /// `bulwark power`: a host's power by its fence device.
