@@ -162,6 +162,49 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         #expect(world.refusal(id) == "fence.held")
     }
 
+    /// Mis-cabled, and the other machine is off: that proves nothing, and nobody switches that machine on.
+    @Test func s10AForeignDeviceThatReadsOffProvesNothing() {
+        let world = World {
+            $0.machines["host2"]?.guid = "f00"
+            $0.machines["host2"]?.bmc = .lies
+        }
+        world.machines["host2"]?.frozen = true
+        world.run(40)
+        #expect(world.proofs.isEmpty && world.step("host2") == "failed")
+        #expect(world.view("host2").fenceCase?.reason.contains("another machine") == true)
+        guard let open = world.view("host2").fenceCase else { return #expect(Bool(false), "no case") }
+        world.submit(.confirmOff(world.request(), ConfirmOff(host: "host2", caseID: open.id, incarnation: open.incarnation, who: "me", why: "looked")))
+        world.run(40)
+        #expect(world.proofs.map(\.kind) == [.operatorConfirmed])
+        #expect(world.step("host2") == "failed")
+        #expect(!world.events.contains { ($0.body as? FenceCaseView)?.step == "on" })
+        clean(world)
+    }
+
+    @Test func s10AProofIsNotMadeIfItsDeviceTurnsOutForeignBeforeItIsSigned() {
+        let world = World { $0.machines["host2"]?.guid = nil }
+        world.crash("host2")
+        world.run(until: 40, "signing") { world.step("host2") == "signing" }
+        world.submit(.identified(Identification(host: "host2", guid: "f00", unsupported: false, detail: "")))
+        world.run(20)
+        #expect(world.view("host2").proof == nil && world.step("host2") == "failed")
+        clean(world)
+    }
+
+    /// One reader has gone blind and answers first, another one sees the host renew.
+    @Test func s10AnUnverifiedDeviceDoesNotCountWhileAnyReaderSeesRenewals() {
+        let world = World {
+            $0.machines["host2"]?.guid = nil
+            $0.machines["host2"]?.bmc = .lies
+            $0.machines["host1"]?.staleReads = true
+        }
+        world.machines["host2"]?.cut = true
+        world.run(40)
+        #expect(world.proofs.isEmpty)
+        #expect(world.view("host2").fenceCase?.reason.contains("renewals go on") == true)
+        clean(world)
+    }
+
     @Test func s11AServiceThatWasDownDoesNotFenceARepairedHost() {
         let world = World()
         world.machines["host2"]?.bmc = .dead
@@ -475,8 +518,36 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         world.submit(.hostAdd(sameID, renewed))
         #expect(world.refusal(sameID) == "object.conflict")
         renewed.id = 4
-        world.submit(.hostAdd(world.request(), renewed))
-        #expect(world.engine.view(of: "host3")?.incarnation == Incarnation(1))
+        renewed.name = "host4"
+        let other = world.request()
+        world.submit(.hostAdd(other, renewed))
+        #expect(world.accepted(other))
+    }
+
+    /// Incarnations go on under a name: a proof about the new machine would cover the old one's last life.
+    @Test func s20TheNameOfAForgottenHostThatMayLiveIsNotReused() {
+        let world = World()
+        world.submit(.hostMaintenance(world.request(), HostRequest(host: "host3")))
+        world.submit(.hostForget(world.request(), HostRequest(host: "host3")))
+        var other = world.definition(3)
+        other.key = "new"
+        other.id = 4
+        let refused = world.request()
+        world.submit(.hostAdd(refused, other))
+        #expect(world.refusal(refused) == "object.conflict" && world.engine.view(of: "host3") == nil)
+    }
+
+    @Test func s20TheNameOfAHostThatWasProvenOffIsFree() {
+        let world = World()
+        world.operatorActs = ["host3"]
+        world.submit(.power(world.request(), .off, HostRequest(host: "host3")))
+        world.run(until: 60, "proven") { world.status("host3") == .down }
+        world.submit(.hostForget(world.request(), HostRequest(host: "host3")))
+        var renewed = world.definition(3)
+        renewed.key = "new"
+        let added = world.request()
+        world.submit(.hostAdd(added, renewed))
+        #expect(world.accepted(added) && world.view("host3").incarnation == Incarnation(1))
     }
 }
 
@@ -624,6 +695,34 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         #expect(world.accepted(id) && world.allUp)
         #expect(world.view("host1").incarnation == Incarnation(2))
         clean(world)
+    }
+
+    @Test(arguments: [Duration(nanoseconds: .max), .seconds(11 * 365 * 86_400), .seconds(-1)]) func aHoldOfAnAbsurdLengthIsRefused(length: Duration) {
+        let world = World()
+        let absurd = world.request(), long = world.request()
+        world.submit(.haHold(absurd, HoldRequest(why: "x", duration: length)))
+        #expect(world.refusal(absurd) == "request.invalid" && world.engine.haState.hold == nil)
+        world.submit(.haHold(long, HoldRequest(why: "x", duration: .seconds(10 * 365 * 86_400))))
+        #expect(world.accepted(long) && world.engine.haState.hold == "x")
+    }
+
+    @Test(arguments: [Int.max, Int.min, 0]) func aSectorWithAnAbsurdTimeoutMissesNoRenewal(ioTimeout: Int) {
+        let sector = Sector(lockspace: "d1", generation: 1, held: true, lastChange: .milliseconds(100), ioTimeout: ioTimeout)
+        #expect(!sector.renewalsStopped && sector.renewalsSeen)
+    }
+
+    @Test func freeMemoryIsPublishedOnlyWhenItMovedByASixteenth() {
+        let world = World()
+        world.events = []
+        // Told for the sake of something else each time.
+        for (sequence, free) in [1010, 960, 1060, 940, Int.max, Int.min].enumerated() {
+            world.submit(.heard(AgentHeartbeat(
+                host: "host1", hostID: 1, bootID: world.bootID("host1"), hardwareID: world.machines["host1"]?.hardwareID ?? "",
+                sequence: UInt64(1000 + sequence), initializing: false, watchdogArmed: false,
+                lockspaces: [AgentLockspace(lockspace: "d1", state: .joined, generation: 2, generationBefore: 1)], unreapedGuards: [], memoryFreeMiB: free)))
+        }
+        let told = world.events.filter { $0.type == "host.status" }.compactMap { ($0.body as? HostView)?.memoryMiB }
+        #expect(told == [1 << 40, 0])
     }
 
     @Test func theRegistryIsIdempotentAndRefusesDoubles() {

@@ -2,10 +2,10 @@ import FencingEngine
 import Messages
 import Testing
 
-private func beat(_ boot: String, _ sequence: UInt64) -> AgentHeartbeat {
+private func beat(_ boot: String, _ sequence: UInt64, free: Int = 100) -> AgentHeartbeat {
     AgentHeartbeat(
         host: "h", hostID: 1, bootID: boot, hardwareID: "x", sequence: sequence, initializing: false, watchdogArmed: false, lockspaces: [],
-        unreapedGuards: [], memoryFreeMiB: 100)
+        unreapedGuards: [], memoryFreeMiB: free)
 }
 
 private func at(_ seconds: Double) -> Instant { Instant(nanoseconds: Int64(seconds * 1e9)) }
@@ -41,6 +41,15 @@ private func at(_ seconds: Double) -> Instant { Instant(nanoseconds: Int64(secon
         #expect(liveness.onWake(at: at(60)).allSatisfy { if case .silent = $0 { false } else { true } })
         #expect(liveness.onHeartbeat(beat("a", 2), at: at(60.1)).count <= 1)
         #expect(liveness.state == .up)
+    }
+
+    /// However much it moves; what is told is the newest.
+    @Test func freeMemoryAloneIsToldOncePerTenIntervals() {
+        var liveness = HostLiveness(host: "h", policy: FencingPolicy(), deadBoots: [], startedAt: at(0))
+        var told: [UInt64] = []
+        for n: UInt64 in 1...40 where !liveness.onHeartbeat(beat("a", n, free: n % 2 == 0 ? Int.max : Int.min), at: at(Double(n))).isEmpty { told.append(n) }
+        #expect(told == [1, 12, 23, 34])
+        #expect(liveness.onHeartbeat(beat("a", 41, free: Int.max - 60), at: at(50)).isEmpty)
     }
 
     @Test func surchargesPutTheSilenceOff() {

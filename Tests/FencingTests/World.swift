@@ -31,6 +31,8 @@ final class World {
         var unproven: [String]?
         /// It cannot reach the shared storage.
         var storageCut = false
+        /// Its lease-service sees nothing change any more: what it reads of others looks old.
+        var staleReads = false
         var obeys = true
         /// Delays of the fence agent.
         var latency = Duration.milliseconds(300)
@@ -272,7 +274,8 @@ final class World {
     private func sectors(_ question: SectorQuestion) -> [Sector]? {
         guard leasesAnswer, reachable(question.reader), let suspect = machines[question.host] else { return nil }
         if machines[question.reader]?.storageCut == true { return [] }
-        return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: now - suspect.lastRenewal, ioTimeout: 1)]
+        let age = machines[question.reader]?.staleReads == true ? .seconds(100) : now - suspect.lastRenewal
+        return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: age, ioTimeout: 1)]
     }
 
     private func fence(_ run: FenceRun) {

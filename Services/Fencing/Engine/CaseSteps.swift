@@ -90,6 +90,8 @@ extension FencingEngine {
     mutating func onPowerRead(_ name: String, _ detail: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
         if host.power == .unknown { return postpone(name, .failed, "the power status cannot be read: \(detail)") }
+        // S10: another machine that is off says nothing about this one.
+        if host.power == .off, host.deviceIsForeign { return postpone(name, .failed, Self.foreignDevice) }
         if open.incarnation < host.incarnation { return onPowerReadOfNewLife(name) }
         switch (open.proven, host.power) {
         case (true, .off): onProvenReadsOff(name, open)
@@ -284,14 +286,15 @@ extension FencingEngine {
             if left.readers.isEmpty { onEvidence(answer.host) }
         } else {
             let complete = host.highestGenerations.allSatisfy { lockspace, highest in (left.sectors[lockspace] ?? 0) >= highest }
-            if left.readers.isEmpty || (complete && (host.deviceVerified || left.renewalsStopped)) { onGenerationsRead(answer.host) }
+            if left.readers.isEmpty || (complete && host.deviceVerified) { onGenerationsRead(answer.host) }
         }
     }
 
     private mutating func onGenerationsRead(_ name: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
-        if !host.deviceVerified, !open.renewalsStopped {
-            return postpone(name, .failed, "its fence device is not verified (S10): off counts only once a missed lease renewal is seen, and none is yet")
+        guard host.deviceVerified || (open.renewalsStopped && !open.renewalsSeen) else {
+            let seen = open.renewalsSeen ? "its renewals go on, or ended only just" : "none is yet"
+            return postpone(name, .failed, "its fence device is not verified (S10): off counts only once a missed lease renewal is seen, and \(seen)")
         }
         if host.liveness == .heard { return waitForSilence(name) }
         updateCase(name) { $0.readers = [] }
@@ -355,6 +358,7 @@ extension FencingEngine {
 
     mutating func powerOn(_ name: String) {
         guard let host = hosts[name], host.run == nil, host.command == nil else { return }
+        if host.deviceIsForeign { return postpone(name, .failed, Self.foreignDevice) }
         if let why = powerOnHold(host) { return step(name, .proven, "its life is proven over; it is not switched on: \(why)") }
         update(name) {
             // What the dead life's connection still holds must not be taken for a sign of life.

@@ -25,13 +25,14 @@ public import Messages
 /// | checking           | status off                    | reading-generations (already off is fenced)                 |
 /// |                    | status on                     | held (S17, hold, HA off), gathering-evidence or accepting   |
 /// |                    | status unknown                | failed: no `off` to a device that cannot even be read       |
+/// | any step           | status off, device known to be another machine's | failed: it says nothing about this host (S10) |
 /// | held               | the reason is gone, or retry  | checking                                                    |
 /// | gathering-evidence | renewals stopped / go on      | accepting / held                                            |
 /// |                    | unreaped: others read the lost lockspace / nobody does | accepting / failed                 |
 /// | accepting          | an agent accepts (S16)        | off                                                         |
 /// | off                | the agent ended, in any way   | confirming-off                                              |
 /// | confirming-off     | status off / on or unknown    | reading-generations / failed                                |
-/// | reading-generations| the readers answered          | rechecking-off (S9); failed if unverified and renewals unseen (S10) |
+/// | reading-generations| the readers answered          | rechecking-off (S9); failed if unverified and renewals are not seen to have stopped (S10) |
 /// | rechecking-off     | status off, host silent       | signing, then proven                                        |
 /// | proven             | nothing forbids it            | on                                                          |
 /// | on                 | the agent ended, in any way   | confirming-on                                               |

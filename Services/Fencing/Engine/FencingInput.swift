@@ -197,7 +197,9 @@ public struct Sector: Codable, Hashable, Sendable {
     }
 
     /// At least one renewal was due and did not come: unchanged for two renewal intervals, which are 2 x io_timeout each.
-    public var renewalsStopped: Bool { held && (lastChange.map { $0 >= .seconds(4 * Int64(ioTimeout)) } ?? false) }
+    public var renewalsStopped: Bool { held && (lastChange.map { $0 >= missed } ?? false) }
     /// The reader saw it change within its owner's renewal intervals.
-    public var renewalsSeen: Bool { held && (lastChange.map { $0 < .seconds(4 * Int64(ioTimeout)) } ?? false) }
+    public var renewalsSeen: Bool { held && (lastChange.map { $0 < missed } ?? false) }
+    /// Whatever number the reader sent: no trap, and no renewal is missed at once.
+    private var missed: Duration { .seconds(4 * Int64(min(max(1, ioTimeout), 1_000_000))) }
 }

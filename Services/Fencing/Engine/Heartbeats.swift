@@ -123,7 +123,7 @@ extension FencingEngine {
             host.silence = nil
             host.initializing = heartbeat.initializing
             host.watchdogArmed = heartbeat.watchdogArmed
-            host.memoryMiB = heartbeat.memoryFreeMiB
+            if FreeMemory.isNews(heartbeat.memoryFreeMiB, after: host.memoryMiB) { host.memoryMiB = FreeMemory.bounded(heartbeat.memoryFreeMiB) }
             host.unreaped = heartbeat.unreapedGuards
             host.unproven = heartbeat.unprovenRuns
             if host.stuck.isEmpty { host.unreapedSince = nil } else if host.unreapedSince == nil { host.unreapedSince = now }

@@ -29,6 +29,8 @@ extension FencingEngine {
             alarms: ha.alarms.isEmpty ? nil : ha.alarms)
     }
 
+    private static let longestHold = Duration.seconds(10 * 365 * 86_400)
+
     mutating func publishHA() { publish("ha.state", nil, haState) }
 
     mutating func onHold(_ id: RequestID, _ request: HoldRequest) {
@@ -37,6 +39,9 @@ extension FencingEngine {
             ha.holdUntil = nil
         } else {
             guard !request.why.isEmpty else { return refuse(id, RequestErrorCode.invalid, "a hold needs a reason (--why)") }
+            if let duration = request.duration, !(Duration.zero...Self.longestHold).contains(duration) {
+                return refuse(id, RequestErrorCode.invalid, "a hold lasts at most ten years; without a duration it lasts until it is released")
+            }
             ha.hold = request.why
             ha.holdUntil = request.duration.map { now + $0 }
         }

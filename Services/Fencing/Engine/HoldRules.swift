@@ -8,9 +8,11 @@ enum Hold {
 }
 
 extension FencingEngine {
+    static let foreignDevice = "its fence device belongs to another machine: the device's GUID is not the host's hardware id"
+
     /// Re-evaluated as long as the case is open. A device that reads off needs no `off`, so none of this applies to it.
     func hold(_ host: HostRecord, _ open: FenceCase) -> Hold? {
-        if host.deviceIsForeign { return .absolute("its fence device belongs to another machine: the device's GUID is not the host's hardware id") }
+        if host.deviceIsForeign { return .absolute(Self.foreignDevice) }
         if open.cause == .operatorAsked { return nil }
         if let why = ha.powerHold { return .absolute(why) }
         if open.cause == .silent, host.liveness != .silent { return .absolute("fencing-service listens to it for a full grace first") }

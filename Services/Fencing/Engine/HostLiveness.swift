@@ -7,7 +7,7 @@ public import Messages
 /// | state         | heartbeat                           | wake                                                        |
 /// |---------------|-------------------------------------|-------------------------------------------------------------|
 /// | observing     | → up: heard                         | two intervals missed → connecting: missing                  |
-/// | up            | changed content: heard              | two intervals missed → connecting: missing                  |
+/// | up            | changed content: heard (free memory alone: at most every ten intervals) | two intervals missed → connecting: missing                  |
 /// | connecting    | → up: heard                         | grace over *and* `minimumMissed` missed → nonResponsive: silent |
 /// | nonResponsive | → up: heard                         | –                                                           |
 ///
@@ -29,6 +29,7 @@ public struct HostLiveness: Sendable {
     private let policy: FencingPolicy
     private var quietSince: Instant
     private var last: AgentHeartbeat?
+    private var toldAt: Instant
     private var superseded: [String] = []
     private var dead: [String]
     private var doubt: (bootID: String, sequence: UInt64, since: Instant)?
@@ -41,6 +42,7 @@ public struct HostLiveness: Sendable {
         self.policy = policy
         dead = deadBoots
         quietSince = now
+        toldAt = now
         nextWake = now + policy.heartbeat
     }
 
@@ -54,12 +56,20 @@ public struct HostLiveness: Sendable {
     public mutating func onHeartbeat(_ heartbeat: AgentHeartbeat, at now: Instant) -> [FencingInput] {
         guard !dead.contains(heartbeat.bootID), !superseded.contains(heartbeat.bootID) else { return onDoubtful(heartbeat, at: now) }
         if let last, last.bootID != heartbeat.bootID { superseded.append(last.bootID) }
-        let tell = state != .up || last.map { !$0.says(sameAs: heartbeat) } ?? true
+        let tell = state != .up || last.map { isNews(heartbeat, after: $0, at: now) } ?? true
         state = .up
         quietSince = now
         nextWake = now + policy.heartbeat * 2
-        if tell { last = heartbeat }
-        return tell ? [.heard(heartbeat)] : []
+        guard tell else { return [] }
+        last = heartbeat
+        toldAt = now
+        return [.heard(heartbeat)]
+    }
+
+    /// Free memory alone is told only now and then: it helps to choose a host, nothing depends on its last change.
+    private func isNews(_ heartbeat: AgentHeartbeat, after last: AgentHeartbeat, at now: Instant) -> Bool {
+        if !last.says(sameAs: heartbeat) { return true }
+        return FreeMemory.isNews(heartbeat.memoryFreeMiB, after: last.memoryFreeMiB) && now - toldAt >= policy.heartbeat * 10
     }
 
     public mutating func onWake(at now: Instant) -> [FencingInput] {
@@ -112,11 +122,11 @@ public struct Silence: Codable, Hashable, Sendable {
 }
 
 extension AgentHeartbeat {
-    /// Whether another heartbeat says nothing new: all but its number, and memory to within a sixteenth (at least 64 MiB).
+    /// Whether another heartbeat says nothing new but its number and free memory.
     func says(sameAs other: AgentHeartbeat) -> Bool {
         var other = other
         other.sequence = sequence
-        if abs(other.memoryFreeMiB - memoryFreeMiB) < max(64, memoryFreeMiB / 16) { other.memoryFreeMiB = memoryFreeMiB }
+        other.memoryFreeMiB = memoryFreeMiB
         return self == other
     }
 }

@@ -19,6 +19,12 @@ extension FencingEngine {
             if let key = definition.key, tomb.key == key {
                 return refuse(id, RequestErrorCode.conflict, "this key belonged to the forgotten host \(tomb.name): reinstall it and enrol it with a new key")
             }
+            // Incarnations go on under a name: what is proven of the new machine would cover the old one's lives.
+            if tomb.name == name, !tomb.proven {
+                return refuse(
+                    id, RequestErrorCode.conflict,
+                    "\(name) was the name of a forgotten host whose last life is not proven over: use another name; a host that is proven off before it is forgotten leaves its name free")
+            }
             if tomb.id == definition.id, !tomb.proven {
                 return refuse(id, RequestErrorCode.conflict, "host id \(tomb.id) was the forgotten \(tomb.name)'s, whose last life is not proven over: use another id")
             }
@@ -155,6 +161,11 @@ extension FencingEngine {
                 decide(
                     host.name, after.deviceVerified ? "fence device verified" : "fence device belongs to another machine",
                     why: "the device's GUID is \(guid), the host's hardware id \(after.hardwareID ?? "")")
+            }
+            // A proof that rests on this device's word and is not signed yet is not made.
+            if let after = hosts[host.name], after.deviceIsForeign, after.minted?.kind == .powerOff {
+                update(host.name) { $0.minted = nil }
+                postpone(host.name, .failed, Self.foreignDevice)
             }
         } else if identification.unsupported {
             update(host.name) { $0.device = .cannotTell }
