@@ -95,7 +95,7 @@ public struct VMObservation: Codable, Hashable, Sendable {
     }
 }
 
-/// Body of the `agent.vms.<host>` event: every attempt the agent knows, on each change and every 5 s.
+/// Body of the `agent.vms.<host>` event: every attempt the agent knows, and as unknown with attempt 0 every guest that runs without one; on each change and every 5 s.
 public struct AgentVMs: Codable, Hashable, Sendable {
     public var host: String
     public var bootID: String

@@ -5,6 +5,7 @@ import Messages
 /// An engine with short words for what tests do to it.
 struct EngineBench {
     var engine = HostAgentEngine()
+    var now = Instant(nanoseconds: 0)
     private var requests = 0
     static let domain = "d0000000-0000-4000-8000-000000000001"
     static let operator_ = Caller(role: .operator_)
@@ -17,19 +18,21 @@ struct EngineBench {
         _ = request { .storageConnect($0, Self.operator_, StorageConnect(domain: Self.domain, path: "/shared/d")) }
     }
 
-    mutating func start(boot: String = "boot1") -> [Effect<AgentAction>] {
-        send(.started(AgentIdentity(host: "host1", hostID: 1, bootID: boot, hardwareID: "hw1", signingKey: "00")))
+    mutating func start(boot: String = "boot1", settle: Duration = .zero) -> [Effect<AgentAction>] {
+        send(.started(AgentIdentity(host: "host1", hostID: 1, bootID: boot, hardwareID: "hw1", signingKey: "00", settle: settle)))
     }
 
-    mutating func send(_ input: AgentInput) -> [Effect<AgentAction>] { engine.handle(input, at: Instant(nanoseconds: 0)) }
+    mutating func send(_ input: AgentInput) -> [Effect<AgentAction>] { engine.handle(input, at: now) }
 
     mutating func request(_ make: (RequestID) -> AgentInput) -> [Effect<AgentAction>] {
         requests += 1
         return send(make("r\(requests)"))
     }
 
-    mutating func start(_ vm: String, _ attempt: UInt64) -> [Effect<AgentAction>] {
-        request { .vmStart($0, Self.operator_, VMStart(vm: Self.definition(vm), attempt: attempt, generations: [Self.domain: 1], proofs: [])) }
+    mutating func start(_ vm: String, _ attempt: UInt64, leases: Bool = true, proofs: [SignedProof] = []) -> [Effect<AgentAction>] {
+        var definition = Self.definition(vm)
+        definition.leases = leases
+        return request { .vmStart($0, Self.operator_, VMStart(vm: definition, attempt: attempt, generations: [Self.domain: 1], proofs: proofs)) }
     }
 
     mutating func stop(_ vm: String, _ attempt: UInt64) -> [Effect<AgentAction>] {
@@ -55,6 +58,9 @@ extension [Effect<AgentAction>] {
     var replies: [Reply] { compactMap { if case .reply(_, let reply) = $0 { reply } else { nil } } }
     var spawns: [GuardSpec] { actions.compactMap { if case .spawn(let spec) = $0 { spec } else { nil } } }
     var proofs: [(Holder, Proof)] { actions.compactMap { if case .sign(let holder, let proof) = $0 { (holder, proof) } else { nil } } }
+    var drops: [String] { actions.compactMap { if case .drop(let place) = $0 { place.domain } else { nil } } }
+    var keeps: [String] { actions.compactMap { if case .keep(let place) = $0 { place.domain } else { nil } } }
+    var scans: Int { actions.filter { if case .scan = $0 { true } else { false } }.count }
     var quiesces: [Holder] { actions.compactMap { if case .quiesce(let holder, _) = $0 { holder } else { nil } } }
     var refusals: [String] { replies.compactMap { if case .refused(let error) = $0 { error.code } else { nil } } }
     var observations: [VMObservation] { replies.compactMap { if case .success(let body) = $0 { body as? VMObservation } else { nil } } }

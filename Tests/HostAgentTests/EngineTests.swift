@@ -32,8 +32,9 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
 @Test func observingAnAttemptThatNeverArrivedBuriesIt() {
     var bench = EngineBench()
     let asked = bench.observe("web1", 9)
-    #expect(asked.replies.isEmpty)
-    #expect(asked.proofs.first?.1.covers(holder: "web1", attempt: 9) == true)
+    #expect(asked.replies.isEmpty && asked.proofs.isEmpty)
+    #expect(asked.scans == 1)
+    #expect(bench.send(.scanned([])).proofs.first?.1.covers(holder: "web1", attempt: 9) == true)
     #expect(bench.start("web1", 9).refusals == ["vm.attempt-stale"])
     let answered = bench.send(.signed(vm("web1", 9), EngineBench.signed(anyProof)))
     #expect(answered.observations.first?.state == .stopped)
@@ -126,6 +127,70 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     _ = bench.send(.scanned([ScannedGuest(vm: "web1", pid: 99)]))
     _ = bench.request { .storageConnect($0, EngineBench.operator_, StorageConnect(domain: EngineBench.domain, path: "/shared/d")) }
     #expect(bench.start("web1", 1).refusals == ["vm.still-here"])
+}
+
+/// I4: a forgotten record proves nothing while a process of that VM is here.
+@Test func anAttemptWithoutARecordIsNeverProvenOverUnseenOrBesideAStray() throws {
+    var bench = EngineBench()
+    _ = bench.start("web1", 1)
+    bench.engine = HostAgentEngine()
+    _ = bench.start()
+    #expect(bench.observe("web1", 1).proofs.isEmpty)
+    #expect(bench.stop("web1", 1).replies.isEmpty)
+    let seen = bench.send(.scanned([ScannedGuest(vm: "web1", pid: 99)]))
+    #expect(seen.proofs.isEmpty)
+    #expect(seen.observations.map(\.state) == [.unknown, .unknown])
+    #expect(seen.observations.first?.pid == 99 && seen.observations.first?.attempt == 1)
+    #expect(seen.observations.first?.evidence.contains("99") == true)
+    #expect(bench.engine.vms.vms.map(\.state) == [.unknown] && bench.engine.vms.vms.first?.pid == 99)
+    try bench.restart()
+    #expect(bench.start().proofs.isEmpty)
+    #expect(bench.observe("web1", 1).scans == 1)
+    #expect(bench.send(.scanned([ScannedGuest(vm: "web1", pid: 99)])).proofs.isEmpty)
+    #expect(bench.send(.pulse(sequence: 5, memoryFreeMiB: 1)).scans == 1)
+    #expect(bench.send(.scanned([])).proofs.isEmpty)
+    #expect(bench.engine.vms.vms.isEmpty)
+    _ = bench.observe("web1", 1)
+    #expect(bench.send(.scanned([])).proofs.count == 1)
+}
+
+/// S4 for disks that no lease-service guards: a proof opens them when it is old enough.
+@Test func withoutLeasesAStartWaitsUntilItsProofsHaveSettled() {
+    var bench = EngineBench()
+    _ = bench.start(settle: .seconds(5))
+    _ = bench.send(.scanned([]))
+    func proof(_ age: Duration) -> SignedProof {
+        var signed = EngineBench.signed(Proof(id: "off-1", kind: .powerOff, host: "host2", hostID: 2, incarnations: Incarnation(1), statement: ""))
+        signed.age = age
+        return signed
+    }
+    #expect(bench.start("web1", 1, leases: false, proofs: [proof(.seconds(2))]).refusals == ["proof.settling"])
+    #expect(bench.start("leased", 1, proofs: [proof(.zero)]).spawns.count == 1)
+    #expect(bench.start("first", 1, leases: false).spawns.count == 1)
+    bench.now = bench.now + .milliseconds(2900)
+    #expect(bench.start("web1", 2, leases: false).refusals == ["proof.settling"])
+    #expect(bench.start("web2", 1, leases: false, proofs: [proof(Duration(nanoseconds: .min))]).refusals == ["proof.settling"])
+    bench.now = bench.now + .milliseconds(100)
+    #expect(bench.start("web1", 3, leases: false, proofs: [proof(.zero)]).spawns.count == 1)
+    #expect(bench.start("web3", 1, leases: false, proofs: [proof(Duration(nanoseconds: .max))]).spawns.count == 1)
+}
+
+@Test func aDisconnectedDomainIsLeftEvenIfTheAgentDiesFirst() throws {
+    var bench = EngineBench()
+    let place = StorageConnect(domain: EngineBench.domain, path: "/shared/d")
+    #expect(bench.request { .storageDisconnect($0, EngineBench.operator_, place) }.drops == [EngineBench.domain])
+    try bench.restart()
+    let started = bench.start()
+    #expect(started.drops == [EngineBench.domain] && started.keeps.isEmpty)
+    _ = bench.send(.left(EngineBench.domain))
+    try bench.restart()
+    #expect(bench.start().drops.isEmpty)
+    _ = bench.request { .storageConnect($0, EngineBench.operator_, place) }
+    _ = bench.request { .storageDisconnect($0, EngineBench.operator_, place) }
+    _ = bench.request { .storageConnect($0, EngineBench.operator_, place) }
+    try bench.restart()
+    let again = bench.start()
+    #expect(again.drops.isEmpty && again.keeps == [EngineBench.domain])
 }
 
 @Test func anotherLineageIsNotObeyed() {

@@ -31,6 +31,19 @@ import Testing
         #expect(bench.result?["exit"] == "signal 9")
     }
 
+    /// A log that takes nothing more costs the guard its words, not the deadline.
+    @Test func aLogThatHangsDelaysNoKill() throws {
+        let bench = try GuardBench()
+        mkfifo(bench.log, 0o600)
+        let log = cl_open(bench.log, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0)
+        defer { close(log) }
+        try bench.startGranted(seconds: 2)
+        let page = [UInt8](repeating: 0, count: 4096)
+        while write(log, page, page.count) > 0 {}
+        #expect(bench.living == 2)
+        #expect(bench.wait { bench.living == 0 })
+    }
+
     @Test func aVerifiedRenewalMovesTheDeadline() throws {
         let bench = try GuardBench()
         try bench.startGranted(seconds: 1)
@@ -146,13 +159,14 @@ final class GuardBench {
 
     var vmLock: String { "\(run)/locks/vm-web1.lock" }
     var diskLock: String { "\(run)/locks/disk-image.lock" }
+    var log: String { "\(run)/log" }
     var spec: String { "\(run)/guards/vm:web1:7.spec" }
 
     func start(payload: [String]? = nil, leases: Bool = true) throws {
         let shell = ["/bin/sh", "-c", "setsid sleep \(mark) & exec sleep \(mark)"]
         var arguments = [
             "run", "--holder", "vm:web1:7", "--run", run, "--boot-id", "b1", "--vm-lock", vmLock, "--disk-lock", diskLock, "--spec", spec,
-            "--log", "\(run)/log",
+            "--log", log,
         ]
         if leases { arguments += ["--lease", "domain|image", "--generation", "domain|3"] }
         arguments += ["--"] + (payload ?? shell)

@@ -14,6 +14,11 @@ private struct ModelHost {
     var pendingProofs: [(Holder, Proof)] = []
     var pendingQuiesces: [Holder] = []
 
+    /// What a look at every process finds.
+    var processes: AgentInput {
+        .scanned(guards.keys.filter { guards[$0] == .running }.sorted { $0.description < $1.description }.map { ScannedGuest(vm: $0.name, pid: 1) })
+    }
+
     func lives(_ holder: Holder) -> Bool { guards[holder] == .acquiring || guards[holder] == .running }
 
     mutating func check(_ effects: [Effect<AgentAction>]) {
@@ -75,7 +80,7 @@ private struct ModelHost {
     for _ in 0..<400 {
         let picked = holder(&random)
         let known = host.guards.keys.sorted { $0.description < $1.description }.randomElement(using: &random)
-        switch Int.random(in: 0...13, using: &random) {
+        switch Int.random(in: 0...14, using: &random) {
         case 0...3: host.check(bench.start(picked.name, picked.attempt))
         case 4: host.check(bench.stop(picked.name, picked.attempt))
         case 5: host.check(bench.observe(picked.name, picked.attempt))
@@ -112,7 +117,8 @@ private struct ModelHost {
                 host.unquiet = []
             }
             host.check(bench.start(boot: "boot\(boot)"))
-            if Bool.random(using: &random) { host.check(bench.send(.scanned([]))) }
+            if Bool.random(using: &random) { host.check(bench.send(host.processes)) }
+        case 14: host.check(bench.send(host.processes))
         default: break
         }
     }

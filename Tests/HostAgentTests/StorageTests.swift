@@ -37,6 +37,15 @@ import Testing
         #expect(stat(DomainLayout(root: path).inbox, &inbox) == 0 && inbox.st_size == 16 << 20 && inbox.st_blocks == 0)
     }
 
+    @Test(arguments: [UInt64.max, UInt64.max - 4094, 1 << 63, (1 << 63) - 1] as [UInt64]) func aSizeThatNoFileCanHaveIsRefused(size: UInt64) throws {
+        let directory = TemporaryDirectory()
+        mkdir(DomainLayout(root: directory.path).images, 0o755)
+        let error = #expect(throws: RequestError.self) {
+            try VolumeBuild(task: "t1", lver: 1, domain: directory.path, image: "i1", size: size, source: nil).build()
+        }
+        #expect(error?.code == "task.failed")
+    }
+
     @Test func aVolumeIsPublishedWholeAndNeverReplaced() throws {
         let directory = TemporaryDirectory()
         let layout = DomainLayout(root: directory.path)

@@ -81,4 +81,35 @@ struct VolumeTests {
         gate.signal()
         #expect(reports.wait(for: 4).last == "1 landed")
     }
+
+    @Test func storageThatHangsForEverCostsAFewThreadsOnly() {
+        let reports = Reports()
+        let gate = DispatchSemaphore(value: 0)
+        let begun = Mutex(0)
+        let lanes = LaneThreads<String> { report in
+            let line = switch report {
+            case .completed(let token, let text): "\(token) \(text)"
+            case .timedOut(let token): "\(token) timed out"
+            case .landed(let token): "\(token) landed"
+            }
+            reports.seen.withLock { $0.append(line) }
+        }
+        for token in 1...8 as ClosedRange<UInt64> {
+            lanes.submit(lane: "a", token: token, timeout: .milliseconds(100)) {
+                begun.withLock { $0 += 1 }
+                gate.wait()
+                return "late"
+            }
+        }
+        let hung = reports.wait(for: 12)
+        #expect(hung.prefix(4) == ["1 timed out", "2 timed out", "3 timed out", "4 timed out"])
+        #expect(hung.dropFirst(4) == (5...8).flatMap { ["\($0) timed out", "\($0) landed"] }[...])
+        #expect(begun.withLock { $0 } == LaneThreads<String>.limit)
+        lanes.submit(lane: "a", token: 9, timeout: .seconds(5)) { "ninth" }
+        gate.signal()
+        let well = reports.wait(for: 14)
+        #expect(well.count == 14 && well.contains("9 ninth"), "\(well)")
+        for _ in 0..<3 { gate.signal() }
+        #expect(reports.wait(for: 17).filter { $0.hasSuffix("landed") }.count == 8)
+    }
 }

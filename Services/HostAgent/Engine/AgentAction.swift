@@ -40,14 +40,14 @@ public enum AgentAction: Sendable {
     case watch(GuardSpec)
     /// Tell this guard to end its group.
     case stop(Holder, why: String)
-    /// Look at every process of this machine, until that succeeds.
+    /// Look at every process of this machine, until that succeeds; a look that is under way counts.
     case scan
     /// Probe these domains, until each has answered a probe that began after now.
     case quiesce(Holder, [StoragePlace])
     case sign(Holder, Proof)
     /// Stay joined to this domain's lockspace and probe it, from now on.
     case keep(StoragePlace)
-    /// No longer.
+    /// No longer; leave its lockspace, until that succeeds.
     case drop(StoragePlace)
     case create(RequestID, StorageCreate)
     /// Hand this to the SPM's worker; `path` is where the domain of a new volume is.

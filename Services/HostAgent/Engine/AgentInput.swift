@@ -10,13 +10,16 @@ public struct AgentIdentity: Codable, Hashable, Sendable {
     public var hardwareID: String
     /// Ed25519 public key that signs this host's `ended` proofs, hexadecimal.
     public var signingKey: String
+    /// How old a proof must be before it opens disks without leases (S4).
+    public var settle: Duration
 
-    public init(host: String, hostID: Int, bootID: String, hardwareID: String, signingKey: String) {
+    public init(host: String, hostID: Int, bootID: String, hardwareID: String, signingKey: String, settle: Duration) {
         self.host = host
         self.hostID = hostID
         self.bootID = bootID
         self.hardwareID = hardwareID
         self.signingKey = signingKey
+        self.settle = settle
     }
 }
 
@@ -45,6 +48,8 @@ public struct ScannedGuest: Codable, Hashable, Sendable {
         self.vm = vm
         self.pid = pid
     }
+
+    var evidence: String { "process \(pid) has its uuid, but no attempt of it is known to this agent" }
 }
 
 /// What an agent's engine is told.
@@ -76,6 +81,8 @@ public enum AgentInput: EngineInput {
     case taskDone(RequestID, TaskResult?, RequestError?)
     /// `nil`: it exists.
     case storageCreated(RequestID, RequestError?)
+    /// This host's lease-service has left the lockspace of this domain.
+    case left(String)
     /// From this host's lease-service; empty if it does not answer.
     case lockspaces([AgentLockspace])
     case probed(DomainProbe)

@@ -5,7 +5,8 @@ public import Messages
 /// * At most one attempt of a VM (one term of the SPM role) exists here at a time; a new one is accepted only when the one before is over: guard and group gone, its storage answered
 ///   afterwards (S3, S4).
 /// * An attempt at or below the tombstone never starts (S7). Refusing a start, and observing one that never arrived, raises the tombstone first.
-/// * `stopped` is said only on evidence; whatever cannot be told is `unknown` and stays so until it is seen (I4).
+/// * `stopped` is said only on evidence; whatever cannot be told is `unknown` and stays so until it is seen (I4). Of an attempt without a record it is said only after a look at every
+///   process that began no earlier than this life of the agent.
 /// * After a restart it looks at every known attempt and at every process before it accepts a start (I5); it starts and stops nothing by itself (I7).
 public struct HostAgentEngine: Engine {
     public typealias Input = AgentInput
@@ -18,10 +19,14 @@ public struct HostAgentEngine: Engine {
     var runs: [String: Run] = [:]
     /// By subject: attempts up to this one never start here any more.
     var tombstones: [String: UInt64] = [:]
-    /// By holder: requests that wait for the proof that nothing of an attempt without a record is here.
+    /// By holder: requests that wait for a look at every process, and then for the proof that nothing of an attempt without a record is here.
     var observers: [String: [RequestID]] = [:]
     /// Connected domains, by uuid.
     var domains: [String: String] = [:]
+    /// Disconnected domains whose lockspace lease-service has not left yet; uuid to path.
+    var leaving: [String: String] = [:]
+    /// By VM without leases: when each proof that its start came with is old enough (S4).
+    var settling: [String: [String: Instant]] = [:]
     var creations: [RequestID: StorageCreate] = [:]
     var tasks: [RequestID: TaskRun] = [:]
     var shutdowns: [RequestID] = []
@@ -38,6 +43,8 @@ public struct HostAgentEngine: Engine {
     var probes: [String: DomainProbe] = [:]
     var pulse: UInt64 = 0
     var memoryFreeMiB = 0
+    /// Time of the input that is being handled.
+    var now = Instant(nanoseconds: 0)
 
     public init() {}
 
@@ -45,7 +52,8 @@ public struct HostAgentEngine: Engine {
     public var isInitializing: Bool { identity == nil || !unseen.isEmpty || !isScanned }
 
     public mutating func handle(_ input: AgentInput, at now: Instant) -> Effects {
-        switch input {
+        self.now = now
+        return switch input {
         case .wake: []
         case .started(let identity): onStarted(identity)
         case .pulse(let sequence, let memory): onPulse(sequence, memory)
@@ -68,6 +76,7 @@ public struct HostAgentEngine: Engine {
         case .signed(let holder, let proof): onSigned(holder, proof)
         case .taskDone(let id, let result, let error): onTaskDone(id, result, error)
         case .storageCreated(let id, let error): onCreated(id, error)
+        case .left(let domain): onLeft(domain)
         case .lockspaces(let seen): onLockspaces(seen)
         case .probed(let probe): onProbed(probe)
         }
@@ -103,10 +112,8 @@ public struct HostAgentEngine: Engine {
                 effects.append(.perform(.sign(run.holder, proof(of: run.holder, run.evidence))))
             }
         }
-        for text in observers.keys.sorted() {
-            if let holder = Holder(text) { effects.append(.perform(.sign(holder, proof(of: holder, Self.notHere)))) }
-        }
         for domain in domains.keys.sorted() { effects.append(.perform(.keep(StoragePlace(domain: domain, path: domains[domain] ?? "")))) }
+        for domain in leaving.keys.sorted() { effects.append(.perform(.drop(StoragePlace(domain: domain, path: leaving[domain] ?? "")))) }
         for id in creations.keys.sorted() { if let create = creations[id] { effects.append(.perform(.create(id, create))) } }
         for id in tasks.keys.sorted() { if let task = tasks[id] { effects.append(.perform(.task(id, task, path: path(for: task.work)))) } }
         return effects
@@ -114,21 +121,37 @@ public struct HostAgentEngine: Engine {
 
     mutating func onScanned(_ guests: [ScannedGuest]) -> Effects {
         isScanned = true
+        let before = Set(strays)
         strays = guests.filter { runs["vm:\($0.vm)"]?.mayRun != true }.sorted { ($0.vm, $0.pid) < ($1.vm, $1.pid) }
-        var effects: Effects = strays.map {
-            .decide(Decision(
-                "vm/\($0.vm)", "runs without a known attempt", why: "process \($0.pid) has its uuid, but no attempt of it is known to this agent: it is left alone and no attempt starts here"))
+        let news: Effects = strays.filter { !before.contains($0) }.map {
+            .decide(Decision("vm/\($0.vm)", "runs without a known attempt", why: "\($0.evidence): it is left alone and no attempt starts here"))
         }
-        effects += initialized()
+        return news + answerObservers() + initialized()
+    }
+
+    /// Of an attempt without a record: it is over, unless a process of its VM is here, of whatever attempt that is (I4).
+    private mutating func answerObservers() -> Effects {
+        var effects: Effects = []
+        for text in observers.keys.sorted() {
+            guard let holder = Holder(text) else { continue }
+            if let stray = stray(of: holder) {
+                let waiting = observers.removeValue(forKey: text) ?? []
+                effects += waiting.map { .reply(to: $0, .success(Self.observation(of: stray, attempt: holder.attempt))) }
+            } else {
+                effects.append(.perform(.sign(holder, proof(of: holder, Self.notHere))))
+            }
+        }
         return effects
     }
+
+    func stray(of holder: Holder) -> ScannedGuest? { holder.role == .vm ? strays.first { $0.vm == holder.name } : nil }
 
     /// Starts that waited for the first look at everything.
     mutating func initialized() -> Effects {
         guard !isInitializing else { return [] }
         let waiting = deferred
         deferred = []
-        return [publishedVMs] + waiting.flatMap { handle($0, at: Instant(nanoseconds: 0)) }
+        return [publishedVMs] + waiting.flatMap { handle($0, at: now) }
     }
 
     // MARK: Shutdown and fencing

@@ -17,7 +17,7 @@ extension HostAgentEngine {
         let observations = runs.keys.sorted().compactMap { subject -> VMObservation? in
             runs[subject].flatMap { $0.holder.role == .vm ? Self.observation(of: $0) : nil }
         }
-        return AgentVMs(host: identity?.host ?? "", bootID: identity?.bootID ?? "", complete: !isInitializing, vms: observations)
+        return AgentVMs(host: identity?.host ?? "", bootID: identity?.bootID ?? "", complete: !isInitializing, vms: observations + strays.map { Self.observation(of: $0, attempt: 0) })
     }
 
     public var storage: AgentStorage {
@@ -55,6 +55,7 @@ extension HostAgentEngine {
         guard let identity else { return [] }
         var effects: Effects = [.publish(Event("agent.heartbeat", subject: identity.host, body: heartbeat))]
         if sequence % 5 == 0 { effects += [publishedVMs, publishedStorage] }
+        if sequence % 5 == 0, !strays.isEmpty { effects.append(.perform(.scan)) }
         return effects
     }
 
@@ -72,6 +73,11 @@ extension HostAgentEngine {
 
     static func observation(of run: Run) -> VMObservation {
         VMObservation(vm: run.holder.name, attempt: run.holder.attempt, state: run.state, evidence: run.evidence, pid: run.pid, ended: run.proof)
+    }
+
+    /// A guest that runs here without a record says nothing of any attempt: it may be that one or another.
+    static func observation(of stray: ScannedGuest, attempt: UInt64) -> VMObservation {
+        VMObservation(vm: stray.vm, attempt: attempt, state: .unknown, evidence: stray.evidence, pid: stray.pid)
     }
 
     static func roleStatus(_ run: Run) -> SPMRoleStatus {

@@ -55,8 +55,11 @@ extension HostAgentEngine {
             }
             return refuse(id, holder, AgentErrorCode.stillHere, "\(run.holder) is not over on this host: \(run.evidence)")
         }
-        if holder.role == .vm, let stray = strays.first(where: { $0.vm == holder.name }) {
+        if let stray = stray(of: holder) {
             return refuse(id, holder, AgentErrorCode.stillHere, "process \(stray.pid) already runs \(holder.name) on this host")
+        }
+        if let wait = unsettled(spec) {
+            return refuse(id, holder, LeaseErrorCode.settling, "its disks have no leases and what proves an earlier run over is too young: they are free in \(wait.seconds) s")
         }
         tombstones[holder.subject] = max(tombstones[holder.subject] ?? 0, holder.attempt - 1)
         runs[holder.subject] = Run(spec: spec, evidence: "its guard is being started", starters: [id])
@@ -68,6 +71,23 @@ extension HostAgentEngine {
         ]
     }
 
+    /// How long the proofs must still age before a guest may write to disks that no lease-service guards; `nil`: they have settled (S4).
+    ///
+    /// A proof's age is what its first copy carried and the time since then: neither a forwarder that adds nothing nor a later copy without that proof changes it.
+    private mutating func unsettled(_ spec: GuardSpec) -> Duration? {
+        guard let settle = identity?.settle, spec.leases.isEmpty, !spec.places.isEmpty else { return nil }
+        let vm = spec.holder.name
+        for signed in spec.proofs {
+            let opens = now + max(.zero, settle - max(.zero, signed.age))
+            settling[vm, default: [:]][signed.proof.id] = min(settling[vm]?[signed.proof.id] ?? opens, opens)
+        }
+        guard let last = settling[vm]?.values.max(), now < last else {
+            settling[vm] = nil
+            return nil
+        }
+        return last - now
+    }
+
     private mutating func onStartAgain(_ id: RequestID, _ run: Run) -> Effects {
         if case .running = run.phase { return [.reply(to: id, report(of: run))] }
         runs[run.holder.subject]?.starters.append(id)
@@ -75,9 +95,9 @@ extension HostAgentEngine {
     }
 
     /// Refuses a start; its tombstone keeps a late copy of it from ever running.
-    func refusal(_ holder: Holder, _ code: AgentErrorCode, _ why: String) -> RequestError { RequestError(code, "\(holder): \(why)") }
+    func refusal(_ holder: Holder, _ code: some RawRepresentable<String>, _ why: String) -> RequestError { RequestError(code, "\(holder): \(why)") }
 
-    private mutating func refuse(_ id: RequestID, _ holder: Holder, _ code: AgentErrorCode, _ why: String) -> Effects {
+    private mutating func refuse(_ id: RequestID, _ holder: Holder, _ code: some RawRepresentable<String>, _ why: String) -> Effects {
         // An attempt that is still running here is no less running because its start came twice.
         if runs[holder.subject]?.holder != holder { bury(holder) }
         return [
@@ -110,7 +130,7 @@ extension HostAgentEngine {
         ]
     }
 
-    /// Answers what is known; of an attempt that is not here, only after it can never come (S7).
+    /// Answers what is known; of an attempt without a record, only after it can never come (S7) and every process was looked at.
     mutating func onObserve(_ id: RequestID, _ holder: Holder) -> Effects {
         if let run = runs[holder.subject], run.holder == holder { return [.reply(to: id, report(of: run))] }
         if holder.role == .spm, holder.attempt == 0 {
@@ -118,7 +138,7 @@ extension HostAgentEngine {
         }
         bury(holder)
         observers[holder.description, default: []].append(id)
-        return [.perform(.sign(holder, proof(of: holder, Self.notHere)))]
+        return [.perform(.scan)]
     }
 
     // MARK: Storage tasks

@@ -86,7 +86,7 @@ extension HostAgentEngine {
         runs[holder.subject]?.proof = proof
         runs[holder.subject]?.starters = []
         runs[holder.subject]?.enders = []
-        effects += run.starters.map { .reply(to: $0, .refused(refusal(holder, holder.role == .vm ? .startFailed : .spmStartFailed, run.evidence))) }
+        effects += run.starters.map { .reply(to: $0, .refused(refusal(holder, holder.role == .vm ? AgentErrorCode.startFailed : .spmStartFailed, run.evidence))) }
         effects += run.enders.map { .reply(to: $0, Self.stopped(holder, run.evidence, proof, lver: run.lver)) }
         return effects + [publishedVMs] + shutDown()
     }

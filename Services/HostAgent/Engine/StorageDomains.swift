@@ -7,6 +7,7 @@ extension HostAgentEngine {
             return [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "domain \(domain.domain) is in use at \(path)")))]
         }
         domains[domain.domain] = domain.path
+        leaving[domain.domain] = nil
         return [
             .reply(to: id, .done), .perform(.keep(StoragePlace(domain: domain.domain, path: domain.path))), publishedStorage,
         ]
@@ -18,7 +19,13 @@ extension HostAgentEngine {
         }
         guard let path = domains.removeValue(forKey: domain.domain) else { return [.reply(to: id, .done)] }
         probes[domain.domain] = nil
+        leaving[domain.domain] = path
         return [.reply(to: id, .done), .perform(.drop(StoragePlace(domain: domain.domain, path: path))), publishedStorage]
+    }
+
+    mutating func onLeft(_ domain: String) -> Effects {
+        leaving[domain] = nil
+        return []
     }
 
     private func isInUse(_ domain: String) -> Bool {

@@ -187,8 +187,9 @@ struct GuardRun: ~Copyable {
         guard state == .running else { return }
         why = reason
         state = .ending
-        Log.line("ending the group: \(reason)")
+        // First of all: the log may be on a disk that does not answer.
         payload?.end()
+        Log.line("ending the group: \(reason)")
     }
 
     /// Nothing runs any more: give back what is held, if there is time.

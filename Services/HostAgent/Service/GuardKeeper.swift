@@ -14,6 +14,7 @@ final class GuardKeeper {
     private let places: HostPlaces
     private let logger: Logger
     private var watches: [Holder: GuardWatch] = [:]
+    private var isScanning = false
 
     init(_ places: HostPlaces, _ logger: Logger) {
         self.places = places
@@ -46,14 +47,21 @@ final class GuardKeeper {
 
     /// Looks at every process, again each second until nothing was left out.
     func scan() {
+        guard !isScanning else { return }
+        isScanning = true
+        look()
+    }
+
+    private func look() {
         Blocking.run("scan") {
             ProcessScan.run()
         } then: { [self] scan in
             if let gap = scan.gap {
                 logger.warning("the scan for guests is incomplete: \(gap)")
-                Reactor.shared.after(.seconds(1)) { [self] in self.scan() }
+                Reactor.shared.after(.seconds(1)) { [self] in look() }
                 return
             }
+            isScanning = false
             tell?(.scanned(scan.guests.filter { GuestUUID.of(vm: $0.name) == $0.uuid }.map { ScannedGuest(vm: $0.name, pid: $0.pid) }))
         }
     }
@@ -105,7 +113,7 @@ struct GuardLaunch: Sendable {
         let directory = "\(places.run)/guards"
         for name in (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? [] {
             guard let end = name.lastIndex(of: "."), let holder = Holder(String(name[..<end])), holder.subject == spec.holder.subject else { continue }
-            if holder.attempt + 1 < spec.holder.attempt { unlink("\(directory)/\(name)") }
+            if holder.attempt < spec.holder.attempt - 1 { unlink("\(directory)/\(name)") }
         }
     }
 

@@ -69,7 +69,8 @@ final class HostAgent {
         }
         shell.submit(
             .started(AgentIdentity(
-                host: places.host, hostID: places.hostID, bootID: places.bootID, hardwareID: places.hardwareID, signingKey: keys.signingPublic)))
+                host: places.host, hostID: places.hostID, bootID: places.bootID, hardwareID: places.hardwareID, signingKey: keys.signingPublic,
+                settle: places.settle)))
         leases.start()
         beginToBeat(by: Clock.boottime() + .seconds(1))
     }

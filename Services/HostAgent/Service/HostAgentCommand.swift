@@ -24,6 +24,9 @@ struct HostAgentCommand: ServiceCommand {
         ConfigurationKey("agent.accelerator", .string, default: "tcg", "tcg or kvm"),
         ConfigurationKey("agent.imageLocking", .boolean, default: "true", "QEMU's own image locks; off in a lab, where they could hide mistakes"),
         ConfigurationKey("storage.probe", .duration, default: "2s", "time between probes of each storage domain"),
+        ConfigurationKey(
+            "storage.settle", .duration, default: "0s",
+            "how old a proof must be before a VM without leases starts: longer than any write of a dead host can be under way"),
     ]
 
     @OptionGroup var options: ServiceOptions
@@ -46,6 +49,8 @@ struct HostPlaces: Sendable {
     let state: String
     let qemu: QEMUCommand
     let probeInterval: Duration
+    /// How old a proof must be before it opens disks without leases (S4).
+    let settle: Duration
     let heartbeat: Duration
     /// Directory of this executable and its companions.
     let executables: String
@@ -60,6 +65,7 @@ struct HostPlaces: Sendable {
         qemu = QEMUCommand(
             program: configuration.string("agent.qemu"), accelerator: configuration.string("agent.accelerator"), imageLocking: configuration.boolean("agent.imageLocking"))
         probeInterval = configuration.duration("storage.probe")
+        settle = configuration.duration("storage.settle")
         heartbeat = configuration.duration("agent.heartbeat")
         let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
         executables = URL(fileURLWithPath: own).deletingLastPathComponent().path

@@ -16,6 +16,9 @@ final class StorageKeeper {
     private let places: HostPlaces
     private let leases: RequestClient
     private var watches: [String: Watch] = [:]
+    /// Domains whose leaving is under way, and which of the leaves that is: one that a keep has overtaken says nothing any more.
+    private var leaving: [String: UInt64] = [:]
+    private var leaves: UInt64 = 0
     /// Domains that each ended run still waits for.
     private var quiescing: [Holder: Set<String>] = [:]
 
@@ -50,6 +53,7 @@ final class StorageKeeper {
         watch.place = place
         watch.isKept = true
         watches[place.domain] = watch
+        leaving[place.domain] = nil
         join(place.domain)
         probe(place.domain)
     }
@@ -57,7 +61,23 @@ final class StorageKeeper {
     func drop(_ place: StoragePlace) {
         watches[place.domain]?.isKept = false
         forgetIfUnused(place.domain)
-        leases.request("lockspace.leave", LockspaceRequest(lockspace: place.domain), timeout: .seconds(30)) { _ in }
+        leaves += 1
+        leaving[place.domain] = leaves
+        leave(place.domain, leaves)
+    }
+
+    /// Until lease-service says that it is done: it may be away now, or still give back leases of a guard that has just ended.
+    private func leave(_ domain: String, _ number: UInt64) {
+        guard leaving[domain] == number else { return }
+        leases.request("lockspace.leave", LockspaceRequest(lockspace: domain), timeout: .seconds(30)) { [self] reply in
+            guard leaving[domain] == number else { return }
+            if case .success = reply {
+                leaving[domain] = nil
+                tell?(.left(domain))
+            } else {
+                Reactor.shared.after(.seconds(1)) { [self] in leave(domain, number) }
+            }
+        }
     }
 
     private func forgetIfUnused(_ domain: String) {

@@ -32,16 +32,17 @@ public struct VolumeBuild: Sendable {
     public var isPublished: Bool { StorageFile.exists(layout.volume(image: image)) }
 
     /// Makes the volume's bytes durable under its temporary name.
+    ///
+    /// - Throws: `storage.failed`; `task.failed` for a size that no file can have.
     public func build() throws(RequestError) {
+        let length = try wholeBlocks()
         try StorageFile.makeDirectory(layout.image(image))
         discardLeftovers()
         let file = cl_open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard file >= 0 else { throw StorageFile.failure("cannot open", temporary) }
         defer { close(file) }
         if let source { try copy(source, into: file) }
-        // Direct I/O wants whole blocks.
-        let blocks = (size + 4095) / 4096 * 4096
-        guard ftruncate(file, off_t(blocks)) == 0, fsync(file) == 0 else { throw StorageFile.failure("cannot write", temporary) }
+        guard ftruncate(file, length) == 0, fsync(file) == 0 else { throw StorageFile.failure("cannot write", temporary) }
     }
 
     /// Gives it its name, unless a volume has it already. Only after the lease was seen to be held still.
@@ -50,6 +51,15 @@ public struct VolumeBuild: Sendable {
         unlink(temporary)
         try StorageFile.syncDirectory(layout.image(image))
         try StorageFile.syncDirectory(layout.images)
+    }
+
+    /// Direct I/O wants whole blocks.
+    private func wholeBlocks() throws(RequestError) -> off_t {
+        let (padded, isBeyond) = size.addingReportingOverflow(4095)
+        guard !isBeyond, let length = off_t(exactly: padded / 4096 * 4096) else {
+            throw RequestError(AgentErrorCode.taskFailed, "no file can have the \(size) bytes of volume \(image)")
+        }
+        return length
     }
 
     private func copy(_ source: String, into file: Int32) throws(RequestError) {

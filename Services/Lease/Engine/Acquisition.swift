@@ -201,14 +201,26 @@ struct Acquisition: Sendable {
     // MARK: The ballot
 
     private mutating func enterBallot() -> Step {
-        let stride = UInt64(geometry.maximumHosts)
-        mbal = mbal == 0 ? UInt64(hostID) : mbal - mbal % stride + stride + UInt64(hostID)
+        guard mbal == 0 || raise(above: mbal) else { return refuseNumbers() }
+        if mbal == 0 { mbal = UInt64(hostID) }
         return phaseOne()
     }
 
+    /// Takes this host's next ballot number above another; `false` if there is none. Only a damaged block can say so.
+    private mutating func raise(above other: UInt64) -> Bool {
+        let stride = UInt64(geometry.maximumHosts)
+        let (next, isBeyond) = (other - other % stride).addingReportingOverflow(stride + UInt64(hostID))
+        if !isBeyond { mbal = next }
+        return !isBeyond
+    }
+
+    private func refuseNumbers() -> Step { refuse(.corrupt, "its version or ballot number has no successor", owner: leader) }
+
     private mutating func phaseOne() -> Step {
         guard let leader else { return begin() }
-        block = BallotBlock(mbal: mbal, lver: leader.lver + 1)
+        let (version, isBeyond) = leader.lver.addingReportingOverflow(1)
+        guard !isBeyond else { return refuseNumbers() }
+        block = BallotBlock(mbal: mbal, lver: version)
         phase = .phaseOne
         return writeBlock()
     }
@@ -261,9 +273,7 @@ struct Acquisition: Sendable {
     private mutating func retry(after seen: UInt64, at now: Instant) -> Step {
         retries += 1
         guard now < giveUpAt else { return refuse(.lostBallot, "other hosts kept entering the ballot", owner: leader) }
-        let stride = UInt64(geometry.maximumHosts)
-        let highest = max(mbal, seen)
-        mbal = highest - highest % stride + stride + UInt64(hostID)
+        guard raise(above: max(mbal, seen)) else { return refuseNumbers() }
         var hash = UInt64(hostID) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(retries) &* 0xBF58_476D_1CE4_E5B9 ^ UInt64(bitPattern: now.nanoseconds)
         hash = (hash ^ (hash >> 30)) &* 0x94D0_49BB_1331_11EB
         let until = now + .milliseconds(Int64((hash >> 33) % 1000))

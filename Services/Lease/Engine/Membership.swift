@@ -245,7 +245,7 @@ struct Membership: Sendable {
         case .success(let own):
             if mayAdopt { return adopt(own, at: now) }
             if record.generationBefore == nil { record.generationBefore = own.ownerGeneration }
-            if own.isFree || isOurs(own) { return intend(after: own) }
+            if own.isFree || isOurs(own) { return intend(after: own, at: now) }
             let wait = Duration.seconds(8 * Int64(max(own.ioTimeout, 1))) + host.firing
             reason = "host id \(hostID) is marked as used by \(own.name) generation \(own.ownerGeneration): waiting \(wait.milliseconds / 1000) s to see whether it lives"
             phase = .waiting(until: now + wait, own)
@@ -261,7 +261,7 @@ struct Membership: Sendable {
 
     private mutating func adopt(_ own: LeaderRecord, at now: Instant) -> [Step] {
         mayAdopt = false
-        let written = Instant(nanoseconds: Int64(clamping: own.timestamp) * 1_000_000_000)
+        let written = Instant(nanoseconds: Int64(clamping: min(own.timestamp, UInt64(Int64.max / 1_000_000_000))) * 1_000_000_000)
         guard own.ownerID == UInt64(hostID), own.name == host.name, own.ownerGeneration == record.generation, !own.isFree else {
             return lose("the sector no longer says \(host.name) generation \(record.generation)")
         }
@@ -285,12 +285,14 @@ struct Membership: Sendable {
                         LeaseErrorCode.hostIDBusy, "host id \(hostID) is in use by \(own.name); give this host another id",
                         details: ["owner": own.name, "generation": String(own.ownerGeneration)]), at: now)
             }
-            return intend(after: own)
+            return intend(after: own, at: now)
         }
     }
 
-    private mutating func intend(after own: LeaderRecord) -> [Step] {
-        record.intended = max(own.ownerGeneration, record.generation, record.intended ?? 0) + 1
+    private mutating func intend(after own: LeaderRecord, at now: Instant) -> [Step] {
+        let (next, isBeyond) = max(own.ownerGeneration, record.generation, record.intended ?? 0).addingReportingOverflow(1)
+        guard !isBeyond else { return giveUp(RequestError(LeaseErrorCode.corrupt, "generation \(own.ownerGeneration) of host id \(hostID) has no successor"), at: now) }
+        record.intended = next
         record.hardwareID = host.hardwareID
         record.bootID = host.bootID
         phase = .noting(own)

@@ -53,7 +53,7 @@ struct Retraction: Sendable {
                 return .done("the own block is not readable")
             }
             let owned = isOurs(leader) && block.lver == leader.lver
-            let proposed = lver == nil && block.lver == leader.lver + 1 && block.bal != 0
+            let proposed = lver == nil && block.lver > leader.lver && block.lver - leader.lver == 1 && block.bal != 0
             guard owned || proposed else { return .done("nothing of ours on disk") }
             block.isReleased = true
             block.sharedGeneration = nil

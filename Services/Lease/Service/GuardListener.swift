@@ -4,12 +4,13 @@ import Foundation
 import LeaseEngine
 import Logging
 import Messages
+import ServiceKit
 
 /// The local socket where guards ask for leases: one SOCK_SEQPACKET packet for each ``GuardMessage``, peers of root or of this user only.
 @ReactorActor
 final class GuardListener {
     private let path: String
-    private let allow: AllowList?
+    private let check: ProofCheck
     private let logger: Logger
     private var listener: Int32 = -1
     private var listening: WatchID?
@@ -17,9 +18,9 @@ final class GuardListener {
     private var lastConnection: UInt64 = 0
     private var submit: (@ReactorActor (LeaseInput) -> Void)?
 
-    init(path: String, allow: AllowList?, logger: Logger) {
+    init(path: String, proofs: ProofCheck, logger: Logger) {
         self.path = path
-        self.allow = allow
+        check = proofs
         self.logger = logger
     }
 
@@ -154,7 +155,7 @@ final class GuardListener {
         }
         let received = Clock.boottime()
         return signed.compactMap { signed in
-            guard let allow, let proof = ProofSigning.verify(signed, allow: allow) else {
+            guard let proof = check.verified(signed)?.proof else {
                 logger.warning("\(holder): proof \(signed.proof.id) is not acceptable: signature, key or maker")
                 return nil
             }

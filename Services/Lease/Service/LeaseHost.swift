@@ -17,12 +17,12 @@ final class LeaseHost: RunningService {
     private let alone: Int32
 
     init(
-        identity: HostIdentity, run: String, journal: any Journal, requests: String, events: String, security: BusSecurity?, logger: Logger
+        identity: HostIdentity, run: String, journal: any Journal, requests: String, events: String, security: BusSecurity?, proofs: ProofCheck, logger: Logger
     ) throws {
         self.identity = identity
         alone = try LockFile.takeAlone("\(run)/lease-service.lock")
         let disks = Disks()
-        let guards = GuardListener(path: "\(run)/lease-service.guards", allow: security?.allow, logger: logger)
+        let guards = GuardListener(path: "\(run)/lease-service.guards", proofs: proofs, logger: logger)
         var setup = ShellSetup<LeaseEngine>(
             source: LeaseServiceCommand.service, journal: journal,
             requests: ["ipc://\(run)/lease-service.requests"] + (requests.isEmpty ? [] : [requests]),

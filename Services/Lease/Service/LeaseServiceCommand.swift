@@ -39,10 +39,11 @@ struct LeaseServiceCommand: ServiceCommand {
             hardwareID: try identifier(configuration.string("host.hardwareIDFile")), firing: configuration.duration("lease.watchdogFire"),
             settle: configuration.duration("lease.settle"))
         let state = try context.stateDirectory("\(configuration.string("state"))/lease-service")
+        let security = try context.security(key: name)
         let service = try LeaseHost(
             identity: identity, run: configuration.string("run"), journal: FileJournal(path: "\(state)/journal"),
             requests: configuration.string("listen.requests"), events: configuration.string("listen.events"),
-            security: try context.security(key: name), logger: context.logger)
+            security: security, proofs: ProofCheck(security: security, allowListPath: context.cluster.allowListPath), logger: context.logger)
         try service.start()
         return service
     }
