@@ -27,26 +27,30 @@ import Testing
         return Double(cl_boottime() - begun) / 1e9
     }
 
-    /// Its host is set aside, its guests end at their deadline, and once the host is proven off its VMs run elsewhere. It returns when its storage does.
-    private func storageOfOneHostFails(_ how: String, function: String = #function) throws {
+    /// The host is set aside, its guests end at their deadline, and once it is proven off its VMs, and the SPM role, are elsewhere. It returns when its storage does.
+    private func storageOfOneHostFails(_ how: String, spm: Bool = false, function: String = #function) throws {
         try withStorageFaults(function: function) { cluster in
-            let moved = try cluster.vms(on: "host2")
-            let others = try cluster.vms().filter { $0.host != "host2" }
-            #expect(!moved.isEmpty && !guests(cluster, "host2").isEmpty)
-            try cluster.lab("cut-storage", "host2", how)
+            let serving = try #require(try cluster.spm())
+            let victim = try #require(spm ? serving : TestCluster.hostNames.last { $0 != serving })
+            let moved = try cluster.vms(on: victim)
+            let others = try cluster.vms().filter { $0.host != victim }
+            #expect(!moved.isEmpty && !guests(cluster, victim).isEmpty)
+            try cluster.lab("cut-storage", victim, how)
             let cut = cl_boottime()
-            try cluster.waitForHost("host2", "NonOperational", within: 20)
-            try cluster.wait("the guests end at their deadline", within: 25) { guests(cluster, "host2").isEmpty }
+            try cluster.waitForHost(victim, "NonOperational", within: 20)
+            try cluster.wait("the guests end at their deadline", within: 25) { guests(cluster, victim).isEmpty }
             let lasted = Double(cl_boottime() - cut) / 1e9
             #expect(lasted < 17.5, "8 x io_timeout of 2 s after the last renewal; ended after \(lasted) s")
             for vm in try cluster.vms() where moved.contains(vm.name) { #expect(vm.status != "up", "nothing is started before the host is proven off: \(vm)") }
-            try cluster.waitForVMsElsewhere(than: "host2", within: 30)
-            #expect(try cluster.vms().filter { $0.host != "host2" && !moved.contains($0.name) } == others, "what ran elsewhere was not touched")
+            try cluster.waitForVMsElsewhere(than: victim, within: 30)
+            try cluster.wait("an SPM serves elsewhere", within: 30) { try cluster.spm().map { $0 != victim } ?? false }
+            #expect(try cluster.vms().filter { !moved.contains($0.name) } == others, "what ran elsewhere was not touched")
             let story = try cluster.explain("vm", try #require(moved.first))
             #expect(story.contains("powerOff") && story.contains("cannot be proven over"), "\(story)")
-            #expect(cluster.powerActions().filter { $0.hasSuffix("power 0") } .allSatisfy { $0.hasPrefix("host2:") }, "only host2 was switched off: \(cluster.powerActions())")
+            let offs = cluster.powerActions().filter { $0.hasSuffix("power 0") }
+            #expect(offs.count == 1 && offs.allSatisfy { $0.hasPrefix("\(victim):") }, "only \(victim) was switched off, once: \(offs)")
             #expect(try domainStatus(cluster) == "Active")
-            try cluster.lab("heal", "host2")
+            try cluster.lab("heal", victim)
             try cluster.waitForAllUp(within: 40)
             try cluster.expectTicking()
             try cluster.expectOneWriter()
@@ -56,6 +60,8 @@ import Testing
     @Test func hangingStorageOfOneHost() throws { try storageOfOneHostFails("--hang") }
 
     @Test func failingStorageOfOneHost() throws { try storageOfOneHostFails("--error") }
+
+    @Test func hangingStorageOfTheSPMHost() throws { try storageOfOneHostFails("--hang", spm: true) }
 
     /// A short hang is survived by everybody: no guest ends, nobody is set aside or fenced.
     @Test func aShortHangOfStorage() throws {
