@@ -49,6 +49,37 @@ struct BallotTests {
 
     private func block(_ host: Int, _ area: [UInt8]) throws -> BallotBlock { try BallotBlock(area[Geometry.standard.blockOffset(host: host)...].prefix(512)) }
 
+    /// Checksums don't keep numbers small: such a lease is refused, and lease-service lives on.
+    @Test func numbersWithoutASuccessorAreRefused() throws {
+        func code(_ area: [UInt8]) -> String? {
+            var area = area
+            var acquisition = acquisition(host: 1)
+            guard case .refused(let error) = run(&acquisition, on: &area).last else { return nil }
+            return error.code
+        }
+        let fresh = Images.resource("image-1", lockspace: "dom1")
+        var leader = try LeaderRecord(fresh[...])
+        leader.lver = .max
+        #expect(code(leader.sector + fresh.dropFirst(512)) == "lease.corrupt")
+        var bid = fresh
+        let start = Geometry.standard.blockOffset(host: 2)
+        bid.replaceSubrange(start..<(start + 512), with: BallotBlock(mbal: .max, lver: 1).sector(.standard))
+        #expect(code(bid) == "lease.corrupt")
+    }
+
+    @Test func aGenerationWithoutASuccessorIsNotJoined() throws {
+        let world = World(seed: 7, hosts: 1)
+        world.isStormy = false
+        var last = LeaderRecord(lockspace: World.lockspace, ioTimeout: 2, geometry: World.geometry)
+        last.ownerID = 1
+        last.ownerGeneration = .max
+        last.name = world.hosts[0].name
+        world.disk.write(DomainLayout(root: World.root).ids, 0, last.sector)
+        world.hosts[0].powerOn()
+        world.run(for: .seconds(6))
+        #expect(world.hosts[0].generation == nil)
+    }
+
     @Test func sectorsAndBallotNumbersAreSanlocks() throws {
         var area = Images.resource("image-1", lockspace: "dom1")
         // Measured with real daemons: 1, 2002, 4001, 6002.
