@@ -119,4 +119,41 @@ import Testing
         #expect(try engine.rows("vm").map(\.name) == disks)
         try engine.expectOneWriter()
     }
+
+    /// As the head of the file tells it: a manager, and a host that gets its keys as a tar file; here two projects on one engine stand for two machines.
+    @Test func managerAndHostRunOnMachinesOfTheirOwn() throws {
+        let engine = try engine()
+        let directory = engine.directory + "/machine"
+        try FileManager.default.createDirectory(atPath: directory + "/demo", withIntermediateDirectories: true)
+        try FileManager.default.createDirectory(atPath: engine.directory + "/shared", withIntermediateDirectories: true)
+        // This machine may have no identity of its own (DMI).
+        try Data("services: {host: {environment: {BULWARK_HOST_HARDWARE_IDFILE: /var/lib/bulwark/demo/hardware-id}}}\n".utf8)
+            .write(to: URL(fileURLWithPath: engine.directory + "/machine.yaml"))
+        let (manager, machine) = ("manager", "machine1")
+        defer {
+            _ = try? engine.composeMachine(machine, "--profile", "host", "down", "--volumes")
+            _ = try? engine.composeMachine(manager, "--profile", "manager", "down", "--volumes")
+        }
+        func bulwark(_ arguments: String) throws -> String { try engine.composeMachine(manager, "exec", "-T", "operator", "sh", "-c", "bulwark " + arguments) }
+
+        try engine.composeMachine(manager, "--profile", "manager", "up", "--detach", "--wait", "--no-build")
+        _ = try bulwark("container host host1 --id 1 --address 127.0.0.1 --to /tmp/host1/demo && echo 0123456789abcdef0123456789abcdef >/tmp/host1/demo/hardware-id")
+        let files = try engine.composeMachine(manager, "exec", "-T", "operator", "sh", "-c", "tar -C /tmp/host1 -c demo | base64")
+        let tar = try #require(Data(base64Encoded: files, options: .ignoreUnknownCharacters))
+        try tar.write(to: URL(fileURLWithPath: directory + "/host1.tar"))
+        let definition = try engine.composeMachine(manager, "exec", "-T", "operator", "cat", "/tmp/host1/demo/host1.yaml")
+        try Data(definition.utf8).write(to: URL(fileURLWithPath: directory + "/host1.yaml"))
+        try engine.composeMachine(manager, "--profile", "manager", "restart")
+
+        try engine.composeMachine(
+            machine, "--profile", "host", "run", "--rm", "--no-deps", "-T", "--entrypoint", "tar", "host", "-C", "/var/lib/bulwark", "--no-same-owner", "-x",
+            input: directory + "/host1.tar")
+        try engine.composeMachine(machine, "--profile", "host", "up", "--detach", "--wait", "--no-build")
+        try engine.composeMachine(
+            manager, "exec", "-T", "operator", "sh", "-c", "cat >/tmp/host1.yaml && bulwark host add /tmp/host1.yaml", input: directory + "/host1.yaml")
+        try engine.wait("host1 is Up", within: 20) { try bulwark("host list").contains(" Up ") ? nil : "no" }
+        _ = try bulwark("domain create data --io-timeout 2 --directory \(engine.directory)/shared")
+        _ = try bulwark("pool create main --master data")
+        try engine.wait("host1 is SPM", within: 20) { try bulwark("pool show").contains("host1 serves") ? nil : try bulwark("pool show") }
+    }
 }

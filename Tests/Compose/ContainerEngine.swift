@@ -73,6 +73,16 @@ final class ContainerEngine: Sendable {
                 ["compose", "-f", Self.repository + "/compose/compose.yaml", "-f", directory + "/test.yaml", "exec", "-T", service, "bulwark"] + arguments, 60))
     }
 
+    /// `docker compose` with the file for separate machines; each project has volumes of its own, as a machine has.
+    @discardableResult
+    func composeMachine(_ project: String, _ arguments: String..., input: String? = nil) throws -> String {
+        let file = Self.repository + "/compose/compose.separate-machines.yaml"
+        return try Self.expect(
+            Self.run(
+                "/usr/bin/env", ["docker", "compose", "-p", project, "-f", file, "-f", directory + "/machine.yaml", "--progress", "quiet"] + arguments,
+                environment.merging(["BULWARK_SHARED": directory + "/shared", "BULWARK_ACCELERATOR": "tcg", "BULWARK_SETTLE": "0s"]) { $1 }, input: input, deadline: 90))
+    }
+
     @discardableResult
     func docker(_ arguments: String...) throws -> String { try Self.expect(run(arguments, 60)) }
 
@@ -182,7 +192,7 @@ final class ContainerEngine: Sendable {
         return output.text.trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
-    private static func run(_ program: String, _ arguments: [String], _ environment: [String: String]? = nil, deadline: Double = 60) -> Output {
+    private static func run(_ program: String, _ arguments: [String], _ environment: [String: String]? = nil, input: String? = nil, deadline: Double = 60) -> Output {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: program)
         process.arguments = arguments
@@ -192,7 +202,7 @@ final class ContainerEngine: Sendable {
         defer { for end in [".out", ".err"] { try? FileManager.default.removeItem(atPath: base + end) } }
         process.standardOutput = FileHandle(forWritingAtPath: base + ".out")
         process.standardError = FileHandle(forWritingAtPath: base + ".err")
-        process.standardInput = FileHandle.nullDevice
+        process.standardInput = input.flatMap { FileHandle(forReadingAtPath: $0) } ?? FileHandle.nullDevice
         do { try process.run() } catch { return Output(status: -1, text: "", errorText: "\(program): \(error)") }
         let until = cl_boottime() + Int64(deadline * 1e9)
         while process.isRunning && cl_boottime() < until { usleep(5000) }
@@ -214,7 +224,10 @@ struct OnContainerEngine: SuiteTrait, TestScoping {
     func provideScope(for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void) async throws {
         let engine = try ContainerEngine()
         defer { engine.end() }
-        try engine.compose("up", "--detach", "--wait", "--no-build", deadline: 120)
+        do { try engine.compose("up", "--detach", "--wait", "--no-build", deadline: 120) } catch {
+            print((try? engine.compose("ps", "--all")) ?? "", (try? engine.compose("logs", "--tail", "20")) ?? "")
+            throw error
+        }
         try await ContainerEngine.$current.withValue(engine) { try await function() }
     }
 }
