@@ -612,6 +612,11 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         #expect(world.refusal(early) == "fence.signs-of-life")
         world.machines["host2"]?.frozen = true
         world.run(6)
+        let soon = world.request()
+        world.submit(.confirmOff(soon, word))
+        world.run(1)
+        #expect(world.refusal(soon) == "fence.signs-of-life", "renewals have stopped, but its guards' deadline has not passed: thawed now, guests would write on")
+        world.run(4)
         let late = world.request()
         world.submit(.confirmOff(late, word))
         world.run(1)

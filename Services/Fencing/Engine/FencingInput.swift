@@ -200,6 +200,9 @@ public struct Sector: Codable, Hashable, Sendable {
     public var renewalsStopped: Bool { held && (lastChange.map { $0 >= missed } ?? false) }
     /// The reader saw it change within its owner's renewal intervals.
     public var renewalsSeen: Bool { held && (lastChange.map { $0 < missed } ?? false) }
+    /// How long, from the read on, the owner's guards may still let their guests run: to 8 x io_timeout after the last renewal (S8). Zero: not any more, as far as
+    /// the reader can tell.
+    public var guardsMayRunFor: Duration { held ? max(.zero, (lastChange.map { missed * 2 - $0 } ?? .zero)) : .zero }
     /// Whatever number the reader sent: no trap, and no renewal is missed at once.
     private var missed: Duration { .seconds(4 * Int64(min(max(1, ioTimeout), 1_000_000))) }
 }

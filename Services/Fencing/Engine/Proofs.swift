@@ -136,11 +136,11 @@ extension FencingEngine {
     /// - Returns: whether the answer belonged to a confirmation.
     mutating func onSectorsForConfirmation(_ answer: SectorAnswer) -> Bool {
         guard let host = hosts[answer.host], let pending = host.confirmation, pending.serial == answer.serial, pending.readers.contains(answer.reader) else { return false }
-        if let seen = answer.sectors?.first(where: \.renewalsSeen) {
+        if let seen = answer.sectors?.max(by: { $0.guardsMayRunFor < $1.guardsMayRunFor }), seen.guardsMayRunFor > .zero {
             update(answer.host) { $0.confirmation = nil }
             refuse(
                 pending.request, FencingErrorCode.signsOfLife,
-                "\(answer.reader) saw \(answer.host) renew its lease in \(seen.lockspace) \(seen.lastChange?.milliseconds ?? 0) ms ago: it is not off, or only just; look again and confirm then")
+                "\(answer.reader) saw \(answer.host) renew its lease in \(seen.lockspace) \(seen.lastChange?.milliseconds ?? 0) ms ago: if it is not off, its guests run until their deadline; look again and confirm in \(seen.guardsMayRunFor.milliseconds / 1000 + 1) s")
             return true
         }
         var left = pending
