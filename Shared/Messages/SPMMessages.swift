@@ -77,7 +77,7 @@ public struct TaskView: Codable, Hashable, Sendable {
 public struct VolumeCreate: Codable, Hashable, Sendable {
     public var domain: String
     public var image: String
-    /// Bytes.
+    /// Bytes; see ``isPossible(size:)``.
     public var size: UInt64
     public var source: String?
     public init(domain: String, image: String, size: UInt64, source: String? = nil) {
@@ -86,6 +86,9 @@ public struct VolumeCreate: Codable, Hashable, Sendable {
         self.size = size
         self.source = source
     }
+
+    /// Whether a volume can have so many bytes: a positive multiple of 512 below 2^60.
+    public static func isPossible(size: UInt64) -> Bool { size > 0 && size % 512 == 0 && size < 1 << 60 }
 }
 
 /// Body of `snapshot` of spm-coordinator.

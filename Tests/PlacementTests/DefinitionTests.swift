@@ -12,6 +12,7 @@ import Testing
     ("priority", VMDefinition(name: "a", memoryMiB: 1, disks: [], priority: 101)),
     ("leases", VMDefinition(name: "a", memoryMiB: 1, disks: [], ha: true, leases: false)),
     ("disks[0].size", VMDefinition(name: "a", memoryMiB: 1, disks: [DiskDefinition(image: "i", domain: "d", size: 511)])),
+    ("disks[0].size", VMDefinition(name: "a", memoryMiB: 1, disks: [DiskDefinition(image: "i", domain: "d", size: 1 << 60)])),
     ("disks[0].domain", VMDefinition(name: "a", memoryMiB: 1, disks: [DiskDefinition(image: "i", domain: "d/..", size: 512)])),
     ("disks[1].image", VMDefinition(name: "a", memoryMiB: 1, disks: [DiskDefinition(image: "i", domain: "d", size: 512), DiskDefinition(image: "i", domain: "d", size: 512)])),
     ("pin[0]", VMDefinition(name: "a", memoryMiB: 1, disks: [], pin: ["a b"])),
@@ -92,7 +93,7 @@ func aBadDefinitionIsRefusedNamingTheKey(key: String, definition: VMDefinition) 
     var bench = Bench()
     bench.bringUp(Bench.vm("a"))
     bench.feed(.remove("1", VMRequest(vm: "a")))
-    #expect(bench.refusal?.code == PlacementErrorCode.notProven.rawValue)
+    #expect(bench.refusal?.code == PlacementErrorCode.badState.rawValue)
     bench.feed(.stop("2", VMRequest(vm: "a")))
     bench.feed(.remove("3", VMRequest(vm: "a")))
     #expect(bench.refusal?.code == PlacementErrorCode.notProven.rawValue)
@@ -101,4 +102,19 @@ func aBadDefinitionIsRefusedNamingTheKey(key: String, definition: VMDefinition) 
     #expect(bench.refusal == nil && bench.engine.vms.isEmpty)
     bench.bringUp(Bench.vm("a"))
     #expect(bench.starts == ["a.1@host1", "a.2@host1"])
+}
+
+/// spm-coordinator keeps its answers by request id: another definition under the same name must not get those of the removed one.
+@Test func requestIDsGoOnAfterARemoval() {
+    var bench = Bench()
+    bench.define(Bench.vm("a", disk: "d1"))
+    bench.feed(.remove("1", VMRequest(vm: "a")))
+    bench.define(Bench.vm("a", disk: "d2"))
+    let ids = bench.actions.compactMap { action -> RequestID? in
+        switch action {
+        case .createVolume(_, _, let id), .createLease(_, _, let id): id
+        default: nil
+        }
+    }
+    #expect(ids.count == 4 && Set(ids).count == 4)
 }

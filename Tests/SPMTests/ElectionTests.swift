@@ -121,3 +121,11 @@ func electsTheBestCandidate(hosts: [SPMHost], chosen: String, rule: String) thro
     bench.give(.answer(try bench.takeAsk(.stop), Bench.status(.free, term: first.term)))
     #expect(try bench.takeStart().ask.host == "host2")
 }
+
+/// Both pools would have one lease SDM.
+@Test func aMasterDomainBelongsToOnePool() {
+    var bench = Bench()
+    bench.give(.createPool("second", PoolCreate(pool: "q", master: Bench.master)))
+    guard case .refused(let error)? = bench.replies.last?.reply else { Issue.record("two pools share a master"); return }
+    #expect(error.code == SPMErrorCode.poolExists.rawValue && error.message.contains("pool p") && bench.engine.poolViews.count == 1)
+}

@@ -208,7 +208,7 @@ private struct World {
         case 15:
             let id = "task\(index)"
             wanted.append(id)
-            try give(.createVolume(id, VolumeCreate(domain: Bench.master, image: "image\(random.below(6))", size: 1)))
+            try give(.createVolume(id, VolumeCreate(domain: Bench.master, image: "image\(random.below(6))", size: 512)))
         case 16 where random.chance(30): try give(.move("move\(index)", PoolRequest(host: "host\(1 + random.below(3))")))
         case 17 where random.chance(30): try restart()
         case 18: try publish()

@@ -115,8 +115,26 @@ func onlyARefusalOfTheWorkItselfFailsATask(code: String, status: TaskStatus) thr
     bench.give(.hosts([Bench.host(1)], Bench.allowed))
     bench.give(.answer(try bench.takeAsk(.status), Bench.status(.spm, term: 1)))
     for n in 0..<6 {
-        bench.give(.createVolume("t\(n)", VolumeCreate(domain: Bench.master, image: "i\(n)", size: 1)))
+        bench.give(.createVolume("t\(n)", VolumeCreate(domain: Bench.master, image: "i\(n)", size: 512)))
         for sent in bench.takeTasks() { bench.give(.taskAnswer(sent.ask, .finished(TaskResult(task: sent.ask.task, detail: "")))) }
     }
     #expect(bench.engine.taskViews.map(\.task) == ["t3", "t4", "t5"])
+}
+
+/// The answer about one volume is never given for another.
+@Test func otherWorkUnderAKnownIDIsRefused() throws {
+    var bench = Bench()
+    bench.give(.createVolume("t1", volume))
+    _ = try bench.serve()
+    bench.give(.taskAnswer(bench.takeTasks()[0].ask, .finished(TaskResult(task: "t1", detail: "made"))))
+    bench.give(.createVolume("t1", VolumeCreate(domain: Bench.master, image: "other", size: 1 << 20)))
+    guard case .refused(let error)? = bench.replies.last?.reply else { Issue.record("answered as if made"); return }
+    #expect(error.code == RequestErrorCode.idReused.rawValue && bench.engine.taskViews.count == 1)
+}
+
+@Test(arguments: [0, 1, 513, 1 << 60, UInt64.max - 511]) func aVolumeOfAnImpossibleSizeIsRefused(size: UInt64) {
+    var bench = Bench()
+    bench.give(.createVolume("t1", VolumeCreate(domain: Bench.master, image: "img", size: size)))
+    guard case .refused(let error)? = bench.replies.last?.reply else { Issue.record("accepted"); return }
+    #expect(error.code == RequestErrorCode.invalid.rawValue && error.message.hasPrefix("size: ") && bench.engine.tasks.isEmpty)
 }

@@ -67,7 +67,7 @@ extension PlacementEngine {
         var vm: VMRecord
         do throws(RequestError) { vm = try find(name) } catch { return .failure(error) }
         guard vm.phase != .preparing else { return .failure(RequestError(PlacementErrorCode.badState, "\(name) is locked: \(vm.reason)")) }
-        guard vm.isOver else { return .failure(notProven(vm, "its power state cannot be reset")) }
+        if let refusal = refusalUnlessOver(vm, "its power state cannot be reset") { return .failure(refusal) }
         guard vm.preparation == nil else { return .success(view(vm)) }
         vm.phase = .down
         vm.wanted = false
@@ -82,6 +82,16 @@ extension PlacementEngine {
     /// - Throws: ``RequestError`` `vm.not-found`.
     public func explainPlacement(of name: String) throws(RequestError) -> PlacementReasons {
         reasons(for: try find(name))
+    }
+
+    /// For what may be done only to a VM of which nothing runs: one that is known to run is to be stopped, one in doubt to be proven over.
+    func refusalUnlessOver(_ vm: VMRecord, _ consequence: String) -> RequestError? {
+        guard !vm.isOver else { return nil }
+        guard vm.phase == .up || vm.phase == .starting, let run = vm.run else { return notProven(vm, consequence) }
+        let name = vm.definition.name
+        return RequestError(
+            PlacementErrorCode.badState, "\(name) is \(view(vm).status.rawValue) on \(run.host), so \(consequence); stop it first: bulwark vm stop \(name)",
+            details: ["host": run.host, "attempt": "\(run.attempt)"])
     }
 
     func notProven(_ vm: VMRecord, _ consequence: String) -> RequestError {

@@ -19,7 +19,7 @@ extension PlacementEngine {
             return .success(view(known, withDefinition: true))
         }
         if let refusal = diskInUse(by: definition) { return .failure(refusal) }
-        let vm = VMRecord(definition: definition, attempt: retired.removeValue(forKey: name) ?? 0)
+        let vm = VMRecord(definition: definition, after: retired.removeValue(forKey: name) ?? RetiredVM())
         vms[name] = vm
         turn.decide(
             name, "defined", why: "An operator defined it; its disks and leases are made before it can start.",
@@ -33,12 +33,12 @@ extension PlacementEngine {
     mutating func onRemove(_ name: String, _ turn: inout Turn) -> Result<VMView, RequestError> {
         let vm: VMRecord
         do throws(RequestError) { vm = try find(name) } catch { return .failure(error) }
-        guard vm.isOver else { return .failure(notProven(vm, "it cannot be removed")) }
+        if let refusal = refusalUnlessOver(vm, "it cannot be removed") { return .failure(refusal) }
         guard vm.phase == .down || vm.phase == .failed || vm.phase == .preparing else {
             return .failure(RequestError(PlacementErrorCode.badState, "\(name) is wanted up; stop it first: bulwark vm stop \(name)"))
         }
         vms[name] = nil
-        retired[name] = vm.attempt
+        retired[name] = vm.retired
         turn.decide(name, "removed", why: "An operator removed it and nothing of it runs; its disks and leases stay.", evidence: endEvidence(vm))
         return .success(view(vm, withDefinition: true))
     }
@@ -55,7 +55,7 @@ extension PlacementEngine {
             let key = "disks[\(index)]"
             guard isName(disk.image, longest: 47) else { return bad("\(key).image", "\"\(disk.image)\" is not a uuid") }
             guard isName(disk.domain, longest: 47) else { return bad("\(key).domain", "\"\(disk.domain)\" is not a uuid") }
-            guard disk.size > 0, disk.size % 512 == 0 else { return bad("\(key).size", "\(disk.size) bytes is not a positive multiple of 512") }
+            guard VolumeCreate.isPossible(size: disk.size) else { return bad("\(key).size", "\(disk.size) bytes is not a positive multiple of 512 below 2^60") }
             guard !vm.disks[..<index].contains(where: { $0.image == disk.image }) else { return bad("\(key).image", "disk \(disk.image) is named twice") }
         }
         for (index, host) in vm.pin.enumerated() {

@@ -18,9 +18,10 @@ extension PlacementEngine {
         hosts[view.name] = HostRecord(view: view, seenAt: turn.now, reportedBoot: known?.reportedBoot, aliens: known?.aliens ?? [])
         if let proof = view.proof {
             hold(proof, &turn)
-        } else if let coverage = proofs[view.name]?.signed.proof.incarnations, view.incarnation <= coverage {
-            onProofRevoked(view.name, &turn)
+        } else if known?.view.proof != nil, isProvenOver(view.name, view.incarnation) {  // a host that was enrolled anew never had it and revokes nothing
+            onProofRevoked(view.name)
         }
+        forgetOldSightings(on: view.name)
         for name in vms.keys.sorted() {
             guard let vm = vms[name], let run = vm.run, run.host == view.name, vm.end == nil, vm.phase == .up || vm.phase == .starting else { continue }
             if view.incarnation != run.incarnation || view.bootID != run.bootID {
@@ -37,22 +38,52 @@ extension PlacementEngine {
 
     mutating func onHostRemoved(_ host: String, _ turn: inout Turn) {
         hosts[host] = nil
+        forgetOldSightings(on: host)
         for name in vms.keys.sorted() {
             guard let vm = vms[name], vm.run?.host == host, vm.end == nil, vm.phase == .up || vm.phase == .starting else { continue }
             markUnknown(name, "\(host) was forgotten", &turn)
         }
     }
 
-    mutating func onProof(_ signed: SignedProof, _ turn: inout Turn) { hold(signed, &turn) }
+    mutating func onProof(_ signed: SignedProof, _ turn: inout Turn) {
+        hosts[signed.proof.host]?.view.proof = signed
+        hold(signed, &turn)
+    }
 
-    /// A life sign of an incarnation that was proven dead: what was only proven by that and not started since is unknown again.
-    mutating func onProofRevoked(_ host: String, _ turn: inout Turn) {
-        guard let held = proofs.removeValue(forKey: host) else { return }
+    /// A life sign of an incarnation that was proven dead; what follows for the runs there: ``proceedDoubts(_:)``.
+    mutating func onProofRevoked(_ host: String) { proofs[host] = nil }
+
+    /// A run that is over only by a proof about its host is unknown again once no held proof covers it, whichever proof ended it and whatever was tried since.
+    mutating func proceedDoubts(_ turn: inout Turn) {
         for name in vms.keys.sorted() {
-            guard var vm = vms[name], case .hostProven(let proof) = vm.end, vm.run?.host == host, proof.signed.proof.id == held.signed.proof.id else { continue }
+            guard var vm = vms[name], vm.preparation == nil, vm.run == nil || vm.end != nil else { continue }
+            var runs = Array(vm.provenRuns.values)
+            if case .hostProven = vm.end, let run = vm.run { runs.append(run) }
+            let doubted = runs.filter { !isProvenOver($0.host, $0.incarnation) }.max { $0.attempt < $1.attempt }
+            guard let doubted else { continue }
+            if vm.run != doubted {
+                vm.setRunAside()
+                vm.provenRuns[doubted.host] = nil
+                vm.run = doubted
+            }
             vm.end = nil
+            if let sighting = vm.sighting, sighting.bootID == doubted.bootID, sighting.attempt == doubted.attempt { vm.sighting = nil }
             vms[name] = vm
-            markUnknown(name, "the proof that \(host) was off was revoked: the host showed a sign of life", &turn)
+            markUnknown(name, "the proof that \(doubted.host) was off was revoked: the host showed a sign of life", &turn)
+        }
+    }
+
+    /// Whether the held proof covers this life of the host.
+    func isProvenOver(_ host: String, _ incarnation: Incarnation) -> Bool {
+        proofs[host]?.signed.proof.covers(host: host, incarnation: incarnation) ?? false
+    }
+
+    /// What this host was seen to run, but cannot run any more: it has a later life or none, and the earlier one is proven over.
+    private mutating func forgetOldSightings(on host: String) {
+        for name in vms.keys.sorted() {
+            guard let sighting = vms[name]?.sighting, sighting.host == host, isProvenOver(host, sighting.incarnation) else { continue }
+            if let known = hosts[host], known.view.incarnation <= sighting.incarnation { continue }
+            vms[name]?.sighting = nil
         }
     }
 
@@ -69,15 +100,9 @@ extension PlacementEngine {
         let isNews = proofs[host]?.signed.statement != signed.statement
         proofs[host] = held
         for name in vms.keys.sorted() {
-            guard var vm = vms[name] else { continue }
-            if let run = vm.run, vm.end == nil, signed.proof.covers(host: run.host, incarnation: run.incarnation) {
-                finish(name, .hostProven(held), &turn)
-                continue
-            }
-            if let sighting = vm.sighting, signed.proof.covers(host: sighting.host, incarnation: sighting.incarnation) {
-                vm.sighting = nil
-                vms[name] = vm
-            }
+            if isNews, let sighting = vms[name]?.sighting, signed.proof.covers(host: sighting.host, incarnation: sighting.incarnation) { vms[name]?.sighting = nil }
+            guard let vm = vms[name], let run = vm.run, vm.end == nil, signed.proof.covers(host: run.host, incarnation: run.incarnation) else { continue }
+            finish(name, .hostProven(held), &turn)
         }
         if isNews { retryNow(turn.now) }
     }

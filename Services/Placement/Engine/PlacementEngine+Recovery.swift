@@ -4,6 +4,7 @@ import Messages
 extension PlacementEngine {
     mutating func proceed(_ turn: inout Turn) {
         proceedPreparations(&turn)
+        proceedDoubts(&turn)
         proceedQuestions(&turn)
         proceedSightings(&turn)
         proceedStarts(&turn)
@@ -153,6 +154,7 @@ extension PlacementEngine {
         let earlier: SignedProof? = if case .ended(let held) = vm.end { held.aged(at: turn.now) } else { nil }
         let lastEnd = endEvidence(vm)
         let links = hostLink(vm)
+        vm.setRunAside()
         vm.attempt += 1
         let generations = host.view.generations.filter { vm.lockspaces.contains($0.key) }
         vm.run = VMRun(attempt: vm.attempt, host: best, incarnation: host.view.incarnation, bootID: bootID, generations: generations)
@@ -209,9 +211,7 @@ extension PlacementEngine {
         if let only = vm.round.only, only != view.name { return "the start was asked for on \(only) only" }
         guard vm.definition.pin.isEmpty || vm.definition.pin.contains(view.name) else { return "the VM is pinned to \(vm.definition.pin.joined(separator: ", "))" }
         if let refusal = vm.round.tried[view.name] { return "tried in this round: \(refusal)" }
-        if let proof = proofs[view.name]?.signed.proof, proof.covers(host: view.name, incarnation: view.incarnation) {
-            return "its incarnation \(view.incarnation) was proven over"
-        }
+        if isProvenOver(view.name, view.incarnation) { return "its incarnation \(view.incarnation) was proven over" }
         if let free = view.memoryMiB {
             // The reported free memory knows nothing of what was placed since.
             let placedSince = here.filter { ($0.placedAt ?? host.seenAt) > host.seenAt || $0.phase == .starting }.map(\.definition.memoryMiB).reduce(0, +)

@@ -11,6 +11,8 @@ import Messages
 /// | down, failed [error]  | `vm.start`, a host passes every filter                     | starting                               |
 /// | waiting [down]        | allowed, its turn, a host passes every filter              | starting (attempt + 1)                 |
 /// |                       | every host was tried: HA / not HA                          | waiting, later / failed                |
+/// | down, failed, waiting | the proof that alone ended its last or an earlier run is   | unknown                                |
+/// |                       | revoked                                                    |                                        |
 /// | starting              | agent says running                                         | up                                     |
 /// |                       | refused with nothing left                                  | waiting (next host)                    |
 /// |                       | no answer, any other error, host silent                    | unknown                                |
@@ -64,8 +66,8 @@ public struct PlacementEngine: Engine, Equatable {
     /// Prefix of every request id, so that another journal never reuses one.
     var lineage = ""
     var vms: [String: VMRecord] = [:]
-    /// Last attempt of removed VMs: a new one of that name counts on, agents refuse numbers they have seen (S7).
-    var retired: [String: UInt64] = [:]
+    /// Removed VMs, by name.
+    var retired: [String: RetiredVM] = [:]
     var hosts: [String: HostRecord] = [:]
     /// The newest proof about each host, kept when the host is forgotten.
     var proofs: [String: HeldProof] = [:]
@@ -92,7 +94,7 @@ public struct PlacementEngine: Engine, Equatable {
         case .host(let host): onHost(host, &turn)
         case .hostRemoved(let host): onHostRemoved(host, &turn)
         case .proof(let proof): onProof(proof, &turn)
-        case .proofRevoked(let host): onProofRevoked(host, &turn)
+        case .proofRevoked(let host): onProofRevoked(host)
         case .ha(let state): onHA(state)
         case .report(let report): onReport(report, &turn)
         case .answered(let vm, let id, let answer): onAnswered(vm, id, answer, &turn)

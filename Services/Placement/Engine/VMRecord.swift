@@ -35,13 +35,29 @@ struct VMRecord: Codable, Hashable, Sendable {
     var asks: UInt64 = 0
     /// A run of this VM that should be over was reported running.
     var sighting: Sighting?
+    /// Host to the last run there that was set aside for a newer one and is over only by a proof about the host: when that is revoked, the run is in doubt again.
+    var provenRuns: [String: VMRun]
 
-    init(definition: VMDefinition, attempt: UInt64) {
+    init(definition: VMDefinition, after retired: RetiredVM) {
         self.definition = definition
-        self.attempt = attempt
+        attempt = retired.attempt
+        asks = retired.asks
+        provenRuns = retired.provenRuns
         phase = .preparing
         reason = "its disks and leases are being made"
         preparation = Preparation()
+    }
+
+    /// What a later VM of this name must know.
+    var retired: RetiredVM {
+        var copy = self
+        copy.setRunAside()
+        return RetiredVM(attempt: attempt, asks: asks, provenRuns: copy.provenRuns)
+    }
+
+    /// Before the run is replaced by another.
+    mutating func setRunAside() {
+        if case .hostProven = end, let run { provenRuns[run.host] = run }
     }
 
     /// Nothing of it runs anywhere, as far as is proven.
@@ -58,6 +74,13 @@ struct VMRecord: Codable, Hashable, Sendable {
             return [volume, .lease(LeaseName(lockspace: disk.domain, resource: disk.image))]
         }
     }
+}
+
+/// What is kept of a removed VM: a new one of that name counts on, agents refuse attempts and answer request ids that they have seen (S7).
+struct RetiredVM: Codable, Hashable, Sendable {
+    var attempt: UInt64 = 0
+    var asks: UInt64 = 0
+    var provenRuns: [String: VMRun] = [:]
 }
 
 enum StorageWork: Hashable, Sendable {

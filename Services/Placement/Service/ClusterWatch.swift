@@ -21,8 +21,7 @@ final class ClusterWatch {
     private var fencing: EventSubscriber?
     private var isSynced = false
     private var agents: [String: Agent] = [:]
-    /// The last report of each host, as it came but for the ages of its proofs; only changes are inputs.
-    private var reports: [String: AgentVMs] = [:]
+    private var filter = ReportFilter()
 
     private static let silence = Messages.Duration.seconds(5)
 
@@ -67,6 +66,7 @@ final class ClusterWatch {
     private func take(_ snapshot: FencingSnapshot) {
         var verified = snapshot
         verified.hosts = snapshot.hosts.map(checked)
+        for host in verified.hosts { filter.note(host) }
         shell.submit(.fencing(verified))
         isSynced = true
         shell.setProblem("fencing", nil)
@@ -78,8 +78,9 @@ final class ClusterWatch {
     private func take(_ type: String, _ frame: Data) throws {
         switch type {
         case "host.status", "host.registered":
-            let host = try EventFrame.body(HostView.self, frame)
-            shell.submit(.host(checked(host)))
+            let host = checked(try EventFrame.body(HostView.self, frame))
+            filter.note(host)
+            shell.submit(.host(host))
             follow(host)
             submitAwaited()
         case "host.removed":
@@ -87,9 +88,13 @@ final class ClusterWatch {
             shell.submit(.hostRemoved(host.name))
             forget(host.name)
         case "host.proof":
-            if let proof = proofs.verified(try EventFrame.body(HostProofEvent.self, frame)) { shell.submit(.proof(proof)) }
+            guard let proof = proofs.verified(try EventFrame.body(HostProofEvent.self, frame)) else { return }
+            filter.expect(proof.proof.host)
+            shell.submit(.proof(proof))
         case "host.proof-revoked":
-            shell.submit(.proofRevoked(host: try EventFrame.body(HostProofEvent.self, frame).proof.host))
+            let host = try EventFrame.body(HostProofEvent.self, frame).proof.host
+            filter.expect(host)
+            shell.submit(.proofRevoked(host: host))
         case "ha.state":
             shell.submit(.ha(try EventFrame.body(HAState.self, frame)))
         default:
@@ -130,16 +135,12 @@ final class ClusterWatch {
 
     private func forget(_ name: String) {
         agents.removeValue(forKey: name)?.subscriber.close()
-        reports[name] = nil
+        filter.forget(name)
     }
 
     private func hear(_ report: AgentVMs, from name: String) {
         guard report.host == name else { return shell.setProblem("agent \(name)", "the agent at the endpoints of \(name) calls itself \(report.host)") }
-        var plain = report
-        for index in plain.vms.indices { plain.vms[index].ended?.age = .zero }
-        guard reports[name] != plain || shell.engine.awaitsReport(of: report.bootID, on: name) else { return }
-        reports[name] = plain
-        submit(report)
+        if filter.isNews(report) || shell.engine.awaitsReport(of: report.bootID, on: name) { submit(report) }
     }
 
     private func submit(_ report: AgentVMs) {
@@ -150,9 +151,6 @@ final class ClusterWatch {
 
     /// A report may come before fencing-service has told of its boot; it counts from then on.
     private func submitAwaited() {
-        for name in reports.keys.sorted() {
-            guard let report = reports[name], shell.engine.awaitsReport(of: report.bootID, on: name) else { continue }
-            submit(report)
-        }
+        for report in filter.reports where shell.engine.awaitsReport(of: report.bootID, on: report.host) { submit(report) }
     }
 }

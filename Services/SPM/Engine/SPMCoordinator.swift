@@ -102,6 +102,11 @@ public struct SPMCoordinator: Engine {
             effects.append(.reply(to: id, .success(pool.view)))
             return
         }
+        if let other = poolViews.first(where: { $0.master == request.master }) {  // its lease SDM would be that of two pools
+            let text = "domain \(request.master) is the master of pool \(other.pool); a pool needs a master domain of its own"
+            effects.append(.reply(to: id, .refused(RequestError(SPMErrorCode.poolExists, text, details: ["pool": other.pool]))))
+            return
+        }
         let pool = Pool(request)
         pools[pool.name] = pool
         effects.append(.publish(Event("pool.status", subject: pool.name, body: pool.view)))

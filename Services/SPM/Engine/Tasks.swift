@@ -2,10 +2,20 @@ import Messages
 
 /// Storage tasks: accepted once, sent to whoever serves until an answer is final, answered once.
 extension SPMCoordinator {
-    /// A repeated request is the same task: a finished one is answered again, an open one will be.
+    /// A repeated request is the same task: a finished one is answered again, an open one will be. Other work under a known id is refused.
     mutating func onTask(_ id: RequestID, _ work: TaskWork, domain: String, _ effects: inout [Effect<SPMAction>]) {
         if let task = tasks[id] {
+            guard task.work == work else {
+                let text = "request id \(id) is that of the task for \(task.work.object); choose a new one"
+                effects.append(.reply(to: id, .refused(RequestError(RequestErrorCode.idReused, text))))
+                return
+            }
             if !task.isOpen { effects.append(.reply(to: id, reply(for: task))) }
+            return
+        }
+        if case .volumeCreate(_, _, let size, _) = work, !VolumeCreate.isPossible(size: size) {
+            let text = "size: \(size) bytes is not a positive multiple of 512 below 2^60"
+            effects.append(.reply(to: id, .refused(RequestError(RequestErrorCode.invalid, text, details: ["key": "size"]))))
             return
         }
         let names = pools.keys.sorted()
