@@ -33,6 +33,19 @@ struct AgentProcessTests {
         #expect(try bench.stop(attempt: 3).ended != nil)
     }
 
+    @Test func anAgentThatLostItsJournalProvesNothingOverThatStillRuns() throws {
+        let bench = try AgentBench()
+        try bench.startAgent()
+        let pid = try #require(try bench.start(attempt: 1).pid)
+        try bench.startAgent(forgetful: true)
+        let seen = try bench.observe(attempt: 1)
+        #expect(seen.state == .unknown && seen.pid == pid && seen.ended == nil)
+        #expect(try bench.refusal { _ = try bench.start(attempt: 2) } == "vm.still-here")
+        kill(try #require(bench.guardProcess), SIGKILL)
+        #expect(try bench.wait { try bench.observe(attempt: 1).ended != nil })
+        #expect(ProcessScan.run().guest(uuid: GuestUUID.of(vm: bench.vm)) == nil)
+    }
+
     @Test func aGuestThatCannotStartLeavesNothing() throws {
         let bench = try AgentBench(qemu: "/nonexistent/qemu")
         try bench.startAgent()
@@ -92,9 +105,10 @@ final class AgentBench {
         agent = 0
     }
 
-    /// Started (again), connected to its domain.
-    func startAgent() throws {
+    /// Started (again), connected to its domain; forgetful: without its journal.
+    func startAgent(forgetful: Bool = false) throws {
         end()
+        if forgetful { try FileManager.default.removeItem(atPath: "\(directory.path)/host1/host-agent") }
         agent = try spawn(
             besideTests("host-agent"), ["--cluster", "\(directory.path)/cluster.yaml", "--config", "\(directory.path)/agent.yaml", "--log-level", "error"])
         _ = try ask("storage.connect", StorageConnect(domain: domain, path: "\(directory.path)/\(domain)"))

@@ -40,16 +40,17 @@ public enum GuardSighting: Codable, Hashable, Sendable {
     case unclear(evidence: String)
 }
 
-/// A guest that a scan of /proc found.
+/// A guest that a look at every process and lock found.
 public struct ScannedGuest: Codable, Hashable, Sendable {
     public var vm: String
-    public var pid: Int32
-    public init(vm: String, pid: Int32) {
+    /// `nil`: only its lock is held; by its guard before the guest began, or by threads of it that do not end.
+    public var pid: Int32?
+    public init(vm: String, pid: Int32?) {
         self.vm = vm
         self.pid = pid
     }
 
-    var evidence: String { "process \(pid) has its uuid, but no attempt of it is known to this agent" }
+    var evidence: String { "\(pid.map { "process \($0) has its uuid" } ?? "its lock is held"), but no attempt of it is known to this agent" }
 }
 
 /// What an agent's engine is told.
@@ -73,7 +74,7 @@ public enum AgentInput: EngineInput {
     case shutdown(RequestID, Caller)
 
     case sighted(Holder, GuardSighting)
-    /// Every process was looked at: these guests run here.
+    /// Every process and lock was looked at: these guests run here.
     case scanned([ScannedGuest])
     /// Each of the run's domains answered a probe that began after the run's end.
     case quiesced(Holder)

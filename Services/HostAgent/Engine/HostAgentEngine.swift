@@ -122,7 +122,7 @@ public struct HostAgentEngine: Engine {
     mutating func onScanned(_ guests: [ScannedGuest]) -> Effects {
         isScanned = true
         let before = Set(strays)
-        strays = guests.filter { runs["vm:\($0.vm)"]?.mayRun != true }.sorted { ($0.vm, $0.pid) < ($1.vm, $1.pid) }
+        strays = guests.filter { runs["vm:\($0.vm)"]?.mayRun != true }.sorted { ($0.vm, $0.pid ?? 0) < ($1.vm, $1.pid ?? 0) }
         let news: Effects = strays.filter { !before.contains($0) }.map {
             .decide(Decision("vm/\($0.vm)", "runs without a known attempt", why: "\($0.evidence): it is left alone and no attempt starts here"))
         }

@@ -56,7 +56,7 @@ extension HostAgentEngine {
             return refuse(id, holder, AgentErrorCode.stillHere, "\(run.holder) is not over on this host: \(run.evidence)")
         }
         if let stray = stray(of: holder) {
-            return refuse(id, holder, AgentErrorCode.stillHere, "process \(stray.pid) already runs \(holder.name) on this host")
+            return refuse(id, holder, AgentErrorCode.stillHere, stray.evidence)
         }
         if let wait = unsettled(spec) {
             return refuse(id, holder, LeaseErrorCode.settling, "its disks have no leases and what proves an earlier run over is too young: they are free in \(wait.seconds) s")

@@ -15,6 +15,8 @@ final class GuardKeeper {
     private let logger: Logger
     private var watches: [Holder: GuardWatch] = [:]
     private var isScanning = false
+    /// VMs and pools whose guards are being started.
+    private var spawning: [String] = []
 
     init(_ places: HostPlaces, _ logger: Logger) {
         self.places = places
@@ -24,9 +26,11 @@ final class GuardKeeper {
     /// A guard is started detached: it is adopted by init and outlives this process.
     func spawn(_ spec: GuardSpec) {
         let launch = GuardLaunch(spec: spec, places: places)
+        spawning.append(spec.holder.name)
         Blocking.run("spawn") {
             launch.run()
         } then: { [self] outcome in
+            if let index = spawning.firstIndex(of: spec.holder.name) { spawning.remove(at: index) }
             switch outcome {
             case .refused(let refusal): report(spec.holder, refusal)
             case .started: watch(spec, patience: .seconds(5))
@@ -62,8 +66,17 @@ final class GuardKeeper {
                 return
             }
             isScanning = false
-            tell?(.scanned(scan.guests.filter { GuestUUID.of(vm: $0.name) == $0.uuid }.map { ScannedGuest(vm: $0.name, pid: $0.pid) }))
+            let guests = scan.guests.filter { GuestUUID.of(vm: $0.name) == $0.uuid }.map { ScannedGuest(vm: $0.name, pid: $0.pid) }
+            tell?(.scanned(guests + lockedVMs(besides: guests)))
         }
+    }
+
+    /// VMs whose lock is held although no guard of theirs is known. A process that is ending shows no command line any more, but keeps its locks until its last thread is gone.
+    private func lockedVMs(besides guests: [ScannedGuest]) -> [ScannedGuest] {
+        let known = Set(guests.map(\.vm) + watches.keys.map(\.name) + spawning)
+        let files = (try? FileManager.default.contentsOfDirectory(atPath: "\(places.run)/locks")) ?? []
+        let names = files.filter { $0.hasPrefix("vm-") && $0.hasSuffix(".lock") }.map { String($0.dropFirst(3).dropLast(5)) }
+        return names.filter { !known.contains($0) && LockFile.holding("\(places.run)/locks/vm-\($0).lock") { true } == nil }.map { ScannedGuest(vm: $0, pid: nil) }
     }
 
     private func report(_ holder: Holder, _ sighting: GuardSighting) {
