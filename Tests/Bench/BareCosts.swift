@@ -38,6 +38,9 @@ final class BareCosts {
             Figure("bare.fence-status", "fence_ipmilan status alone", .milliseconds, fence),
             Figure("bare.guest", "QEMU alone: spawn until it answers that it runs", .milliseconds, guest),
             Figure("bare.lease-io", "the sectors of one takeover alone (O_DIRECT, O_SYNC)", .milliseconds, disk),
+            Figure(
+                "failover.confirmed-to-guest.ratio", "confirmed off until the guest runs, against QEMU and the lease's sectors alone", .ratio,
+                (times["confirmed-to-guest"] ?? []).percentile(0.5) / (guest.percentile(0.5) + disk.percentile(0.5))),
             Figure("failover.confirm.ratio", "confirm against fence_ipmilan alone", .ratio, ratio("confirm", fence)),
             Figure("failover.guest.ratio", "guest against QEMU alone", .ratio, ratio("guest", guest)),
             Figure("failover.lease.ratio", "lease against its sectors alone", .ratio, ratio("lease", disk)),

@@ -31,6 +31,7 @@ struct BenchCommand: ParsableCommand {
             var figures: [Figure] = []
             func add(_ new: [Figure]) {
                 for figure in new { print(thresholds.judge(figure).text) }
+                fflush(nil)
                 figures += new
             }
             if parts.contains(.bus) { add(try BusBench(rounds: rounds).run()) }

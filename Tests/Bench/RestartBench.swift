@@ -23,6 +23,7 @@ struct RestartBench {
         for _ in 0..<rounds {
             for subject in subjects { times[subject.name, default: []].append(try restart(subject)) }
             try cluster.waitUntilWell("restarts")
+            try Wait.until("the SPM serves", seconds: 90) { try cluster.snapshot("spm-coordinator", as: SPMSnapshot.self).pools.first?.status == .up }
             // A service that ends again within 3 s would be restarted later and later.
             sleep(3)
         }
