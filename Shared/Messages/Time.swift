@@ -17,12 +17,14 @@ public struct Instant: Comparable, Hashable, Codable, Sendable {
     }
 
     public static func < (a: Instant, b: Instant) -> Bool { a.nanoseconds < b.nanoseconds }
-    public static func + (a: Instant, d: Duration) -> Instant { Instant(nanoseconds: a.nanoseconds + d.nanoseconds) }
-    public static func - (a: Instant, d: Duration) -> Instant { Instant(nanoseconds: a.nanoseconds - d.nanoseconds) }
-    public static func - (a: Instant, b: Instant) -> Duration { Duration(nanoseconds: a.nanoseconds - b.nanoseconds) }
+    public static func + (a: Instant, d: Duration) -> Instant { Instant(nanoseconds: a.nanoseconds.adding(d.nanoseconds)) }
+    public static func - (a: Instant, d: Duration) -> Instant { Instant(nanoseconds: a.nanoseconds.subtracting(d.nanoseconds)) }
+    public static func - (a: Instant, b: Instant) -> Duration { Duration(nanoseconds: a.nanoseconds.subtracting(b.nanoseconds)) }
 }
 
 /// A length of time in nanoseconds; written to JSON as an integer.
+///
+/// Arithmetic stops at the largest and smallest values instead of ending the process: numbers come from the wire and from configuration.
 public struct Duration: Comparable, Hashable, Codable, Sendable {
     public var nanoseconds: Int64
 
@@ -38,8 +40,8 @@ public struct Duration: Comparable, Hashable, Codable, Sendable {
     }
 
     public static let zero = Duration(nanoseconds: 0)
-    public static func seconds(_ s: Int64) -> Duration { Duration(nanoseconds: s * 1_000_000_000) }
-    public static func milliseconds(_ ms: Int64) -> Duration { Duration(nanoseconds: ms * 1_000_000) }
+    public static func seconds(_ s: Int64) -> Duration { Duration(nanoseconds: s.multiplied(by: 1_000_000_000)) }
+    public static func milliseconds(_ ms: Int64) -> Duration { Duration(nanoseconds: ms.multiplied(by: 1_000_000)) }
 
     /// Whole and fractional seconds, for people.
     public var seconds: Double { Double(nanoseconds) / 1e9 }
@@ -47,9 +49,9 @@ public struct Duration: Comparable, Hashable, Codable, Sendable {
     public var milliseconds: Int64 { nanoseconds / 1_000_000 }
 
     public static func < (a: Duration, b: Duration) -> Bool { a.nanoseconds < b.nanoseconds }
-    public static func + (a: Duration, b: Duration) -> Duration { Duration(nanoseconds: a.nanoseconds + b.nanoseconds) }
-    public static func - (a: Duration, b: Duration) -> Duration { Duration(nanoseconds: a.nanoseconds - b.nanoseconds) }
-    public static func * (d: Duration, n: Int64) -> Duration { Duration(nanoseconds: d.nanoseconds * n) }
+    public static func + (a: Duration, b: Duration) -> Duration { Duration(nanoseconds: a.nanoseconds.adding(b.nanoseconds)) }
+    public static func - (a: Duration, b: Duration) -> Duration { Duration(nanoseconds: a.nanoseconds.subtracting(b.nanoseconds)) }
+    public static func * (d: Duration, n: Int64) -> Duration { Duration(nanoseconds: d.nanoseconds.multiplied(by: n)) }
     public static func / (a: Duration, b: Duration) -> Int64 { a.nanoseconds / b.nanoseconds }
 }
 
@@ -71,4 +73,21 @@ public struct Incarnation: Comparable, Hashable, Codable, Sendable, CustomString
     public var description: String { String(number) }
     public var next: Incarnation { Incarnation(number + 1) }
     public static func < (a: Incarnation, b: Incarnation) -> Bool { a.number < b.number }
+}
+
+extension Int64 {
+    fileprivate func adding(_ other: Int64) -> Int64 {
+        let (sum, overflow) = addingReportingOverflow(other)
+        return overflow ? (other < 0 ? .min : .max) : sum
+    }
+
+    fileprivate func subtracting(_ other: Int64) -> Int64 {
+        let (difference, overflow) = subtractingReportingOverflow(other)
+        return overflow ? (other > 0 ? .min : .max) : difference
+    }
+
+    fileprivate func multiplied(by other: Int64) -> Int64 {
+        let (product, overflow) = multipliedReportingOverflow(by: other)
+        return overflow ? ((self < 0) == (other < 0) ? .max : .min) : product
+    }
 }
