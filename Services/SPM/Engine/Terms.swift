@@ -116,8 +116,9 @@ extension SPMCoordinator {
             if let refused, term.phase != .stopping { pool.refusals[term.host] = refused }
             return
         }
-        if term.phase != .stopping {
-            pool.trigger = .recovery
+        if term.phase != .stopping { pool.trigger = .recovery }
+        // A role that ended by itself is stopped, too, when nothing proved its end at once: it flapped all the same.
+        if pool.trigger == .recovery {
             if now - electedAt < policy.shortTerm {
                 backOff(&pool, pool.shortTerms, "the last term ended within \(policy.shortTerm.milliseconds) ms; elects again in", at: now)
                 pool.shortTerms += 1
