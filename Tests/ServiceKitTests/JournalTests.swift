@@ -29,6 +29,16 @@ final class ScratchDirectory: Sendable {
         if let size { try #require(mount("tmpfs", path, "tmpfs", 0, "size=\(size)") == 0, "tmpfs needs root") }
     }
 
+    /// Leaves no room for anything, until ``makeRoom()``.
+    func fill() {
+        var ballast: Data? = Data(count: 1 << 20)
+        while let data = ballast, (try? data.write(to: URL(fileURLWithPath: path + "/ballast"))) == nil {
+            ballast = data.count > 4096 ? data.dropLast(4096) : nil
+        }
+    }
+
+    func makeRoom() throws { try FileManager.default.removeItem(atPath: path + "/ballast") }
+
     deinit {
         if mounted { umount2(path, Int32(MNT_DETACH)) }
         try? FileManager.default.removeItem(atPath: path)
@@ -134,15 +144,12 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         let directory = try ScratchDirectory(tmpfs: 1 << 20)
         let journal = FileJournal(path: directory.path + "/journal")
         _ = try journal.open()
-        var ballast: Data? = Data(count: 1 << 20)
-        while let data = ballast, (try? data.write(to: URL(fileURLWithPath: directory.path + "/ballast"))) == nil {
-            ballast = data.count > 4096 ? data.dropLast(4096) : nil
-        }
+        directory.fill()
         var batch = JournalBatch()
         batch.entries = [entry(1, "a"), JournalEntry(sequence: 2, time: Instant(nanoseconds: 2), input: Data(count: 200_000))]
         batch.snapshot = JournalSnapshot(sequence: 1, state: Data("state".utf8))
         #expect(throws: JournalError.self) { try journal.append(batch) }
-        try FileManager.default.removeItem(atPath: directory.path + "/ballast")
+        try directory.makeRoom()
         try journal.append(batch)
         #expect(try FileJournal(path: directory.path + "/journal").open().entries.map(\.sequence) == [2])
     }
@@ -151,16 +158,13 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         let directory = try ScratchDirectory(tmpfs: 1 << 20)
         let journal = kind.journal(directory.path)
         _ = try journal.open()
-        var ballast: Data? = Data(count: 1 << 20)
-        while let data = ballast, (try? data.write(to: URL(fileURLWithPath: directory.path + "/ballast"))) == nil {
-            ballast = data.count > 4096 ? data.dropLast(4096) : nil
-        }
+        directory.fill()
         var batch = JournalBatch()
         batch.entries = [JournalEntry(sequence: 1, time: Instant(nanoseconds: 1), input: Data(count: 200_000))]
         #expect { try journal.append(batch) } throws: { error in
             if case JournalError.full = error { true } else { false }
         }
-        try FileManager.default.removeItem(atPath: directory.path + "/ballast")
+        try directory.makeRoom()
         try journal.append(batch)
         #expect(try kind.journal(directory.path).open().lastSequence == 1)
     }
