@@ -142,16 +142,25 @@ public final class EngineShell<E: Engine>: RunningService {
     private func submit(_ input: E.Input, accepting accepted: StoredReply?) {
         let now = now
         let effects = engine.handle(input, at: now)
-        if input.isEphemeral {
-            carryOut(effects, recordedIn: nil)
-            return
-        }
+        if input.isEphemeral { carryOutUnrecorded(effects) } else { record(input, effects, at: now, accepting: accepted) }
+    }
+
+    private func wakeUp() {
+        nextWake = nil
+        let now = now
+        let effects = engine.handle(.wake, at: now)
+        let onlyWakes = effects.allSatisfy { if case .wake = $0 { true } else { false } }
+        if onlyWakes || E.Input.wake.isEphemeral { carryOutUnrecorded(effects) } else { record(.wake, effects, at: now, accepting: nil) }
+    }
+
+    /// Journals an input that was applied, and holds its effects back until that is durable.
+    private func record(_ input: E.Input, _ effects: [Effect<E.Action>], at now: Instant, accepting accepted: StoredReply?) {
         var batch = JournalBatch()
         if let accepted { batch.replies.append(accepted) }
         sequence += 1
         do {
             batch.entries.append(JournalEntry(sequence: sequence, time: now, input: try JSON.encode(input)))
-            carryOut(effects, recordedIn: &batch)
+            for effect in effects { carryOut(effect, into: &batch, atOnce: false) }
             entriesSinceSnapshot += 1
             if entriesSinceSnapshot >= entriesBetweenSnapshots {
                 batch.snapshot = JournalSnapshot(sequence: sequence, state: try JSON.encode(engine))
@@ -161,37 +170,14 @@ public final class EngineShell<E: Engine>: RunningService {
             logger.critical("an input or the state cannot be written as JSON (\(error)); ending before anything rests on it")
             exit(70)
         }
-        hold(nothing)
-        writer?.append(batch, through: held)
-    }
-
-    private let nothing: @ReactorActor () -> Void = {}
-
-    private func wakeUp() {
-        nextWake = nil
-        let now = now
-        let effects = engine.handle(.wake, at: now)
-        let onlyWakes = effects.allSatisfy { if case .wake = $0 { true } else { false } }
-        if onlyWakes || E.Input.wake.isEphemeral {
-            carryOut(effects, recordedIn: nil)
-            return
-        }
-        var batch = JournalBatch()
-        sequence += 1
-        entriesSinceSnapshot += 1
-        if let input = try? JSON.encode(E.Input.wake) { batch.entries.append(JournalEntry(sequence: sequence, time: now, input: input)) }
-        carryOut(effects, recordedIn: &batch)
-        hold(nothing)
+        hold {}
         writer?.append(batch, through: held)
     }
 
     // MARK: Effects
 
-    private func carryOut(_ effects: [Effect<E.Action>], recordedIn batch: inout JournalBatch) {
-        for effect in effects { carryOut(effect, into: &batch, atOnce: false) }
-    }
-
-    private func carryOut(_ effects: [Effect<E.Action>], recordedIn none: JournalBatch?) {
+    /// The effects of an input that leaves no entry: nothing holds them back.
+    private func carryOutUnrecorded(_ effects: [Effect<E.Action>]) {
         var batch = JournalBatch()
         for effect in effects { carryOut(effect, into: &batch, atOnce: true) }
         if !batch.isEmpty { writer?.append(batch, through: 0) }

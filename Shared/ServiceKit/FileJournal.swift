@@ -111,7 +111,7 @@ public final class FileJournal: Journal {
         while done < data.count {
             let n = data.withUnsafeBytes { bytes in
                 guard let start = bytes.baseAddress else { return 0 }
-                return unsafe_write(file, start + done, data.count - done)
+                return Foundation.write(file, start + done, data.count - done)
             }
             if n < 0 && errno == EINTR { continue }
             guard n > 0 else {
@@ -196,5 +196,3 @@ public final class FileJournal: Journal {
         return checksum(payload) == sum ? payload : nil
     }
 }
-
-private func unsafe_write(_ file: Int32, _ start: UnsafeRawPointer, _ count: Int) -> Int { Foundation.write(file, start, count) }

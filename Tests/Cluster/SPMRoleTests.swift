@@ -48,7 +48,7 @@ import Testing
             let definition = cluster.directory + "/extra.yaml"
             try "name: extra\nmemory: 8M\ndisks:\n  - {image: \(image), domain: data, size: 1M}\n".write(toFile: definition, atomically: true, encoding: .utf8)
             try cluster.bulwark("vm", "define", definition)
-            usleep(1_000_000)
+            try cluster.wait("the task is sent", within: 10) { try cluster.bulwark("--json", "task", "list").text.contains("\"running\"") }
             try cluster.lab("hang", old)
             let hung = cl_boottime()
             #expect(!FileManager.default.fileExists(atPath: volume), "the task waits in the old worker's hands")
