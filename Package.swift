@@ -77,6 +77,11 @@ let package = Package(
         .executableTarget(name: "vm-guard", dependencies: ["Messages", "CLinux"], path: "Services/HostAgent/Guard", swiftSettings: settings),
         service("host-agent", "Services/HostAgent/Service", ["HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "CLinux"]),
 
+        // Simulator
+        library(
+            "Simulation", "Services/Simulation",
+            ["Messages", "LeaseFormat", "LeaseEngine", "FencingEngine", "SPMEngine", "PlacementEngine", "DomainMonitorEngine", "HostAgentEngine"]),
+
         // The command
         service("bulwark", "Services/Operator", ["LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
 

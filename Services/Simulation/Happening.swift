@@ -1,0 +1,291 @@
+/// What can happen in a ``Scenario``. For people each is a short sentence; see ``Happening/sentence``.
+///
+/// `host` may be `all` where storage and start failures are meant, `domain` may be `all` too. Commands are sent as requests to the services, as `bulwark` does.
+public enum Happening: Codable, Hashable, Sendable {
+    // MARK: Machines
+
+    /// It loses its power and stays off, unless its BMC switches it on.
+    case crash(host: String)
+    /// All of it stops, also the guards; its power stays on. The network and storage lose what it does not answer.
+    case hang(host: String)
+    /// A hanging host goes on where it stopped; its clock has run on.
+    case thaw(host: String)
+    /// As `hang`, and the time until `resume` is not counted by clocks that stop with the machine.
+    case suspend(host: String)
+    case resume(host: String)
+    /// Its kernel starts anew, guests end without a goodbye.
+    case reboot(host: String)
+    /// Somebody presses the button at the machine.
+    case switchOn(host: String)
+    case switchOff(host: String)
+    /// All hosts and the manager lose their power.
+    case loseAllPower
+    case returnAllPower
+
+    // MARK: Processes
+
+    /// Its supervisor starts it again; guards and workers have none, what they guard ends with them.
+    case kill(ProcessName)
+    /// Ends and stays ended.
+    case stop(ProcessName)
+    case start(ProcessName)
+    case freeze(ProcessName)
+    case unfreeze(ProcessName)
+
+    // MARK: Network; ends are hosts and `manager`
+
+    /// Messages of `from` do not reach `to` any more; the other way they do.
+    case cut(from: String, to: String)
+    case cutBoth(String, String)
+    /// From everybody.
+    case isolate(String)
+    /// Both directions between two.
+    case heal(String, String)
+    case healNetwork
+
+    // MARK: Storage
+
+    /// Operations do not come back until it heals.
+    case storageHangs(domain: String, host: String)
+    /// Operations come back with an error.
+    case storageFails(domain: String, host: String)
+    /// Operations take half of io_timeout.
+    case storageSlow(domain: String, host: String)
+    case storageHeals(domain: String, host: String)
+
+    // MARK: BMC
+
+    case bmc(host: String, BMCFault)
+
+    // MARK: Hypervisor
+
+    /// The next `count` starts there end as if the hypervisor refused them.
+    case startsFail(host: String, count: Int)
+    /// Starts there take longer than anybody waits for them.
+    case startsSlow(host: String)
+    case startsWork(host: String)
+    /// The guest ends by itself.
+    case guestCrash(vm: String)
+    /// It cannot be killed: it waits for its storage without interruption.
+    case guestStuck(vm: String)
+    case guestUnstuck(vm: String)
+
+    // MARK: Commands of the operator
+
+    case vmStart(vm: String, host: String?)
+    case vmStop(vm: String)
+    case vmRemove(vm: String)
+    case vmResetPowerState(vm: String)
+    case hostMaintenance(host: String)
+    case hostActivate(host: String)
+    /// Vouches for the case and incarnation that are shown; the operator errs if the machine is not off.
+    case hostConfirmOff(host: String)
+    case hostForget(host: String)
+    case fenceNow(host: String)
+    case power(host: String, PowerAction)
+    case haHold
+    case haRelease
+    case haEnable
+    case haDisable
+    case spmSelect(host: String)
+    case spmMove
+    case domainMaintenance(domain: String)
+    case domainActivate(domain: String)
+}
+
+public enum BMCFault: String, Codable, Hashable, Sendable, CaseIterable {
+    case works
+    /// Refuses connections.
+    case isDead = "is dead"
+    /// Accepts and does not answer.
+    case hangs
+    /// Reads on, whatever the machine does, and takes commands without doing anything.
+    case saysOn = "says on"
+    /// Reads off, whatever the machine does.
+    case saysOff = "says off"
+    /// Acknowledges at once and acts a minute later.
+    case actsLate = "acts late"
+    /// Reads the truth and refuses every command.
+    case refuses
+}
+
+public enum PowerAction: String, Codable, Hashable, Sendable, CaseIterable { case on, off, cycle }
+
+/// One process of a simulated cluster.
+public enum ProcessName: Codable, Hashable, Sendable, CustomStringConvertible {
+    case fencingService, placementService, spmCoordinator, domainMonitor
+    case leaseService(host: String)
+    case hostAgent(host: String)
+    /// The guard of a VM's current run.
+    case vmGuard(vm: String)
+    /// The guarded worker of the SPM role.
+    case worker(host: String)
+
+    public var description: String {
+        switch self {
+        case .fencingService: "fencing-service"
+        case .placementService: "placement-service"
+        case .spmCoordinator: "spm-coordinator"
+        case .domainMonitor: "domain-monitor"
+        case .leaseService(let host): "lease-service@\(host)"
+        case .hostAgent(let host): "host-agent@\(host)"
+        case .vmGuard(let vm): "guard@\(vm)"
+        case .worker(let host): "worker@\(host)"
+        }
+    }
+}
+
+extension Happening {
+    /// As it stands in a scenario file; ``init(sentence:names:)`` reads it.
+    public var sentence: String {
+        switch self {
+        case .crash(let host): "crash \(host)"
+        case .hang(let host): "hang \(host)"
+        case .thaw(let host): "thaw \(host)"
+        case .suspend(let host): "suspend \(host)"
+        case .resume(let host): "resume \(host)"
+        case .reboot(let host): "reboot \(host)"
+        case .switchOn(let host): "switch on \(host)"
+        case .switchOff(let host): "switch off \(host)"
+        case .loseAllPower: "lose all power"
+        case .returnAllPower: "return all power"
+        case .kill(let process): "kill \(process)"
+        case .stop(let process): "stop \(process)"
+        case .start(let process): "start \(process)"
+        case .freeze(let process): "freeze \(process)"
+        case .unfreeze(let process): "unfreeze \(process)"
+        case .cut(let from, let to): "cut \(from) -> \(to)"
+        case .cutBoth(let a, let b): "cut \(a) <-> \(b)"
+        case .isolate(let end): "isolate \(end)"
+        case .heal(let a, let b): "heal \(a) <-> \(b)"
+        case .healNetwork: "heal network"
+        case .storageHangs(let domain, let host): "storage \(domain) hangs on \(host)"
+        case .storageFails(let domain, let host): "storage \(domain) fails on \(host)"
+        case .storageSlow(let domain, let host): "storage \(domain) slow on \(host)"
+        case .storageHeals(let domain, let host): "storage \(domain) heals on \(host)"
+        case .bmc(let host, let fault): "bmc of \(host) \(fault.rawValue)"
+        case .startsFail(let host, let count): "starts fail on \(host) \(count) times"
+        case .startsSlow(let host): "starts slow on \(host)"
+        case .startsWork(let host): "starts work on \(host)"
+        case .guestCrash(let vm): "guest \(vm) crashes"
+        case .guestStuck(let vm): "guest \(vm) stuck"
+        case .guestUnstuck(let vm): "guest \(vm) unstuck"
+        case .vmStart(let vm, let host): "vm start \(vm)" + (host.map { " on \($0)" } ?? "")
+        case .vmStop(let vm): "vm stop \(vm)"
+        case .vmRemove(let vm): "vm remove \(vm)"
+        case .vmResetPowerState(let vm): "vm reset-power-state \(vm)"
+        case .hostMaintenance(let host): "host maintenance \(host)"
+        case .hostActivate(let host): "host activate \(host)"
+        case .hostConfirmOff(let host): "host confirm-off \(host)"
+        case .hostForget(let host): "host forget \(host)"
+        case .fenceNow(let host): "fence now \(host)"
+        case .power(let host, let action): "power \(action.rawValue) \(host)"
+        case .haHold: "ha hold"
+        case .haRelease: "ha release"
+        case .haEnable: "ha enable"
+        case .haDisable: "ha disable"
+        case .spmSelect(let host): "spm select \(host)"
+        case .spmMove: "spm move"
+        case .domainMaintenance(let domain): "domain maintenance \(domain)"
+        case .domainActivate(let domain): "domain activate \(domain)"
+        }
+    }
+
+    /// Every sentence that there is; words in capitals stand for a name.
+    static let forms = machineForms + processForms + networkForms + storageForms + bmcForms + hypervisorForms + commandForms
+
+    private static let machineForms: [Form<Happening>] = [
+        Form("crash HOST") { .crash(host: $0[0]) },
+        Form("hang HOST") { .hang(host: $0[0]) },
+        Form("thaw HOST") { .thaw(host: $0[0]) },
+        Form("suspend HOST") { .suspend(host: $0[0]) },
+        Form("resume HOST") { .resume(host: $0[0]) },
+        Form("reboot HOST") { .reboot(host: $0[0]) },
+        Form("switch on HOST") { .switchOn(host: $0[0]) },
+        Form("switch off HOST") { .switchOff(host: $0[0]) },
+        Form("lose all power") { _ in .loseAllPower },
+        Form("return all power") { _ in .returnAllPower },
+    ]
+
+    private static let processForms: [Form<Happening>] = [
+        Form("kill PROCESS") { ProcessName($0[0]).map { .kill($0) } },
+        Form("stop PROCESS") { ProcessName($0[0]).map { .stop($0) } },
+        Form("start PROCESS") { ProcessName($0[0]).map { .start($0) } },
+        Form("freeze PROCESS") { ProcessName($0[0]).map { .freeze($0) } },
+        Form("unfreeze PROCESS") { ProcessName($0[0]).map { .unfreeze($0) } },
+    ]
+
+    private static let networkForms: [Form<Happening>] = [
+        Form("cut PLACE -> PLACE") { .cut(from: $0[0], to: $0[1]) },
+        Form("cut PLACE <-> PLACE") { .cutBoth($0[0], $0[1]) },
+        Form("isolate PLACE") { .isolate($0[0]) },
+        Form("heal PLACE <-> PLACE") { .heal($0[0], $0[1]) },
+        Form("heal network") { _ in .healNetwork },
+    ]
+
+    private static let storageForms: [Form<Happening>] = [
+        Form("storage DOMAINS hangs on HOSTS") { .storageHangs(domain: $0[0], host: $0[1]) },
+        Form("storage DOMAINS fails on HOSTS") { .storageFails(domain: $0[0], host: $0[1]) },
+        Form("storage DOMAINS slow on HOSTS") { .storageSlow(domain: $0[0], host: $0[1]) },
+        Form("storage DOMAINS heals on HOSTS") { .storageHeals(domain: $0[0], host: $0[1]) },
+    ]
+
+    private static let bmcForms = BMCFault.allCases.map { fault in Form<Happening>("bmc of HOST \(fault.rawValue)") { .bmc(host: $0[0], fault) } }
+
+    private static let hypervisorForms: [Form<Happening>] = [
+        Form("starts fail on HOSTS NUMBER times") { words in Int(words[1]).map { .startsFail(host: words[0], count: $0) } },
+        Form("starts slow on HOSTS") { .startsSlow(host: $0[0]) },
+        Form("starts work on HOSTS") { .startsWork(host: $0[0]) },
+        Form("guest VM crashes") { .guestCrash(vm: $0[0]) },
+        Form("guest VM stuck") { .guestStuck(vm: $0[0]) },
+        Form("guest VM unstuck") { .guestUnstuck(vm: $0[0]) },
+    ]
+
+    private static let commandForms: [Form<Happening>] = [
+        Form("vm start VM") { .vmStart(vm: $0[0], host: nil) },
+        Form("vm start VM on HOST") { .vmStart(vm: $0[0], host: $0[1]) },
+        Form("vm stop VM") { .vmStop(vm: $0[0]) },
+        Form("vm remove VM") { .vmRemove(vm: $0[0]) },
+        Form("vm reset-power-state VM") { .vmResetPowerState(vm: $0[0]) },
+        Form("host maintenance HOST") { .hostMaintenance(host: $0[0]) },
+        Form("host activate HOST") { .hostActivate(host: $0[0]) },
+        Form("host confirm-off HOST") { .hostConfirmOff(host: $0[0]) },
+        Form("host forget HOST") { .hostForget(host: $0[0]) },
+        Form("fence now HOST") { .fenceNow(host: $0[0]) },
+        Form("power on HOST") { .power(host: $0[0], .on) },
+        Form("power off HOST") { .power(host: $0[0], .off) },
+        Form("power cycle HOST") { .power(host: $0[0], .cycle) },
+        Form("ha hold") { _ in .haHold },
+        Form("ha release") { _ in .haRelease },
+        Form("ha enable") { _ in .haEnable },
+        Form("ha disable") { _ in .haDisable },
+        Form("spm select HOST") { .spmSelect(host: $0[0]) },
+        Form("spm move") { _ in .spmMove },
+        Form("domain maintenance DOMAIN") { .domainMaintenance(domain: $0[0]) },
+        Form("domain activate DOMAIN") { .domainActivate(domain: $0[0]) },
+    ]
+
+    /// - Parameter names: the names that it may use; `nil`: any.
+    /// - Throws: ``SentenceError`` with the word that is wrong and what may stand there.
+    public init(sentence: String, names: Vocabulary? = nil) throws(SentenceError) {
+        self = try Form.read(sentence, Self.forms, names)
+    }
+}
+
+extension ProcessName {
+    /// From ``description``; `nil`: there is no such process.
+    public init?(_ text: String) {
+        let parts = text.split(separator: "@", maxSplits: 1).map(String.init)
+        switch (parts.first, parts.count == 2 ? parts[1] : nil) {
+        case ("fencing-service", nil): self = .fencingService
+        case ("placement-service", nil): self = .placementService
+        case ("spm-coordinator", nil): self = .spmCoordinator
+        case ("domain-monitor", nil): self = .domainMonitor
+        case ("lease-service", let host?): self = .leaseService(host: host)
+        case ("host-agent", let host?): self = .hostAgent(host: host)
+        case ("guard", let vm?): self = .vmGuard(vm: vm)
+        case ("worker", let host?): self = .worker(host: host)
+        default: return nil
+        }
+    }
+}
