@@ -74,7 +74,9 @@ let package = Package(
         engine("HostAgentEngine", "Services/HostAgent/Engine"),
         library("HostAgentHypervisor", "Services/HostAgent/Hypervisor", ["Messages", "ServiceKit", "CLinux"]),
         library("HostAgentStorage", "Services/HostAgent/Storage", ["Messages", "ServiceKit", "CLinux"]),
-        .executableTarget(name: "vm-guard", dependencies: ["Messages", "CLinux"], path: "Services/HostAgent/Guard", swiftSettings: settings),
+        engine("GuardEngine", "Services/HostAgent/Guard/Engine"),
+        .executableTarget(
+            name: "vm-guard", dependencies: ["Messages", "GuardEngine", "CLinux"], path: "Services/HostAgent/Guard", exclude: ["Engine"], swiftSettings: settings),
         service("host-agent", "Services/HostAgent/Service", ["HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "CLinux"]),
 
         // Simulator
@@ -101,7 +103,7 @@ let package = Package(
         tests("SPMTests", "Tests/SPMTests", ["SPMEngine", "Messages"]),
         tests("PlacementTests", "Tests/PlacementTests", ["PlacementEngine", "Messages"]),
         tests("DomainMonitorTests", "Tests/DomainMonitorTests", ["DomainMonitorEngine", "Messages"]),
-        tests("HostAgentTests", "Tests/HostAgentTests", ["vm-guard", "host-agent", "HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "Bus", "Messages", "CLinux"]),
+        tests("HostAgentTests", "Tests/HostAgentTests", ["vm-guard", "host-agent", "GuardEngine", "HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "Bus", "Messages", "CLinux"]),
         tests("OperatorTests", "Tests/OperatorTests", ["bulwark", "Messages", "Bus"]),
         tests("ClusterTests", "Tests/Cluster", ["Messages", "CLinux"]),
         tests("ComposeTests", "Tests/Compose", ["CLinux"]),

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import GuardEngine
 import Messages
 
 /// `vm-guard`: the parent of one guest, or of the SPM role's worker.
@@ -61,20 +62,11 @@ enum GuardCommand {
 
 /// Everything `vm-guard run` is told.
 struct RunOptions {
-    var holder = Holder(role: .vm, name: "", attempt: 0)
+    let plan: GuardPlan
     /// The host's run directory.
     var run = ""
     var bootID = ""
-    var vmLock = ""
-    /// A file that must exist once the VM lock is held: the agent removes it, holding that lock, to call a start off for ever.
     var spec: String?
-    /// Sorted.
-    var leases: [GuardLease] = []
-    /// Sorted.
-    var diskLocks: [String] = []
-    /// `lockspace|G`, passed on as they are.
-    var generations: [String] = []
-    var proofs: String?
     var log: String?
     var daemonize = false
     /// Executable and its arguments.
@@ -82,6 +74,12 @@ struct RunOptions {
 
     init?(_ arguments: ArraySlice<String>) {
         var rest = arguments
+        var holder: Holder?
+        var vmLock = ""
+        var leases: [GuardLease] = []
+        var diskLocks: [String] = []
+        var generations: [String] = []
+        var proofs: String?
         while let option = rest.popFirst() {
             if option == "--" {
                 payload = Array(rest)
@@ -110,13 +108,13 @@ struct RunOptions {
             default: return nil
             }
         }
-        guard !holder.name.isEmpty, !run.isEmpty, !vmLock.isEmpty, !payload.isEmpty else { return nil }
-        leases.sort { $0.name < $1.name }
-        diskLocks.sort()
+        guard let holder, !run.isEmpty, !vmLock.isEmpty, !payload.isEmpty else { return nil }
+        plan = GuardPlan(
+            holder: holder, vmLock: vmLock, diskLocks: diskLocks, leases: leases, generations: generations, proofs: proofs, needsSpec: spec != nil)
     }
 
-    var controlSocket: String { "\(run)/guards/\(holder).sock" }
-    var result: String { "\(run)/guards/\(holder).result" }
+    var controlSocket: String { "\(run)/guards/\(plan.holder).sock" }
+    var result: String { "\(run)/guards/\(plan.holder).result" }
     var leaseService: String { "\(run)/lease-service.guards" }
 }
 

@@ -1,5 +1,7 @@
 import CLinux
 import Glibc
+import GuardEngine
+import Messages
 
 /// The run itself: first process of a PID namespace of its own, so that its end is the end of everything it ever started (S3, S8).
 struct Payload {
@@ -7,19 +9,18 @@ struct Payload {
     let pid: pid_t
     /// Readable when the namespace is empty and waits to be reaped.
     let pidfd: Int32
-    /// Read end of the pipe that the payload's exec closes.
-    let ready: Int32
+    /// Read end of the pipe that the payload's exec closes; -1 once that is known.
+    private(set) var ready: Int32
     /// Write end of the pipe that tells the payload's starter that this process lives; held until this process ends.
     private let alive: Int32
 
     /// Starts it from this very thread: the death signal belongs to the thread that forked. Lock descriptors are inherited.
     ///
-    /// - Parameter deadline: absolute CLOCK_BOOTTIME nanoseconds; 0: none.
-    static func start(_ command: [String], deadline: Int64, environment: [(name: String, value: String)]) -> Result<Payload, StartFailure> {
+    static func start(_ command: [String], deadline: Instant?, environment: [String: String]) -> Result<Payload, StartFailure> {
         guard let parent = Pipe.make(), let ready = Pipe.make() else { return .failure(StartFailure("pipe: \(Log.error(errno))")) }
-        let options = ExecOptions(deadline: deadline, parent: parent.read, ready: ready.write, payload: command)
+        let options = ExecOptions(deadline: deadline?.nanoseconds ?? 0, parent: parent.read, ready: ready.write, payload: command)
         let arguments = CStrings(["vm-guard"] + options.arguments)
-        for variable in environment { setenv(variable.name, variable.value, 1) }
+        for (name, value) in environment { setenv(name, value, 1) }
         guard cl_unshare(CLONE_NEWPID) == 0 else { return .failure(StartFailure("cannot make a PID namespace: \(Log.error(errno))")) }
         let pid = cl_fork()
         if pid == 0 {
@@ -49,10 +50,24 @@ struct Payload {
         kill(pid, SIGKILL)
     }
 
-    /// How it ended, once it has: then its namespace is empty.
+    enum Begun { case notYet, yes, failed(String) }
+
+    /// Whether its exec has happened; told once.
+    mutating func begun() -> Begun {
+        var pipe = pollfd(fd: ready, events: Int16(POLLIN), revents: 0)
+        guard ready >= 0, poll(&pipe, 1, 0) == 1 else { return .notYet }
+        var message = [UInt8](repeating: 0, count: 512)
+        let count = read(ready, &message, message.count)
+        close(ready)
+        ready = -1
+        return count > 0 ? .failed(String(decoding: message[..<count], as: UTF8.self)) : .yes
+    }
+
+    /// How it ended, once it has: then its namespace is empty. Asked once more only before that.
     func reap() -> String? {
         var status: Int32 = 0
         guard waitpid(pid, &status, WNOHANG) == pid else { return nil }
+        close(pidfd)
         return cl_wait_exited(status) != 0 ? "exit \(cl_wait_exit_status(status))" : "signal \(cl_wait_signal(status))"
     }
 
@@ -66,8 +81,9 @@ struct Payload {
         guard cl_set_parent_death_signal(SIGKILL) == 0 else { fail("no parent death signal: \(Log.error(errno))") }
         // The guard may have died before the signal was asked for; then its end of the pipe is closed.
         var parent = pollfd(fd: options.parent, events: Int16(POLLIN), revents: 0)
-        guard poll(&parent, 1, 0) == 0 else { fail("the guard is gone") }
-        guard options.deadline == 0 || cl_boottime() < options.deadline else { fail("the deadline has passed") }
+        let guardLives = poll(&parent, 1, 0) == 0
+        let deadline = options.deadline == 0 ? nil : Instant(nanoseconds: options.deadline)
+        if let obstacle = GuardEngine.obstacle(guardLives: guardLives, deadline: deadline, at: Instant(nanoseconds: cl_boottime())) { fail(obstacle) }
         _ = cl_fcntl(options.parent, F_SETFD, FD_CLOEXEC)
         _ = cl_fcntl(options.ready, F_SETFD, FD_CLOEXEC)
         signal(SIGPIPE, SIG_DFL)

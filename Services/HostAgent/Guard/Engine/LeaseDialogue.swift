@@ -1,0 +1,83 @@
+import Messages
+
+/// What a guard and its lease-service say to each other. The connection is made again, at most five times a second, whenever it breaks.
+extension GuardEngine {
+    private static let connectPause = Duration.milliseconds(200)
+
+    mutating func connect(_ now: Instant) {
+        triedAt = now
+        link = .connecting
+        actions.append(.connectToLeaseService)
+    }
+
+    mutating func reconnect(_ now: Instant) {
+        if case .broken(let retryAt) = link, now >= retryAt { connect(now) }
+    }
+
+    mutating func onLeaseConnected() {
+        link = .connected
+        log("connected to lease-service")
+        switch state {
+        case .acquiring: actions.append(.send(acquire))
+        case .running, .ending: actions.append(.send(adopt))
+        case .releasing: actions += [.send(adopt), .send(release)]
+        case .locking, .over: break
+        }
+    }
+
+    mutating func onLeaseBroken(_ why: String, _ now: Instant) {
+        if link == .connected { log("lease-service: \(why)") }
+        link = .broken(retryAt: max(now, (triedAt ?? now) + Self.connectPause))
+        reconnect(now)
+    }
+
+    mutating func onLeaseMessage(_ message: GuardMessage, _ now: Instant) {
+        switch (message.verb, state) {
+        case ("granted", .acquiring):
+            onGranted(message, now)
+        case ("refused", .acquiring):
+            refuse(message["code"] ?? "lease.io", message["message"] ?? "refused")
+        case ("refused", .running):
+            granted = []
+            end("lease-service does not take this run back: \(message["message"] ?? "no reason given")", now)
+        case ("lost", .running):
+            end("the leases are lost: \(message["message"] ?? "no reason given")", now)
+        case ("granted", .running), ("deadline", .running), ("granted", .releasing), ("deadline", .releasing):
+            deadline = Self.deadline(in: message) ?? deadline
+        case ("released", .releasing):
+            finish(released: true)
+        case ("refused", .releasing), ("lost", .releasing):
+            finish(released: false)
+        default:
+            break
+        }
+    }
+
+    private mutating func onGranted(_ message: GuardMessage, _ now: Instant) {
+        guard let until = Self.deadline(in: message) else { return refuse("lease.io", "a grant without a deadline") }
+        let leases = message.all("lease").compactMap(GuardLease.init)
+        guard leases.map(\.name).sorted() == plan.leases.map(\.name) else { return refuse("lease.io", "the grant names other leases than were asked for") }
+        guard now < until else { return refuse("lease.io", "the grant's deadline had passed when it came") }
+        granted = leases
+        deadline = until
+        log("granted \(granted.map(\.grant).joined(separator: " "))")
+        startPayload()
+    }
+
+    private static func deadline(in message: GuardMessage) -> Instant? { message["deadline"].flatMap { Int64($0) }.map { Instant(nanoseconds: $0) } }
+
+    private var acquire: GuardMessage { request("acquire", leases: plan.leases.map(\.request)) }
+
+    private var adopt: GuardMessage { request("adopt", leases: granted.map(\.grant), also: [("deadline", String(deadline?.nanoseconds ?? 0))]) }
+
+    var release: GuardMessage { GuardMessage("release", [("holder", plan.holder.description)]) }
+
+    private func request(_ verb: String, leases: [String], also: [(String, String)] = []) -> GuardMessage {
+        var fields = [("holder", plan.holder.description), ("lock", plan.vmLock)]
+        fields += leases.map { ("lease", $0) }
+        fields += plan.diskLocks.map { ("disklock", $0) }
+        fields += plan.generations.map { ("generation", $0) }
+        if let proofs = plan.proofs { fields.append(("proofs", proofs)) }
+        return GuardMessage(verb, fields + also)
+    }
+}

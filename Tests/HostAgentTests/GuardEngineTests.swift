@@ -1,0 +1,245 @@
+import GuardEngine
+import Messages
+import Testing
+
+private let image = LeaseName(lockspace: "domain", resource: "image")
+private let grant = GuardLease(name: image, lver: 7, generation: 3)
+
+/// A guard's engine with the answers of a world in which everything works, unless a test says otherwise.
+private struct GuardDesk {
+    var engine: GuardEngine
+    var now = Instant(nanoseconds: 1_000_000_000)
+    /// What it wanted, since the last look.
+    var actions: [GuardAction] = []
+    var held: Set<String> = []
+    var specIsThere = true
+    var leaseServiceIsThere = true
+
+    init(leases: Bool = true) {
+        engine = GuardEngine(
+            GuardPlan(
+                holder: Holder(role: .vm, name: "web1", attempt: 7), vmLock: "vm", diskLocks: ["disk-b", "disk-a"], leases: leases ? [GuardLease(name: image)] : [],
+                generations: ["domain|3"]))
+    }
+
+    mutating func send(_ input: GuardInput) {
+        var inputs = [input]
+        while !inputs.isEmpty {
+            for action in engine.handle(inputs.removeFirst(), at: now) {
+                actions.append(action)
+                switch action {
+                case .takeLock(let path): inputs.append(held.contains(path) ? .lockHeld(path) : .lockTaken(path))
+                case .lookForSpec: inputs.append(.specSeen(isThere: specIsThere))
+                case .listen: inputs.append(.listening(failure: nil))
+                case .connectToLeaseService: inputs.append(leaseServiceIsThere ? .leaseConnected : .leaseBroken(why: "not there"))
+                case .startPayload: inputs += [.payloadStarted(pid: 42), .payloadBegan]
+                default: break
+                }
+            }
+        }
+    }
+
+    mutating func hear(_ verb: String, _ fields: [(String, String)] = []) { send(.leaseMessage(GuardMessage(verb, fields))) }
+
+    mutating func begin(grantedFor duration: Duration? = nil) {
+        send(.begin(unlocked: nil))
+        if let duration { hear("granted", [("deadline", String((now + duration).nanoseconds)), ("lease", grant.grant)]) }
+    }
+
+    /// Time passes, and every wake on the way is delivered.
+    mutating func pass(_ duration: Duration) {
+        let end = now + duration
+        while let wake = engine.nextWake, wake <= end {
+            now = max(now, wake)
+            send(.tick)
+        }
+        now = end
+    }
+
+    mutating func seen() -> [GuardAction] {
+        defer { actions = [] }
+        return actions
+    }
+
+    var result: GuardMessage? {
+        for case .finish(let result, _) in actions { return result }
+        return nil
+    }
+
+    var sent: [String] { actions.compactMap { if case .send(let message) = $0 { message.verb } else { nil } } }
+    var starts: Int { actions.filter { if case .startPayload = $0 { true } else { false } }.count }
+    var kills: Int { actions.filter { $0 == .killGroup }.count }
+}
+
+@Test func aGuardTakesItsLocksInOrderBeforeItAsks() {
+    var desk = GuardDesk()
+    desk.begin()
+    let wanted = desk.actions.prefix(6)
+    #expect(Array(wanted) == [.takeLock("vm"), .lookForSpec, .takeLock("disk-a"), .takeLock("disk-b"), .listen, desk.actions[5]])
+    #expect(desk.sent == ["acquire"])
+    #expect(desk.starts == 0)
+}
+
+@Test func aGuardIsRefusedForEveryThingThatIsMissing() {
+    let cases: [(String, String, Bool, (inout GuardDesk) -> Void)] = [
+        ("vm lock held", "vm.still-here", false, { $0.held = ["vm"] }),
+        ("disk lock held", "vm.still-here", true, { $0.held = ["disk-b"] }),
+        ("called off", "vm.start-failed", true, { $0.specIsThere = false }),
+    ]
+    for (name, code, isOurs, prepare) in cases {
+        var desk = GuardDesk()
+        prepare(&desk)
+        desk.begin()
+        #expect(desk.result?["code"] == code, "\(name)")
+        #expect(desk.starts == 0 && desk.sent.isEmpty, "\(name)")
+        #expect(desk.actions.contains { if case .finish(_, isOurs: isOurs) = $0 { true } else { false } }, "\(name)")
+    }
+    var unlocked = GuardDesk()
+    unlocked.send(.begin(unlocked: "not permitted"))
+    #expect(unlocked.result?.verb == "refused")
+}
+
+@Test func aGuardWithoutLeasesStartsAtOnceAndNeedsNoLockedMemory() {
+    var desk = GuardDesk(leases: false)
+    desk.send(.begin(unlocked: "not permitted"))
+    #expect(desk.starts == 1 && desk.sent.isEmpty && desk.engine.nextWake == nil)
+    desk.send(.payloadExited("exit 0"))
+    #expect(desk.result?["released"] == "yes")
+    #expect(desk.result?["why"] == "the payload ended by itself")
+}
+
+/// What each message does in each state: `nil` leaves the state as it is.
+@Test func messagesByState() {
+    let until = ("deadline", "900000000000")
+    let rows: [(String, [(String, String)], [GuardEngine.State: GuardEngine.State])] = [
+        ("granted", [until, ("lease", grant.grant)], [.acquiring: .running]),
+        ("granted", [("lease", grant.grant)], [.acquiring: .over]),
+        ("granted", [until, ("lease", "domain|other|1|1")], [.acquiring: .over]),
+        ("granted", [("deadline", "5"), ("lease", grant.grant)], [.acquiring: .over, .running: .ending, .releasing: .over]),
+        ("deadline", [until], [:]),
+        ("deadline", [("deadline", "5")], [.running: .ending, .releasing: .over]),
+        ("refused", [("code", "lease.held")], [.acquiring: .over, .running: .ending, .releasing: .over]),
+        ("lost", [], [.running: .ending, .releasing: .over]),
+        ("released", [], [.releasing: .over]),
+        ("unheard-of", [], [:]),
+    ]
+    for (verb, fields, changes) in rows {
+        for state in [GuardEngine.State.acquiring, .running, .ending, .releasing] {
+            var desk = GuardDesk()
+            desk.begin(grantedFor: state == .acquiring ? nil : .seconds(60))
+            if state == .ending || state == .releasing { desk.send(.agentMessage(client: 1, GuardMessage("stop"))) }
+            if state == .releasing { desk.send(.payloadExited("signal 9")) }
+            #expect(desk.engine.state == state)
+            desk.hear(verb, fields)
+            #expect(desk.engine.state == changes[state] ?? state, "\(verb) \(fields) in \(state)")
+        }
+    }
+}
+
+@Test func theDeadlineComesBeforeAnyMessage() {
+    var desk = GuardDesk()
+    desk.begin(grantedFor: .seconds(10))
+    desk.now = desk.now + .seconds(10)
+    desk.hear("deadline", [("deadline", String((desk.now + .seconds(60)).nanoseconds))])
+    #expect(desk.engine.state == .ending)
+    #expect(desk.kills == 1)
+    desk.send(.payloadExited("signal 9"))
+    #expect(desk.result?["released"] == "no")
+}
+
+@Test func aGroupThatDoesNotEndIsKilledAgainAndAgain() {
+    var desk = GuardDesk()
+    desk.begin(grantedFor: .seconds(10))
+    desk.pass(.seconds(11))
+    #expect(desk.kills >= 20)
+    #expect(desk.result == nil)
+}
+
+@Test func aGrantAfterItsDeadlineOrAStopBeforeItsPayloadRunsNothing() {
+    var late = GuardDesk()
+    late.begin(grantedFor: .zero)
+    #expect(late.result?["code"] == "lease.io" && late.starts == 0)
+    var stopped = GuardDesk()
+    stopped.begin()
+    stopped.send(.agentMessage(client: 1, GuardMessage("stop", [("why", "no more")])))
+    #expect(stopped.result?["message"] == "stopped before it ran: no more")
+    stopped.hear("granted", [("deadline", "900000000000"), ("lease", grant.grant)])
+    #expect(stopped.starts == 0)
+}
+
+@Test func aPayloadWhoseStartTakesTimeIsKilledWhenItComesAfterTheEnd() {
+    var engine = GuardDesk().engine
+    let start = Instant(nanoseconds: 1)
+    for input in [GuardInput.begin(unlocked: nil), .lockTaken("vm"), .specSeen(isThere: true), .lockTaken("disk-a"), .lockTaken("disk-b"), .listening(failure: nil), .leaseConnected] {
+        _ = engine.handle(input, at: start)
+    }
+    _ = engine.handle(.leaseMessage(GuardMessage("granted", [("deadline", "1000000000"), ("lease", grant.grant)])), at: start)
+    _ = engine.handle(.tick, at: Instant(nanoseconds: 1_000_000_000))
+    #expect(engine.handle(.payloadStarted(pid: 9), at: Instant(nanoseconds: 1_010_000_000)).contains(.killGroup))
+    #expect(GuardEngine.obstacle(guardLives: true, deadline: engine.deadline, at: Instant(nanoseconds: 1_000_000_000)) != nil)
+    #expect(GuardEngine.obstacle(guardLives: true, deadline: engine.deadline, at: Instant(nanoseconds: 999_999_999)) == nil)
+    #expect(GuardEngine.obstacle(guardLives: false, deadline: nil, at: start) != nil)
+}
+
+@Test func aLostConnectionIsMadeAgainFiveTimesASecondAndAdopts() {
+    var desk = GuardDesk()
+    desk.begin(grantedFor: .seconds(60))
+    desk.pass(.seconds(1))
+    _ = desk.seen()
+    desk.leaseServiceIsThere = false
+    desk.send(.leaseBroken(why: "closed"))
+    desk.pass(.seconds(1))
+    #expect((5...6).contains(desk.actions.filter { $0 == .connectToLeaseService }.count))
+    desk.leaseServiceIsThere = true
+    desk.pass(.milliseconds(200))
+    #expect(desk.sent == ["adopt"])
+    for case .send(let adopt) in desk.actions { #expect(adopt.all("lease") == [grant.grant] && adopt.all("disklock") == ["disk-a", "disk-b"]) }
+}
+
+@Test func withoutAnAnswerAcquiringEnds() {
+    var desk = GuardDesk()
+    desk.leaseServiceIsThere = false
+    desk.begin()
+    desk.pass(GuardEngine.acquireLimit)
+    #expect(desk.result == nil)
+    desk.pass(.seconds(1))
+    #expect(desk.result?["code"] == "vm.start-failed")
+}
+
+/// Over everything that can happen in any order: what runs, runs under a grant whose deadline has not passed, and is killed at once when it has.
+@Test(arguments: 0..<300 as Range<UInt64>) func nothingRunsOutsideItsDeadline(seed: UInt64) {
+    var random = SplitMix64(seed: seed)
+    var desk = GuardDesk()
+    desk.send(.begin(unlocked: nil))
+    var hasEnded = false
+    for _ in 0..<200 {
+        _ = desk.seen()
+        let before = desk.engine.state
+        let deadline = desk.engine.deadline
+        let until = String((desk.now + .milliseconds(Int64.random(in: -500...5000, using: &random))).nanoseconds)
+        switch Int.random(in: 0...12, using: &random) {
+        case 0, 1: desk.hear("granted", [("deadline", until), ("lease", grant.grant)])
+        case 2, 3: desk.hear("deadline", [("deadline", until)])
+        case 4: if seed % 3 == 0 { desk.hear(["lost", "refused"].randomElement(using: &random) ?? "", []) }
+        case 5: desk.hear("released")
+        case 6: if seed % 2 == 0 { desk.send(.agentMessage(client: 1, GuardMessage("stop"))) }
+        case 7: desk.send(.leaseBroken(why: "closed"))
+        case 8: if desk.engine.pid != nil, before == .ending || seed % 5 == 0 { desk.send(.payloadExited("signal 9")) }
+        case 9: desk.leaseServiceIsThere.toggle()
+        case 10: desk.pass(.milliseconds(Int64.random(in: 0...3000, using: &random)))
+        // As after a suspend: nobody was woken on the way.
+        case 11: desk.now = desk.now + .milliseconds(Int64.random(in: 0...3000, using: &random))
+        default: desk.send(.agentMessage(client: 1, GuardMessage("status")))
+        }
+        let state = desk.engine.state
+        if desk.starts > 0 { #expect(!hasEnded && before == .acquiring && desk.now < desk.engine.deadline ?? desk.now) }
+        if state == .running, !desk.actions.isEmpty { #expect(desk.now < desk.engine.deadline ?? desk.now, "runs after its deadline") }
+        if before == .running, let deadline, desk.now >= deadline, !desk.actions.isEmpty { #expect(desk.kills > 0 || state != .running) }
+        if before == .running, state == .ending { #expect(desk.kills > 0) }
+        if hasEnded { #expect(state != .running && state != .acquiring, "back from the end") }
+        if state == .ending || state == .releasing || state == .over { hasEnded = true }
+        if desk.engine.pid != nil { #expect(state == .running || state == .ending, "\(state) with a living payload") }
+        if let wake = desk.engine.nextWake, state == .running { #expect(wake <= desk.engine.deadline ?? wake) }
+        if state == .over { return #expect(desk.result != nil || before == .over) }
+    }
+}
