@@ -50,7 +50,7 @@ let package = Package(
         // Lease service
         library("LeaseFormat", "Services/Lease/Format", []),
         engine("LeaseEngine", "Services/Lease/Engine", also: ["LeaseFormat"]),
-        library("LeaseVolume", "Services/Lease/Volume", ["Messages", "LeaseFormat", "CLinux"]),
+        library("LeaseVolume", "Services/Lease/Volume", ["Messages", "LeaseFormat", "LeaseEngine", "CLinux"]),
         service("lease-service", "Services/Lease/Service", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "CLinux"]),
 
         // Fencing service
@@ -73,7 +73,7 @@ let package = Package(
         // Host agent
         engine("HostAgentEngine", "Services/HostAgent/Engine"),
         library("HostAgentHypervisor", "Services/HostAgent/Hypervisor", ["Messages", "ServiceKit", "CLinux"]),
-        library("HostAgentStorage", "Services/HostAgent/Storage", ["Messages", "ServiceKit", "CLinux"]),
+        library("HostAgentStorage", "Services/HostAgent/Storage", ["Messages", "HostAgentEngine", "ServiceKit", "CLinux"]),
         engine("GuardEngine", "Services/HostAgent/Guard/Engine"),
         .executableTarget(
             name: "vm-guard", dependencies: ["Messages", "GuardEngine", "CLinux"], path: "Services/HostAgent/Guard", exclude: ["Engine"], swiftSettings: settings),
