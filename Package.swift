@@ -84,6 +84,9 @@ let package = Package(
             "Simulation", "Services/Simulation",
             ["Messages", "LeaseFormat", "LeaseEngine", "FencingEngine", "SPMEngine", "PlacementEngine", "DomainMonitorEngine", "HostAgentEngine"]),
 
+        // Checker of the promise, for the simulator and for live clusters
+        engine("Invariants", "Services/Simulation/Invariants"),
+
         // The command
         service("bulwark", "Services/Operator", ["LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
 

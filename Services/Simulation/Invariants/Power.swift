@@ -1,0 +1,59 @@
+import Messages
+
+/// When each host was heard, which cases are open, when services started.
+struct Power: Sendable {
+    struct Case: Sendable {
+        var host: String
+        var cause: CaseCause
+        var opened: Instant
+        var fact: Fact
+    }
+
+    private var lastHeard: [String: (last: Instant, before: Instant?)] = [:]
+    private(set) var cases: [String: Case] = [:]
+    private(set) var starts: [String: Instant] = [:]
+
+    mutating func heard(_ host: String, _ now: Instant) {
+        guard let known = lastHeard[host] else { return lastHeard[host] = (now, nil) }
+        lastHeard[host] = (now, known.last)
+    }
+
+    mutating func open(_ id: String, _ host: String, _ cause: CaseCause, _ now: Instant) {
+        cases[id] = Case(host: host, cause: cause, opened: now, fact: .caseOpened(id, host: host, cause))
+    }
+
+    mutating func close(_ id: String, _ host: String) { cases[id] = nil }
+    mutating func started(_ service: String, _ now: Instant) { starts[service] = now }
+
+    /// How long a host was silent, heartbeats apart that are younger than `crossing`; `nil`: never heard.
+    func silence(of host: String, at now: Instant, crossing: Duration) -> Duration? {
+        guard let heard = lastHeard[host] else { return nil }
+        if now - heard.last >= crossing { return now - heard.last }
+        return heard.before.map { now - $0 }
+    }
+}
+
+extension InvariantChecker {
+    mutating func onPower(_ host: String, _ action: PowerAction, _ cause: PowerCause, _ judgement: inout Judgement) {
+        switch cause {
+        case .operatorAsked:
+            return
+        case .none:
+            judgement.violation(.I7, "power \(action.rawValue) of \(host) without any cause")
+        case .fenceCase(let id):
+            guard let fenceCase = power.cases[id], fenceCase.host == host else {
+                return judgement.violation(.I7, "power \(action.rawValue) of \(host) for case \(id), which is not open")
+            }
+            if action == .off, fenceCase.cause == .silent { onOffForSilence(host, id, fenceCase, &judgement) }
+        }
+    }
+
+    private func onOffForSilence(_ host: String, _ id: String, _ fenceCase: Power.Case, _ judgement: inout Judgement) {
+        if let silence = power.silence(of: host, at: judgement.now, crossing: settings.crossing), silence < settings.grace {
+            judgement.violation(.I5, "\(host) is switched off for its silence (case \(id)); it was heard \(silence.milliseconds) ms ago", earlier: fenceCase.fact)
+        }
+        guard let start = power.starts["fencing-service"], judgement.now - start < settings.grace, fenceCase.opened >= start else { return }
+        judgement.violation(
+            .I5, "\(host) is switched off for its silence (case \(id)) \((judgement.now - start).milliseconds) ms after fencing-service began to listen", earlier: fenceCase.fact)
+    }
+}

@@ -1,0 +1,69 @@
+import Messages
+
+/// Who writes which disk, and who holds which lease.
+struct Writers: Sendable {
+    private struct Held: Sendable {
+        var run: Run
+        var lease: GuardLease
+        var fact: Fact
+    }
+
+    /// The last run that began on each disk, and whether it lives.
+    private var writers: [String: (run: Run, isLive: Bool, fact: Fact)] = [:]
+    /// Live runs by the leases that they were granted.
+    private var holders: [LeaseName: Held] = [:]
+    private var owners: [LeaseName: LeaseOwner?] = [:]
+    /// What each live run has.
+    private var disks: [Run: [String]] = [:]
+    private var leases: [Run: [LeaseName]] = [:]
+
+    mutating func begin(_ run: Run, writes: [String], leases granted: [GuardLease], _ judgement: inout Judgement) {
+        for disk in writes {
+            if let other = writers[disk], other.isLive, other.run != run {
+                judgement.violation(.I1, "\(run) began to write disk \(disk), which \(other.run) still writes", earlier: other.fact)
+            }
+            writers[disk] = (run, true, judgement.fact)
+        }
+        for lease in granted {
+            if let other = holders[lease.name], other.run != run {
+                judgement.violation(run.invariant, "\(run) began with lease \(lease.name.resource), with which \(other.run) still runs", earlier: other.fact)
+            }
+            holders[lease.name] = Held(run: run, lease: lease, fact: judgement.fact)
+            if let owner = owners[lease.name] { judge(run, lease, owner, &judgement, earlier: nil) }
+        }
+        if !writes.isEmpty { disks[run] = writes }
+        if !granted.isEmpty { leases[run] = granted.map(\.name) }
+    }
+
+    mutating func end(_ run: Run) {
+        for disk in disks.removeValue(forKey: run) ?? [] where writers[disk]?.run == run { writers[disk]?.isLive = false }
+        for lease in leases.removeValue(forKey: run) ?? [] where holders[lease]?.run == run { holders[lease] = nil }
+    }
+
+    func judgeWrite(_ run: Run, _ disk: String, _ judgement: inout Judgement) {
+        guard let last = writers[disk], last.run != run else { return }
+        judgement.violation(.I1, "a write of \(run) reached disk \(disk) after \(last.run) had begun on it", earlier: last.fact)
+    }
+
+    mutating func change(_ lease: LeaseName, _ owner: LeaseOwner?, _ judgement: inout Judgement) {
+        owners[lease] = .some(owner)
+        guard let held = holders[lease] else { return }
+        judge(held.run, held.lease, owner, &judgement, earlier: held.fact)
+    }
+
+    private func judge(_ run: Run, _ lease: GuardLease, _ owner: LeaseOwner?, _ judgement: inout Judgement, earlier: Fact?) {
+        guard let owner else {
+            return judgement.violation(run.invariant, "lease \(lease.name.resource) is free while \(run) runs with it", earlier: earlier)
+        }
+        // A source that does not know the numbers says 0.
+        let isSame = owner.host == run.host && [0, owner.generation].contains(lease.generation) && [0, owner.lver].contains(lease.lver)
+        guard !isSame else { return }
+        judgement.violation(
+            run.invariant, "lease \(lease.name.resource) belongs to \(owner.host) (generation \(owner.generation), version \(owner.lver)) while \(run) runs with it", earlier: earlier)
+    }
+}
+
+extension Run {
+    /// What is broken when it is not alone.
+    var invariant: Invariant { holder.role == .vm ? .I1 : .I2 }
+}
