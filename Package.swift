@@ -82,9 +82,9 @@ let package = Package(
         // Simulator
         library(
             "Simulation", "Services/Simulation",
-            ["Messages", "LeaseFormat", "LeaseEngine", "FencingEngine", "SPMEngine", "PlacementEngine", "DomainMonitorEngine", "HostAgentEngine"]),
-
-        // Checker of the promise, for the simulator and for live clusters
+            ["Messages", "LeaseFormat", "LeaseEngine", "FencingEngine", "SPMEngine", "PlacementEngine", "DomainMonitorEngine", "HostAgentEngine", "Invariants"],
+            exclude: ["Invariants"]),
+        // Checker of the promise, for the simulator and for live clusters.
         engine("Invariants", "Services/Simulation/Invariants"),
 
         // The command
