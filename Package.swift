@@ -83,12 +83,12 @@ let package = Package(
         library(
             "Simulation", "Services/Simulation",
             ["Messages", "LeaseFormat", "LeaseEngine", "FencingEngine", "SPMEngine", "PlacementEngine", "DomainMonitorEngine", "HostAgentEngine", "Invariants"],
-            exclude: ["Invariants"]),
+            exclude: ["Invariants", "Kernel", "World"]),
         // Checker of the promise, for the simulator and for live clusters.
         engine("Invariants", "Services/Simulation/Invariants"),
 
         // The command
-        service("bulwark", "Services/Operator", ["LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
+        service("bulwark", "Services/Operator", ["Simulation", "LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
 
         // Benches (make bench)
         .target(name: "BusBaseline", path: "Tests/Bench/Baseline"),
@@ -107,6 +107,7 @@ let package = Package(
         tests("PlacementTests", "Tests/PlacementTests", ["PlacementEngine", "Messages"]),
         tests("DomainMonitorTests", "Tests/DomainMonitorTests", ["DomainMonitorEngine", "Messages"]),
         tests("HostAgentTests", "Tests/HostAgentTests", ["vm-guard", "host-agent", "GuardEngine", "HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "Bus", "Messages", "CLinux"]),
+        tests("SimulationTests", "Tests/SimulationTests", ["bulwark", "Simulation", "FencingEngine", "Messages"]),
         tests("OperatorTests", "Tests/OperatorTests", ["bulwark", "Messages", "Bus"]),
         tests("ClusterTests", "Tests/Cluster", ["Messages", "CLinux"]),
         tests("ComposeTests", "Tests/Compose", ["CLinux"]),

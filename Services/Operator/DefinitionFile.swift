@@ -1,5 +1,6 @@
 import Foundation
 import Messages
+import ServiceKit
 import Yams
 
 /// Reads a definition file strictly: every key must be known, every value of the right kind; what is wrong is named with file, line and key.
@@ -130,6 +131,26 @@ struct DefinitionFile {
         return try nodes.map { node in
             guard let inner = node.mapping else { throw problem(node, "an element of \(key) is not a \(kind) with \(keys.joined(separator: ", "))") }
             return try DefinitionFile(path: path, kind: kind, mapping: inner, keys: keys)
+        }
+    }
+
+    func optionalDuration(_ key: String) throws -> Duration? { try value(key, "a duration such as 500ms, 30s or 5m") { $0.scalar.flatMap { Duration(text: $0.string) } } }
+
+    func optionalNumber(_ key: String) throws -> Double? { try value(key, "a number") { $0.float } }
+
+    /// One element of a list that is either a bare text or has keys of its own.
+    enum Element {
+        case text(String, Node)
+        case section(DefinitionFile)
+    }
+
+    /// The elements of a list; a bare text instead is a list of one. Empty if the key is missing.
+    func elements(_ key: String, kind: String, keys: [String]) throws -> [Element] {
+        let nodes = try value(key, "a text or a list", { node in node.scalar == nil ? node.sequence.map { Array($0) } : [node] }) ?? []
+        return try nodes.map { node in
+            if let text = node.scalar?.string { return .text(text, node) }
+            guard let inner = node.mapping else { throw problem(node, "an element of \(key) is neither a text nor a \(kind) with \(keys.joined(separator: ", "))") }
+            return .section(try DefinitionFile(path: path, kind: kind, mapping: inner, keys: keys))
         }
     }
 

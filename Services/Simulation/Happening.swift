@@ -1,3 +1,5 @@
+public import FencingEngine
+
 /// What can happen in a ``Scenario``. For people each is a short sentence; see ``Happening/sentence``.
 ///
 /// `host` may be `all` where storage and start failures are meant, `domain` may be `all` too. Commands are sent as requests to the services, as `bulwark` does.
@@ -82,7 +84,7 @@ public enum Happening: Codable, Hashable, Sendable {
     case hostConfirmOff(host: String)
     case hostForget(host: String)
     case fenceNow(host: String)
-    case power(host: String, PowerAction)
+    case power(host: String, PowerVerb)
     case haHold
     case haRelease
     case haEnable
@@ -108,8 +110,6 @@ public enum BMCFault: String, Codable, Hashable, Sendable, CaseIterable {
     /// Reads the truth and refuses every command.
     case refuses
 }
-
-public enum PowerAction: String, Codable, Hashable, Sendable, CaseIterable { case on, off, cycle }
 
 /// One process of a simulated cluster.
 public enum ProcessName: Codable, Hashable, Sendable, CustomStringConvertible {
@@ -179,7 +179,7 @@ extension Happening {
         case .hostConfirmOff(let host): "host confirm-off \(host)"
         case .hostForget(let host): "host forget \(host)"
         case .fenceNow(let host): "fence now \(host)"
-        case .power(let host, let action): "power \(action.rawValue) \(host)"
+        case .power(let host, let verb): "power \(verb.rawValue) \(host)"
         case .haHold: "ha hold"
         case .haRelease: "ha release"
         case .haEnable: "ha enable"

@@ -51,7 +51,7 @@ public struct Observed: Sendable {
     func count(_ occurrence: Occurrence) -> Int { occurrences.count { occurrence.matches($0) } }
 }
 
-extension Expectation {
+extension Scenario.Expectation {
     /// What is true instead; `nil`: it is met.
     public func unmet(in seen: Observed) -> String? {
         switch self {

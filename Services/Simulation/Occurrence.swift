@@ -1,6 +1,6 @@
 public import Messages
 
-/// Something that an ``Expectation`` can count, order or forbid. Where a value is `nil`, any is meant.
+/// Something that a ``Scenario/Expectation`` can count, order or forbid. Where a value is `nil`, any is meant.
 public enum Occurrence: Codable, Hashable, Sendable {
     /// A guest runs (`start web1 on host2`).
     case start(vm: String, host: String?)

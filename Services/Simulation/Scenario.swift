@@ -5,7 +5,7 @@ public import SPMEngine
 
 /// A cluster, what happens to it, and what is expected of it: one value for random runs and for people.
 ///
-/// The cluster is brought up first, without faults: all hosts Up, the SPM serves, every VM with ``VM/started`` is up. Times count from then; so do the counts of ``Expectation``.
+/// The cluster is brought up first, without faults: all hosts Up, the SPM serves, every VM with ``VM/started`` is up. Times count from then; so do the counts of ``Scenario/Expectation``.
 public struct Scenario: Codable, Hashable, Sendable {
     public var name: String
     /// One sentence: what it shows.

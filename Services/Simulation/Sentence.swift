@@ -105,10 +105,10 @@ enum Slot: String {
         case .domain: names?.domains
         case .domains: names.map { $0.domains + ["all"] }
         case .place: names.map { $0.hosts + ["manager"] }
-        case .hostStatus: Expectation.hostStatuses
-        case .vmStatus: Expectation.vmStatuses
-        case .domainStatus: Expectation.domainStatuses
-        case .proofKind: Expectation.proofKinds
+        case .hostStatus: Scenario.Expectation.hostStatuses
+        case .vmStatus: Scenario.Expectation.vmStatuses
+        case .domainStatus: Scenario.Expectation.domainStatuses
+        case .proofKind: Scenario.Expectation.proofKinds
         case .process, .number, .code: nil
         }
     }

@@ -1,0 +1,35 @@
+import DomainMonitorEngine
+public import Messages
+import PlacementEngine
+import SPMEngine
+
+extension Scenario.Policy {
+    /// The durations by the names that they have in the services' configuration, where they are there.
+    public static let durations: [(name: String, path: any WritableKeyPath<Self, Duration> & Sendable)] = [
+        ("liveness.heartbeat", \.fencing.heartbeat), ("liveness.grace", \.fencing.grace), ("liveness.graceSPM", \.fencing.graceSPM),
+        ("liveness.gracePerVM", \.fencing.gracePerVM), ("fence.agentTimeout", \.fencing.agentTimeout), ("fence.bootTimeout", \.fencing.bootTimeout),
+        ("fence.retry", \.fencing.retry), ("fence.joinPatience", \.fencing.joinPatience),
+        ("recovery.settle", \.placement.settle), ("recovery.retryFirst", \.placement.retryFirst), ("recovery.retryLongest", \.placement.retryLongest),
+        ("recovery.stableAfter", \.placement.stableAfter), ("recovery.priorityBlocking", \.placement.priorityBlocking),
+        ("observe.every", \.placement.observeEvery), ("observe.doubt", \.placement.doubt),
+        ("spm.check", \.spm.check), ("spm.retry", \.spm.retry), ("spm.shortTerm", \.spm.shortTerm), ("spm.backoff", \.spm.backoff),
+        ("spm.backoffLimit", \.spm.backoffLimit),
+        ("domain.failure", \.domains.failure), ("domain.retry", \.domains.retry), ("domain.patience", \.domains.patience),
+        ("storage.ioTimeout", \.ioTimeout), ("storage.settle", \.settle), ("storage.probe", \.probe), ("lease.watchdogFire", \.watchdogFire),
+    ]
+
+    public static let numbers: [(name: String, path: any WritableKeyPath<Self, Int> & Sendable)] = [("liveness.minimumMissed", \.fencing.minimumMissed), ("spm.missed", \.spm.missed)]
+}
+
+extension Scenario.Pace {
+    public static let durations: [(name: String, path: any WritableKeyPath<Self, Duration> & Sendable)] = [
+        ("boot", \.boot), ("guestStart", \.guestStart), ("bmc", \.bmc), ("message", \.message), ("storage", \.storage), ("journal", \.journal), ("supervisor", \.supervisor),
+    ]
+}
+
+extension Scenario.Chaos {
+    public static let rates: [(name: String, path: any WritableKeyPath<Self, Double> & Sendable)] = [
+        ("loss", \.loss), ("duplicate", \.duplicate), ("delayed", \.delayed), ("ioSlow", \.ioSlow), ("ioFail", \.ioFail), ("torn", \.torn), ("journalFail", \.journalFail),
+        ("kill", \.kill),
+    ]
+}
