@@ -1,6 +1,7 @@
 import CLinux
 import Foundation
 import Glibc
+import HostAgentEngine
 @testable import HostAgentStorage
 import Messages
 import Testing

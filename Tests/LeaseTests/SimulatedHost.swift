@@ -158,7 +158,7 @@ final class SimulatedHost {
         onHost(after: started) { [self] in
             // The thread outlives a killed service only inside the kernel; what it has not submitted by then it never will.
             guard self.life == life else { return }
-            if case .write(_, _, _, let notAfter, _) = request.operation, world.now >= notAfter { return finish(request, .expired, life) }
+            guard request.operation.mayBegin(at: world.now) else { return finish(request, .expired, life) }
             let device: Duration = world.isStormy && world.chance(3) ? world.between(.milliseconds(100), .seconds(9)) : world.between(.milliseconds(1), .milliseconds(15))
             let late = device > request.timeout
             if late { onHost(after: request.timeout) { [self] in finish(request, .timedOut, life) } }

@@ -1,4 +1,5 @@
 import Foundation
+import LeaseEngine
 import LeaseFormat
 import LeaseVolume
 import Messages
@@ -104,7 +105,7 @@ struct VolumeTests {
         let hung = reports.wait(for: 12)
         #expect(hung.prefix(4) == ["1 timed out", "2 timed out", "3 timed out", "4 timed out"])
         #expect(hung.dropFirst(4) == (5...8).flatMap { ["\($0) timed out", "\($0) landed"] }[...])
-        #expect(begun.withLock { $0 } == LaneThreads<String>.limit)
+        #expect(begun.withLock { $0 } == LaneOrder.limit)
         lanes.submit(lane: "a", token: 9, timeout: .seconds(5)) { "ninth" }
         gate.signal()
         let well = reports.wait(for: 14)

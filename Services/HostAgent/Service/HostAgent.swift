@@ -15,7 +15,7 @@ final class HostAgent {
     private let storage: StorageKeeper
     private let leases: LeaseFollower
     private let worker: RequestClient
-    private var pulse: UInt64 = 0
+    private var heartbeats: Heartbeats
 
     init(_ context: ServiceContext) throws {
         let places = try HostPlaces(context.configuration)
@@ -33,6 +33,7 @@ final class HostAgent {
         self.storage = storage
         self.worker = worker
         leases = try LeaseFollower(places)
+        heartbeats = Heartbeats(every: places.heartbeat)
         let keys = keys
         var setup = ShellSetup<HostAgentEngine>(
             source: places.host + "/host-agent", journal: FileJournal(path: "\(state)/journal"),
@@ -45,10 +46,10 @@ final class HostAgent {
             case .watch(let spec): guards.watch(spec)
             case .stop(let holder, let why): guards.stop(holder, why)
             case .scan: guards.scan()
-            case .quiesce(let holder, let domains): storage.quiesce(holder, domains)
-            case .keep(let place): storage.keep(place)
-            case .drop(let place): storage.drop(place)
-            case .create(let id, let create): storage.create(id, create)
+            case .quiesce(let holder, let domains): storage.handle(.quiesce(holder, domains))
+            case .keep(let place): storage.handle(.keep(place))
+            case .drop(let place): storage.handle(.drop(place))
+            case .create(let id, let create): storage.handle(.create(id, create))
             case .sign(let holder, let proof): Self.sign(holder, proof, keys, shell)
             case .task(let id, let task, let path): Self.run(id, WorkerTask(task: task, path: path), worker, shell)
             }
@@ -63,7 +64,7 @@ final class HostAgent {
         guards.tell = { shell.submit($0) }
         storage.tell = { shell.submit($0) }
         leases.tell = { [storage] seen in
-            storage.joined = seen
+            storage.handle(.memberships(seen))
             shell.submit(.lockspaces(seen ?? []))
             shell.setProblem("lease-service", seen == nil ? "lease-service of this host does not answer" : nil)
         }
@@ -72,20 +73,15 @@ final class HostAgent {
                 host: places.host, hostID: places.hostID, bootID: places.bootID, hardwareID: places.hardwareID, signingKey: keys.signingPublic,
                 settle: places.settle)))
         leases.start()
-        beginToBeat(by: Clock.boottime() + .seconds(1))
-    }
-
-    /// The first heartbeat waits a moment for the first look at guests and memberships: a restart of this process is then no news to anybody (I7).
-    private func beginToBeat(by latest: Instant) {
-        if (!shell.engine.isInitializing && leases.hasAnswered) || Clock.boottime() >= latest { return beat() }
-        Reactor.shared.after(.milliseconds(20)) { [self] in beginToBeat(by: latest) }
+        beat()
     }
 
     /// The heartbeat comes from the engine's own loop: whatever stops that stops it.
     private func beat() {
-        pulse += 1
-        shell.submit(.pulse(sequence: pulse, memoryFreeMiB: Memory.availableMiB()))
-        Reactor.shared.after(places.heartbeat) { [self] in beat() }
+        if let sequence = heartbeats.beat(isInitializing: shell.engine.isInitializing, hasMemberships: leases.hasAnswered, at: Clock.boottime()) {
+            shell.submit(.pulse(sequence: sequence, memoryFreeMiB: Memory.availableMiB()))
+        }
+        Reactor.shared.after(heartbeats.nextWake - Clock.boottime()) { [self] in beat() }
     }
 
     private static func listening(_ context: ServiceContext, _ key: String) -> [String] {

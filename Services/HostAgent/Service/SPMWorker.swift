@@ -1,29 +1,18 @@
 import Bus
 import Foundation
+import HostAgentEngine
 import HostAgentStorage
 import Messages
 import ServiceKit
 
-/// A task as the agent hands it to the worker.
-struct WorkerTask: Codable, Sendable {
-    var task: TaskRun
-    /// Where the domain of a new volume is on this host.
-    var path: String?
-}
-
 /// The SPM's hands: payload of the guard that holds lease SDM, so that whatever it does ends with the role (S12).
 ///
-/// It works for exactly one version of that lease, and asks lease-service whether it is still held right before anything is published. Every task can be given again.
+/// What it does when is ``SPMWorkerEngine``'s to say.
 @ReactorActor
 final class SPMWorker {
-    private let pool: String
-    /// Uuid of the master domain.
-    private let master: String
-    private let holder: String
-    private let lver: UInt64
+    private var engine: SPMWorkerEngine<ReturnPath>
     private let leases: RequestClient
     private var server: RequestServer?
-    private var waiting: [RequestID: [ReturnPath]] = [:]
 
     /// Serves until it is killed. No Swift tasks here, see ``HostAgentMain``.
     nonisolated static func run(_ arguments: [String]) -> Never {
@@ -51,10 +40,7 @@ final class SPMWorker {
     }
 
     private init(run: String, pool: String, master: String, holder: String, lver: UInt64) throws {
-        self.pool = pool
-        self.master = master
-        self.holder = holder
-        self.lver = lver
+        engine = SPMWorkerEngine(pool: pool, master: master, holder: holder, lver: lver)
         leases = try RequestClient(endpoint: "ipc://\(run)/lease-service.requests", serverKey: nil, security: nil, from: nil, lineage: nil, term: nil)
     }
 
@@ -68,82 +54,51 @@ final class SPMWorker {
             guard request.header.type == "task.run" else {
                 throw RequestError(RequestErrorCode.unknownType, "the SPM's worker does not know the request type \"\(request.header.type)\"")
             }
-            let work = try request.body(WorkerTask.self)
-            guard work.task.pool == pool, work.task.lver == lver else {
-                throw RequestError(AgentErrorCode.notSPM, "this worker serves pool \(pool) with lease version \(lver)")
-            }
-            // A task that is under way is only waited for.
-            waiting[id, default: []].append(request.returnPath)
-            if waiting[id]?.count == 1 { begin(id, work) }
+            handle(.task(id, try request.body(WorkerTask.self), from: request.returnPath))
         } catch {
             let refusal = error as? RequestError ?? RequestError(RequestErrorCode.malformed, "\(error)")
             server?.send(ReplyFrame.encode(id: id, .refused(refusal)), to: request.returnPath)
         }
     }
 
-    private func begin(_ id: RequestID, _ work: WorkerTask) {
-        switch work.task.work {
-        case .volumeCreate(_, let image, let size, let source):
-            guard let path = work.path else { return finish(id, .refused(RequestError(RequestErrorCode.malformed, "a volume needs its domain's path"))) }
-            make(id, work.task, VolumeBuild(task: work.task.task, lver: lver, domain: path, image: image, size: size, source: source))
-        case .leaseCreate(let lease):
-            leases.request("lease.create", LeaseRequest(lease: lease, lver: lver), timeout: .seconds(120)) { [self] reply in
-                if case .failure(let error) = reply, error.code != LeaseErrorCode.exists.rawValue { return finish(id, .refused(error)) }
-                finish(id, .success(TaskResult(task: work.task.task, detail: "lease \(lease.resource) exists in \(lease.lockspace)")))
+    private func handle(_ input: SPMWorkerEngine<ReturnPath>.Input) {
+        for step in engine.handle(input) { carryOut(step) }
+    }
+
+    private func carryOut(_ step: SPMWorkerEngine<ReturnPath>.Step) {
+        switch step {
+        case .build(let id, let volume):
+            Blocking.run("build") {
+                Self.build(volume)
+            } then: { [self] in
+                handle(.built(id, $0))
             }
+        case .inspect(let id, let lease, let timeout):
+            leases.request("lease.inspect", lease, timeout: timeout) { [self] reply in
+                handle(.inspected(id, reply.flatMap { frame in
+                    Result { try ReplyFrame.body(LeaseView.self, frame) }.mapError { $0 as? RequestError ?? RequestError(RequestErrorCode.malformed, "\($0)") }
+                }))
+            }
+        case .publish(let id, let volume):
+            Blocking.run("publish") {
+                Blocking.error { () throws(RequestError) in try volume.publish() }
+            } then: { [self] in
+                handle(.published(id, $0))
+            }
+        case .createLease(let id, let lease, let timeout):
+            leases.request("lease.create", lease, timeout: timeout) { [self] reply in handle(.leaseCreated(id, reply.error)) }
+        case .reply(let id, let reply, let paths):
+            let frame = ReplyFrame.encode(id: id, reply)
+            for path in paths { server?.send(frame, to: path) }
         }
     }
 
-    // MARK: Volumes
-
-    private func make(_ id: RequestID, _ task: TaskRun, _ volume: VolumeBuild) {
-        step(id, "build") { () throws(RequestError) in
+    private nonisolated static func build(_ volume: VolumeBuild) -> VolumeBuildOutcome {
+        do throws(RequestError) {
             if !volume.isPublished { try volume.build() }
-        } then: { [self] in
-            guard !volume.isPublished else { return finish(id, published(task, volume)) }
-            whileHeld(id) { [self] in
-                step(id, "publish") { () throws(RequestError) in
-                    try volume.publish()
-                } then: { [self] in
-                    finish(id, published(task, volume))
-                }
-            }
+            return volume.isPublished ? .isPublished : .built
+        } catch {
+            return .failed(error)
         }
-    }
-
-    private func published(_ task: TaskRun, _ volume: VolumeBuild) -> Reply { .success(TaskResult(task: task.task, detail: "volume \(volume.image) exists")) }
-
-    private func step(_ id: RequestID, _ label: String, _ work: @escaping @Sendable () throws(RequestError) -> Void, then next: @escaping @Sendable @ReactorActor () -> Void) {
-        Blocking.run(label) { () -> RequestError? in
-            do throws(RequestError) {
-                try work()
-                return nil
-            } catch {
-                return error
-            }
-        } then: { [self] error in
-            if let error { return finish(id, .refused(RequestError(AgentErrorCode.taskFailed, error.message))) }
-            next()
-        }
-    }
-
-    /// Goes on only if lease SDM is still held by this worker's guard, under the version it was started with.
-    private func whileHeld(_ id: RequestID, _ next: @escaping @ReactorActor () -> Void) {
-        leases.request("lease.inspect", LeaseRequest(lease: LeaseName(lockspace: master, resource: DomainLayout.sdm)), timeout: .seconds(20)) { [self] reply in
-            do {
-                let lease = try ReplyFrame.body(LeaseView.self, reply.get())
-                guard lease.holder == holder, lease.lver == lver else {
-                    throw RequestError(AgentErrorCode.notSPM, "lease SDM is not held by \(holder) with version \(lver) any more (version \(lease.lver), \(lease.holder ?? "nobody here"))")
-                }
-                next()
-            } catch {
-                finish(id, .refused(error as? RequestError ?? RequestError(RequestErrorCode.malformed, "\(error)")))
-            }
-        }
-    }
-
-    private func finish(_ id: RequestID, _ reply: Reply) {
-        let frame = ReplyFrame.encode(id: id, reply)
-        for path in waiting.removeValue(forKey: id) ?? [] { server?.send(frame, to: path) }
     }
 }

@@ -1,30 +1,10 @@
 import CLinux
 import Glibc
+public import HostAgentEngine
 public import Messages
 
-/// A new volume, made by the SPM's worker under a name of its own and published in one step (S12). Blocking.
-///
-/// The name carries task and lease version: what an older SPM left is never continued, only thrown away. Publishing never replaces a volume: a deposed worker that wakes late harms nothing.
-public struct VolumeBuild: Sendable {
-    public var task: String
-    public var lver: UInt64
-    /// The domain's directory.
-    public var domain: String
-    public var image: String
-    /// Bytes.
-    public var size: UInt64
-    /// File whose bytes it begins with.
-    public var source: String?
-
-    public init(task: String, lver: UInt64, domain: String, image: String, size: UInt64, source: String?) {
-        self.task = task
-        self.lver = lver
-        self.domain = domain
-        self.image = image
-        self.size = size
-        self.source = source
-    }
-
+/// Blocking.
+extension VolumeBuild {
     private var layout: DomainLayout { DomainLayout(root: domain) }
     private var temporary: String { "\(layout.image(image))/.task-\(task).\(lver)" }
 

@@ -7,6 +7,14 @@ public typealias IOToken = UInt64
 public enum Lane: Hashable, Codable, Sendable {
     case renewal(lockspace: String)
     case work(lockspace: String, slot: Int)
+
+    /// In ``LaneOrder``.
+    public var name: String {
+        switch self {
+        case .renewal(let lockspace): "renew-\(lockspace)"
+        case .work(let lockspace, let slot): "work-\(slot)-\(lockspace)"
+        }
+    }
 }
 
 /// One aligned direct I/O of whole sectors.
@@ -16,6 +24,12 @@ public enum VolumeOperation: Hashable, Codable, Sendable {
     /// Not begun after `notAfter`: the thread reads the clock just before it submits, so that a thawed host does not finish what it began (S8).
     /// - `create`: makes the file if there is none.
     case write(path: String, offset: UInt64, bytes: [UInt8], notAfter: Instant, create: Bool)
+
+    /// S8, asked with the clock as it is right before the I/O is submitted.
+    public static func mayWrite(at now: Instant, notAfter: Instant) -> Bool { now < notAfter }
+
+    /// Whether it may be submitted now; a write that may not has ``IOResult/expired``.
+    public func mayBegin(at now: Instant) -> Bool { if case .write(_, _, _, let notAfter, _) = self { Self.mayWrite(at: now, notAfter: notAfter) } else { true } }
 
     var isWrite: Bool { if case .write = self { true } else { false } }
 }

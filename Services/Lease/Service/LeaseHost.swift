@@ -104,27 +104,8 @@ private struct Disks: Sendable {
 
     @ReactorActor func submit(_ request: VolumeRequest, _ shell: EngineShell<LeaseEngine>) {
         results.shell = shell
-        let lane = switch request.lane {
-        case .renewal(let lockspace): "renew-\(lockspace)"
-        case .work(let lockspace, let slot): "work-\(slot)-\(lockspace)"
-        }
         let operation = request.operation
-        lanes.submit(lane: lane, token: request.token, timeout: request.timeout) { Self.perform(operation) }
-    }
-
-    private static func perform(_ operation: VolumeOperation) -> IOResult {
-        let outcome = switch operation {
-        case .read(let path, let offset, let length): DirectFile.read(path: path, offset: offset, length: length)
-        case .write(let path, let offset, let bytes, let notAfter, let create):
-            DirectFile.write(path: path, offset: offset, bytes: bytes, notAfter: notAfter, create: create)
-        }
-        return switch outcome {
-        case .data(let bytes): .data(bytes)
-        case .written: .written
-        case .missing(let why): .missing(why)
-        case .failed(let why): .failed(why)
-        case .expired: .expired
-        }
+        lanes.submit(lane: request.lane.name, token: request.token, timeout: request.timeout) { DirectFile.perform(operation) }
     }
 
     /// Where results go: known once the shell performs its first action.

@@ -1,24 +1,22 @@
 import CLinux
 import Glibc
+public import LeaseEngine
 public import Messages
 
 /// Aligned direct, synchronous I/O of whole sectors: what is written is on the device, what is read comes from it, past every cache of this host.
 public enum DirectFile {
-    public enum Outcome: Hashable, Sendable {
-        case data([UInt8])
-        case written
-        /// There is no such file, or it ends before what was to be read.
-        case missing(String)
-        case failed(String)
-        /// The write was not begun: its time had passed.
-        case expired
-    }
-
     /// Memory pages: enough for every sector size.
     private static let alignment = 4096
 
+    public static func perform(_ operation: VolumeOperation) -> IOResult {
+        switch operation {
+        case .read(let path, let offset, let length): read(path: path, offset: offset, length: length)
+        case .write(let path, let offset, let bytes, let notAfter, let create): write(path: path, offset: offset, bytes: bytes, notAfter: notAfter, create: create)
+        }
+    }
+
     /// Exactly `length` bytes at `offset`, both multiples of the sector size.
-    public static func read(path: String, offset: UInt64, length: Int) -> Outcome {
+    public static func read(path: String, offset: UInt64, length: Int) -> IOResult {
         opened(path, flags: O_RDONLY) { file in
             withBuffer(length) { buffer in
                 var done = 0
@@ -37,14 +35,14 @@ public enum DirectFile {
     /// Whole sectors in one write, unless CLOCK_BOOTTIME has passed `notAfter` right before it (S8).
     ///
     /// - Parameter create: makes the file if there is none; never truncates one.
-    public static func write(path: String, offset: UInt64, bytes: [UInt8], notAfter: Instant, create: Bool) -> Outcome {
+    public static func write(path: String, offset: UInt64, bytes: [UInt8], notAfter: Instant, create: Bool) -> IOResult {
         opened(path, flags: O_WRONLY | (create ? O_CREAT : 0)) { file in
             withBuffer(bytes.count) { buffer in
                 bytes.withUnsafeBytes { source in
                     if let start = source.baseAddress { buffer.copyMemory(from: start, byteCount: bytes.count) }
                 }
                 while true {
-                    guard cl_boottime() < notAfter.nanoseconds else { return .expired }
+                    guard VolumeOperation.mayWrite(at: Instant(nanoseconds: cl_boottime()), notAfter: notAfter) else { return .expired }
                     let count = pwrite(file, buffer, bytes.count, off_t(offset))
                     if count < 0 && errno == EINTR { continue }
                     guard count == bytes.count else { return .failed(count < 0 ? describe("write", path) : "only \(count) bytes of \(bytes.count) written to \(path)") }
@@ -54,7 +52,7 @@ public enum DirectFile {
         }
     }
 
-    private static func opened(_ path: String, flags: Int32, _ work: (Int32) -> Outcome) -> Outcome {
+    private static func opened(_ path: String, flags: Int32, _ work: (Int32) -> IOResult) -> IOResult {
         let file = cl_open(path, flags | O_DIRECT | O_SYNC | O_CLOEXEC, 0o660)
         guard file >= 0 else { return errno == ENOENT ? .missing("\(path) does not exist") : .failed(describe("open", path)) }
         defer { close(file) }
@@ -62,7 +60,7 @@ public enum DirectFile {
     }
 
     /// The buffer belongs to the calling thread until the I/O has ended, however long that takes.
-    private static func withBuffer(_ count: Int, _ work: (UnsafeMutableRawPointer) -> Outcome) -> Outcome {
+    private static func withBuffer(_ count: Int, _ work: (UnsafeMutableRawPointer) -> IOResult) -> IOResult {
         let buffer = UnsafeMutableRawPointer.allocate(byteCount: count, alignment: alignment)
         defer { buffer.deallocate() }
         return work(buffer)

@@ -1,0 +1,45 @@
+public import Messages
+
+/// How often this host's lease-service is asked for its memberships, and when it counts as not answering: every second, and four times as often while a membership is on its way.
+public struct MembershipFollower: Sendable {
+    public enum Input: Sendable {
+        /// Once at the start, and whenever ``MembershipFollower/nextWake`` has come.
+        case wake
+        /// Its snapshot; `nil`: there was none within the time.
+        case answered(LeaseSnapshot?)
+    }
+
+    public enum Step: Hashable, Sendable {
+        /// Ask for `snapshot`.
+        case ask(timeout: Duration)
+        /// Sorted; `nil`: it does not answer.
+        case tell([AgentLockspace]?)
+    }
+
+    /// It has answered at least once.
+    public private(set) var hasAnswered = false
+    /// When ``Input/wake`` is due; `nil` while an answer is waited for.
+    public private(set) var nextWake: Instant?
+    private var missed = 0
+    /// So many answers in a row are missing before it is said.
+    private static let mayMiss = 2
+
+    public init() {}
+
+    public mutating func handle(_ input: Input, at now: Instant) -> [Step] {
+        switch input {
+        case .wake:
+            nextWake = nil
+            return [.ask(timeout: .seconds(1))]
+        case .answered(let snapshot):
+            hasAnswered = hasAnswered || snapshot != nil
+            missed = snapshot == nil ? missed + 1 : 0
+            let seen = snapshot?.lockspaces.map {
+                AgentLockspace(lockspace: $0.lockspace, state: $0.state, generation: $0.generation, generationBefore: $0.generationBefore)
+            }
+            let isSettled = seen?.allSatisfy { $0.state == .joined } ?? true
+            nextWake = now + (isSettled ? .seconds(1) : .milliseconds(250))
+            return seen != nil || missed > Self.mayMiss ? [.tell(seen?.sorted { $0.lockspace < $1.lockspace })] : []
+        }
+    }
+}
