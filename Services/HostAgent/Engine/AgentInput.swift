@@ -38,6 +38,14 @@ public enum GuardSighting: Codable, Hashable, Sendable {
     case gone(evidence: String)
     /// Neither the one nor the other: it does not answer, but its lock is held; or the scan was not complete.
     case unclear(evidence: String)
+
+    /// Nothing of it runs, and nothing of it ever will.
+    public var isFinal: Bool {
+        switch self {
+        case .ended, .refused, .gone: true
+        case .acquiring, .running, .ending, .unclear: false
+        }
+    }
 }
 
 /// A guest that a look at every process and lock found.

@@ -5,53 +5,69 @@ import HostAgentEngine
 import Messages
 import ServiceKit
 
-/// Keeps in touch with one guard: its control socket while it answers, its lock and result when it does not. Reports changes only.
+/// Keeps in touch with one guard: does what its watcher wants, and tells it what comes of that.
 @ReactorActor
 final class GuardWatch {
-    private let examination: GuardExamination
-    private let patienceUntil: Instant
+    private let examiner: GuardExaminer
     private let report: @ReactorActor (GuardSighting) -> Void
+    private var watcher: GuardWatcher
     private var socket: Int32 = -1
     private var watch: WatchID?
-    private var last: GuardSighting?
-    private var stopWhy: String?
-    private var heardAt = Clock.boottime()
-    private var failingSince: Instant?
-    private var confirmed: (pid: Int32, paused: Bool)?
-    private var isConfirming = false
+    private var timer: (id: TimerID, at: Instant)?
     private var isClosed = false
 
-    /// A guard that answers nothing for this long is unclear.
-    private static let silence = Duration.seconds(5)
-    private static let greeting = Duration.seconds(2)
-
-    init(_ examination: GuardExamination, patienceUntil: Instant, report: @escaping @ReactorActor (GuardSighting) -> Void) {
-        self.examination = examination
-        self.patienceUntil = patienceUntil
+    init(_ examiner: GuardExaminer, patience: Duration, report: @escaping @ReactorActor (GuardSighting) -> Void) {
+        self.examiner = examiner
         self.report = report
+        watcher = GuardWatcher(isGuest: examiner.isGuest, patienceUntil: Clock.boottime() + patience)
     }
+
+    func begin() { feed(.begin) }
+
+    func stop(_ why: String) { feed(.stop(why: why)) }
 
     func close() {
         isClosed = true
+        if let timer { Reactor.shared.cancel(timer.id) }
+        timer = nil
         disconnect()
     }
 
-    func stop(_ why: String) {
-        stopWhy = why
-        if socket >= 0 { send(GuardMessage("stop", [("why", why)])) }
+    private func feed(_ input: GuardWatcher.Input) {
+        guard !isClosed else { return }
+        for step in watcher.handle(input, at: Clock.boottime()) { perform(step) }
+        arm()
+    }
+
+    private func perform(_ step: GuardWatcher.Step) {
+        switch step {
+        case .connect: connect()
+        case .send(let message): if socket >= 0, !GuardSocket.send(message, to: socket) { lost() }
+        case .examine: Blocking.run("examine") { [examiner] in examiner.run() } then: { [self] in feed(.examined($0)) }
+        case .confirm: Blocking.run("qmp") { [examiner] in examiner.isPaused() } then: { [self] in feed(.confirmed(paused: $0)) }
+        case .report(let sighting): report(sighting)
+        }
+    }
+
+    private func arm() {
+        guard !isClosed, watcher.nextWake != timer?.at else { return }
+        if let timer { Reactor.shared.cancel(timer.id) }
+        timer = watcher.nextWake.map { at in
+            let id = Reactor.shared.after(at - Clock.boottime()) { [self] in
+                timer = nil
+                feed(.tick)
+            }
+            return (id, at)
+        }
     }
 
     // MARK: Connection
 
-    func connect() {
-        guard !isClosed, socket < 0 else { return }
-        guard let connected = GuardSocket.connect(to: examination.socket) else { return examine() }
+    private func connect() {
+        guard let connected = GuardSocket.connect(to: examiner.socket) else { return feed(.connectFailed(resultIsThere: examiner.resultIsThere)) }
         socket = connected
-        heardAt = Clock.boottime()
         watch = Reactor.shared.watch(fileDescriptor: connected, events: Int16(POLLIN)) { [self] _ in receive() }
-        send(GuardMessage("status"))
-        if let stopWhy { send(GuardMessage("stop", [("why", stopWhy)])) }
-        keepAsking()
+        feed(.connected)
     }
 
     private func disconnect() {
@@ -61,25 +77,9 @@ final class GuardWatch {
         socket = -1
     }
 
-    private func send(_ message: GuardMessage) {
-        if !GuardSocket.send(message, to: socket) { lost() }
-    }
-
     private func lost() {
-        guard socket >= 0 else { return }
         disconnect()
-        examine()
-    }
-
-    /// A stopped process keeps its socket open: only answers count.
-    private func keepAsking() {
-        let asked = socket
-        Reactor.shared.after(.seconds(2)) { [self] in
-            guard !isClosed, socket == asked, socket >= 0 else { return }
-            if Clock.boottime() - heardAt > Self.silence { tell(.unclear(evidence: "its guard holds its lock, but has not answered for \(Int(Self.silence.seconds)) s")) }
-            send(GuardMessage("status"))
-            keepAsking()
-        }
+        feed(.broken)
     }
 
     private func receive() {
@@ -87,74 +87,8 @@ final class GuardWatch {
             switch GuardSocket.receive(from: socket) {
             case .none: return
             case .broken: return lost()
-            case .message(let message): onStatus(message)
+            case .message(let message): feed(.message(message))
             }
         }
-    }
-
-    private func onStatus(_ message: GuardMessage) {
-        heardAt = Clock.boottime()
-        failingSince = nil
-        switch message["state"] {
-        case "acquiring":
-            tell(.acquiring)
-        case "running":
-            let lver = message.all("lease").first.flatMap(GuardLease.init)?.lver ?? 0
-            if let pid = message["pid"].flatMap({ Int32($0) }), !isConfirming { onRunning(pid, lver) }
-        case "ending", "ended":
-            tell(.ending(why: message["message"] ?? ""))
-        default:
-            break
-        }
-    }
-
-    /// The guest's QEMU is asked once; a guest that cannot answer yet is reported after a while all the same.
-    private func onRunning(_ pid: Int32, _ lver: UInt64, since: Instant = Clock.boottime()) {
-        if let confirmed, confirmed.pid == pid { return tell(.running(pid: pid, lver: lver, paused: confirmed.paused)) }
-        guard case .guest = examination.spec.payload else { return tell(.running(pid: pid, lver: lver, paused: false)) }
-        isConfirming = true
-        Blocking.run("qmp") { [examination] in
-            examination.isPaused()
-        } then: { [self] paused in
-            isConfirming = false
-            guard !isClosed, socket >= 0 else { return }
-            if paused == nil, Clock.boottime() - since < Self.greeting {
-                isConfirming = true
-                Reactor.shared.after(.milliseconds(20)) { [self] in onRunning(pid, lver, since: since) }
-                return
-            }
-            confirmed = (pid, paused ?? false)
-            if case .ending = last { return }
-            tell(.running(pid: pid, lver: lver, paused: paused ?? false))
-        }
-    }
-
-    // MARK: Without a connection
-
-    private func examine() {
-        guard !isClosed else { return }
-        // A guard that was just started does not hold its lock yet: taking it now would call its start off.
-        if last == nil, Clock.boottime() < patienceUntil, access(examination.places.files(of: examination.spec.holder) + ".result", F_OK) != 0 { return again(.milliseconds(10)) }
-        Blocking.run("examine") { [examination] in
-            examination.run()
-        } then: { [self] seen in
-            guard !isClosed else { return }
-            guard case .unclear = seen else { return tell(seen) }
-            let since = failingSince ?? Clock.boottime()
-            failingSince = since
-            // Between its result and its last breath a guard still holds its lock.
-            if Clock.boottime() - since > Self.greeting { tell(seen) }
-            again(Clock.boottime() - since > Self.greeting ? .milliseconds(500) : .milliseconds(20))
-        }
-    }
-
-    private func again(_ pause: Duration) {
-        Reactor.shared.after(pause) { [self] in connect() }
-    }
-
-    private func tell(_ sighting: GuardSighting) {
-        guard sighting != last, !isClosed else { return }
-        last = sighting
-        report(sighting)
     }
 }

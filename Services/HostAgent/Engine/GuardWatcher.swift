@@ -1,0 +1,224 @@
+public import Messages
+
+/// How the agent observes one guard: by its control socket while it answers, by its lock and result when it does not. Reports changes only.
+public struct GuardWatcher: Sendable {
+    public enum Input: Hashable, Sendable {
+        case begin
+        case connected
+        /// `resultIsThere`: whether the guard has left a result.
+        case connectFailed(resultIsThere: Bool)
+        /// The connection is gone; also when a message could not be sent.
+        case broken
+        case message(GuardMessage)
+        /// Whether the guest's QEMU says that it is paused; `nil`: it did not answer.
+        case confirmed(paused: Bool?)
+        case examined(GuardSighting)
+        /// The guard is to end its group: said now, and again to whatever connection comes.
+        case stop(why: String)
+        /// The time of ``GuardWatcher/nextWake`` has come.
+        case tick
+    }
+
+    public enum Step: Hashable, Sendable {
+        /// To the guard's control socket; answered by ``Input/connected`` or ``Input/connectFailed(resultIsThere:)``.
+        case connect
+        case send(GuardMessage)
+        /// Find out what became of it (``GuardExamination``); answered by ``Input/examined(_:)``.
+        case examine
+        /// Ask the guest's QEMU; answered by ``Input/confirmed(paused:)``.
+        case confirm
+        case report(GuardSighting)
+    }
+
+    private enum Link: Hashable, Sendable {
+        case connecting, connected, examining, over
+        case waiting(until: Instant)
+    }
+
+    private enum Confirmation: Hashable, Sendable {
+        case none
+        /// `askAt`: when to ask again; `nil`: asked.
+        case asking(pid: Int32, lver: UInt64, since: Instant, askAt: Instant?)
+        case known(pid: Int32, paused: Bool)
+    }
+
+    private let isGuest: Bool
+    private let patienceUntil: Instant
+    private var link = Link.connecting
+    private var confirmation = Confirmation.none
+    private var last: GuardSighting?
+    private var stopWhy: String?
+    private var heardAt = Instant(nanoseconds: 0)
+    private var askAt = Instant(nanoseconds: 0)
+    private var failingSince: Instant?
+    private var steps: [Step] = []
+
+    /// A guard that answers nothing for this long is unclear.
+    public static let silence = Duration.seconds(5)
+    /// How long a guest may take to answer, and a guard that is ending to leave its lock.
+    public static let greeting = Duration.seconds(2)
+    private static let askPause = Duration.seconds(2)
+
+    /// - Parameters:
+    ///   - isGuest: its payload is a guest, whose QEMU can be asked.
+    ///   - patienceUntil: until when a guard that was just started may take to hold its lock (``GuardLaunch/patience``).
+    public init(isGuest: Bool, patienceUntil: Instant) {
+        self.isGuest = isGuest
+        self.patienceUntil = patienceUntil
+    }
+
+    /// It has reported a ``GuardSighting/isFinal``: there is nothing more to watch.
+    public var isOver: Bool { link == .over }
+
+    /// When ``Input/tick`` is due.
+    public var nextWake: Instant? {
+        switch link {
+        case .waiting(let until): until
+        case .connected: if case .asking(_, _, _, let again?) = confirmation { min(askAt, again) } else { askAt }
+        case .connecting, .examining, .over: nil
+        }
+    }
+
+    public mutating func handle(_ input: Input, at now: Instant) -> [Step] {
+        guard !isOver else { return [] }
+        switch input {
+        case .begin: steps.append(.connect)
+        case .connected: onConnected(now)
+        case .connectFailed(let resultIsThere): if link == .connecting { onSilent(resultIsThere, now) }
+        case .broken: onBroken(now)
+        case .message(let message): if link == .connected { onStatus(message, now) }
+        case .confirmed(let paused): onConfirmed(paused, now)
+        case .examined(let seen): if link == .examining { onExamined(seen, now) }
+        case .stop(let why): onStop(why)
+        case .tick: onTick(now)
+        }
+        defer { steps = [] }
+        return steps
+    }
+
+    private mutating func report(_ sighting: GuardSighting) {
+        guard sighting != last else { return }
+        last = sighting
+        steps.append(.report(sighting))
+    }
+
+    // MARK: Connection
+
+    private mutating func onConnected(_ now: Instant) {
+        guard link == .connecting else { return }
+        link = .connected
+        heardAt = now
+        askAt = now + Self.askPause
+        steps.append(.send(GuardMessage("status")))
+        if let stopWhy { onStop(stopWhy) }
+    }
+
+    private mutating func onStop(_ why: String) {
+        stopWhy = why
+        if link == .connected { steps.append(.send(GuardMessage("stop", [("why", why)]))) }
+    }
+
+    private mutating func onTick(_ now: Instant) {
+        switch link {
+        case .waiting(let until) where now >= until:
+            link = .connecting
+            steps.append(.connect)
+        case .connected:
+            if now >= askAt { keepAsking(now) }
+            if case .asking(let pid, let lver, let since, let again?) = confirmation, now >= again {
+                confirmation = .asking(pid: pid, lver: lver, since: since, askAt: nil)
+                steps.append(.confirm)
+            }
+        case .waiting, .connecting, .examining, .over:
+            break
+        }
+    }
+
+    /// A stopped process keeps its socket open: only answers count.
+    private mutating func keepAsking(_ now: Instant) {
+        if now - heardAt > Self.silence { report(.unclear(evidence: "its guard holds its lock, but has not answered for \(Int(Self.silence.seconds)) s")) }
+        askAt = now + Self.askPause
+        steps.append(.send(GuardMessage("status")))
+    }
+
+    private mutating func onStatus(_ message: GuardMessage, _ now: Instant) {
+        heardAt = now
+        failingSince = nil
+        switch message["state"] {
+        case "acquiring":
+            report(.acquiring)
+        case "running":
+            let lver = message.all("lease").first.flatMap(GuardLease.init)?.lver ?? 0
+            if let pid = message["pid"].flatMap({ Int32($0) }) { onRunning(pid, lver, now) }
+        case "ending", "ended":
+            report(.ending(why: message["message"] ?? ""))
+        default:
+            break
+        }
+    }
+
+    // MARK: The guest itself
+
+    /// The guest's QEMU is asked once; a guest that cannot answer yet is reported after a while all the same.
+    private mutating func onRunning(_ pid: Int32, _ lver: UInt64, _ now: Instant) {
+        guard isGuest else { return report(.running(pid: pid, lver: lver, paused: false)) }
+        switch confirmation {
+        case .asking:
+            break
+        case .known(pid, let paused):
+            report(.running(pid: pid, lver: lver, paused: paused))
+        case .none, .known:
+            confirmation = .asking(pid: pid, lver: lver, since: now, askAt: nil)
+            steps.append(.confirm)
+        }
+    }
+
+    private mutating func onConfirmed(_ paused: Bool?, _ now: Instant) {
+        guard case .asking(let pid, let lver, let since, nil) = confirmation else { return }
+        guard link == .connected else {
+            confirmation = .none
+            return
+        }
+        if paused == nil, now - since < Self.greeting {
+            confirmation = .asking(pid: pid, lver: lver, since: since, askAt: now + .milliseconds(20))
+            return
+        }
+        confirmation = .known(pid: pid, paused: paused ?? false)
+        if case .ending = last { return }
+        report(.running(pid: pid, lver: lver, paused: paused ?? false))
+    }
+
+    // MARK: Without a connection
+
+    private mutating func onBroken(_ now: Instant) {
+        guard link == .connected else { return }
+        if case .asking(_, _, _, .some) = confirmation { confirmation = .none }
+        // One that has said nothing yet may be a guard that was just started: it is not examined before its patience ends.
+        if last == nil { wait(.milliseconds(10), now) } else { examine() }
+    }
+
+    /// A guard that was just started does not hold its lock yet: taking it now would call its start off.
+    private mutating func onSilent(_ resultIsThere: Bool, _ now: Instant) {
+        if last == nil, now < patienceUntil, !resultIsThere { wait(.milliseconds(10), now) } else { examine() }
+    }
+
+    private mutating func examine() {
+        link = .examining
+        steps.append(.examine)
+    }
+
+    private mutating func onExamined(_ seen: GuardSighting, _ now: Instant) {
+        guard !seen.isFinal else {
+            link = .over
+            return report(seen)
+        }
+        let since = failingSince ?? now
+        failingSince = since
+        // Between its result and its last breath a guard still holds its lock.
+        let isFailing = now - since > Self.greeting
+        if isFailing { report(seen) }
+        wait(isFailing ? .milliseconds(500) : .milliseconds(20), now)
+    }
+
+    private mutating func wait(_ pause: Duration, _ now: Instant) { link = .waiting(until: now + pause) }
+}

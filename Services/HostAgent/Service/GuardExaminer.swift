@@ -1,0 +1,44 @@
+import CLinux
+import Foundation
+import HostAgentEngine
+import HostAgentHypervisor
+import Messages
+
+/// Looks where a guard was that cannot be asked. Blocking.
+struct GuardExaminer: Sendable {
+    let spec: GuardSpec
+    let places: HostPlaces
+
+    private var files: String { places.files(of: spec.holder) }
+    var socket: String { files + ".sock" }
+    var resultIsThere: Bool { access(files + ".result", F_OK) == 0 }
+    var isGuest: Bool { if case .guest = spec.payload { true } else { false } }
+
+    func run() -> GuardSighting {
+        LockFile.holding(places.lock(of: spec.holder)) { look(lockTaken: true) } ?? look(lockTaken: false)
+    }
+
+    private func look(lockTaken: Bool) -> GuardSighting {
+        let result = FileManager.default.contents(atPath: "\(files).result").flatMap { GuardMessage(text: String(decoding: $0, as: UTF8.self)) }
+        switch GuardExamination.conclusion(lockTaken: lockTaken, result: result) {
+        case .seen(let sighting):
+            return sighting
+        case .callOff:
+            let specIsGone = unlink("\(files).spec") == 0 || errno == ENOENT
+            return GuardExamination.afterCallingOff(specIsGone: specIsGone, processes: processes())
+        }
+    }
+
+    private func processes() -> GuardExamination.Processes? {
+        guard isGuest else { return nil }
+        let scan = ProcessScan.run()
+        if let guest = scan.guest(uuid: GuestUUID.of(vm: spec.holder.name)) { return .guest(pid: guest.pid) }
+        return scan.gap.map { .gap($0) } ?? GuardExamination.Processes.none
+    }
+
+    /// Whether a guest's QEMU says that it is paused; `nil` if it did not answer, or if there is none.
+    func isPaused() -> Bool? {
+        guard isGuest, case .success(let status) = QMPClient(path: files + ".qmp").status() else { return nil }
+        return status == "paused"
+    }
+}

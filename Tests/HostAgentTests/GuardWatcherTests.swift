@@ -1,0 +1,192 @@
+import HostAgentEngine
+import Messages
+import Testing
+
+/// A watcher, and what the host would answer to its steps.
+private struct WatchDesk {
+    var watcher: GuardWatcher
+    var now = Instant(nanoseconds: 1_000_000_000)
+    var steps: [GuardWatcher.Step] = []
+    var guardListens = true
+    var resultIsThere = false
+    var examination = GuardSighting.unclear(evidence: "its lock is held")
+    var paused: Bool? = false
+
+    init(isGuest: Bool = true, patience: Duration = .zero) { watcher = GuardWatcher(isGuest: isGuest, patienceUntil: now + patience) }
+
+    mutating func send(_ input: GuardWatcher.Input) {
+        var inputs = [input]
+        while !inputs.isEmpty {
+            for step in watcher.handle(inputs.removeFirst(), at: now) {
+                steps.append(step)
+                switch step {
+                case .connect: inputs.append(guardListens ? .connected : .connectFailed(resultIsThere: resultIsThere))
+                case .examine: inputs.append(.examined(examination))
+                case .confirm: inputs.append(.confirmed(paused: paused))
+                case .send, .report: break
+                }
+            }
+        }
+    }
+
+    mutating func say(_ state: String, pid: Int32? = nil) {
+        send(.message(GuardMessage("status", [("state", state), ("lease", "d|i|7|3")] + (pid.map { [("pid", String($0))] } ?? []))))
+    }
+
+    mutating func pass(_ duration: Duration) {
+        let end = now + duration
+        while let wake = watcher.nextWake, wake <= end {
+            now = max(now, wake)
+            send(.tick)
+            guard watcher.nextWake != wake else {
+                Issue.record("woken at \(wake), it wants to be woken then")
+                break
+            }
+        }
+        now = end
+    }
+
+    var reports: [GuardSighting] { steps.compactMap { if case .report(let sighting) = $0 { sighting } else { nil } } }
+    var sent: [String] { steps.compactMap { if case .send(let message) = $0 { message.verb } else { nil } } }
+    var examinations: Int { steps.filter { $0 == .examine }.count }
+}
+
+@Test func aWatchedGuardIsReportedOnceForEachChange() {
+    var desk = WatchDesk()
+    desk.send(.begin)
+    for _ in 0..<2 { desk.say("acquiring") }
+    for _ in 0..<2 { desk.say("running", pid: 9) }
+    for _ in 0..<2 { desk.say("ending") }
+    desk.guardListens = false
+    desk.examination = .ended(exit: "signal 9", why: "stopped")
+    desk.send(.broken)
+    #expect(desk.reports == [.acquiring, .running(pid: 9, lver: 7, paused: false), .ending(why: ""), desk.examination])
+    #expect(desk.watcher.isOver && desk.watcher.nextWake == nil)
+}
+
+/// A guard that was just started does not hold its lock yet: an examination would call its start off.
+@Test func aGuardThatWasJustStartedIsNotExaminedBeforeItsPatienceEnds() {
+    var desk = WatchDesk(patience: GuardLaunch.patience)
+    desk.guardListens = false
+    desk.examination = .gone(evidence: "lock free")
+    desk.send(.begin)
+    desk.pass(.milliseconds(4900))
+    #expect(desk.examinations == 0)
+    desk.pass(.milliseconds(200))
+    #expect(desk.reports == [.gone(evidence: "lock free")])
+
+    var refused = WatchDesk(patience: GuardLaunch.patience)
+    refused.guardListens = false
+    refused.resultIsThere = true
+    refused.examination = .refused(code: "lease.held", message: "")
+    refused.send(.begin)
+    #expect(refused.reports == [refused.examination])
+
+    var brief = WatchDesk(patience: GuardLaunch.patience)
+    brief.send(.begin)
+    brief.guardListens = false
+    brief.send(.broken)
+    brief.pass(.seconds(1))
+    #expect(brief.examinations == 0)
+}
+
+@Test func aSilentGuardIsUnclearUntilItAnswers() {
+    var desk = WatchDesk()
+    desk.send(.begin)
+    desk.say("running", pid: 9)
+    desk.pass(.seconds(5))
+    #expect(desk.reports.count == 1)
+    desk.pass(.seconds(1))
+    #expect(desk.reports.count == 2)
+    if case .unclear = desk.reports.last {} else { Issue.record("\(desk.reports)") }
+    desk.say("running", pid: 9)
+    #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: false))
+}
+
+/// Between its result and its last breath a guard still holds its lock.
+@Test func aHeldLockIsUnclearOnlyAfterAWhile() {
+    var desk = WatchDesk()
+    desk.guardListens = false
+    desk.send(.begin)
+    desk.pass(.milliseconds(1900))
+    #expect(desk.reports.isEmpty)
+    desk.pass(.milliseconds(300))
+    #expect(desk.reports == [desk.examination])
+    desk.examination = .gone(evidence: "lock free")
+    desk.pass(.milliseconds(500))
+    #expect(desk.reports.last == .gone(evidence: "lock free"))
+}
+
+@Test func aGuestIsAskedUntilItAnswersOrAWhileHasPassed() {
+    var mute = WatchDesk()
+    mute.paused = nil
+    mute.send(.begin)
+    mute.say("running", pid: 9)
+    mute.pass(.milliseconds(1900))
+    #expect(mute.reports.isEmpty)
+    mute.pass(.milliseconds(200))
+    #expect(mute.reports == [.running(pid: 9, lver: 7, paused: false)])
+    var paused = WatchDesk()
+    paused.paused = true
+    paused.send(.begin)
+    paused.say("running", pid: 9)
+    #expect(paused.reports == [.running(pid: 9, lver: 7, paused: true)])
+    var worker = WatchDesk(isGuest: false)
+    worker.send(.begin)
+    worker.say("running", pid: 9)
+    #expect(!worker.steps.contains(.confirm) && worker.reports.count == 1)
+}
+
+@Test func aStopIsSaidToEveryConnection() {
+    var desk = WatchDesk()
+    desk.guardListens = false
+    desk.send(.begin)
+    desk.send(.stop(why: "no more"))
+    #expect(desk.sent.isEmpty)
+    desk.guardListens = true
+    desk.pass(.milliseconds(20))
+    #expect(desk.sent == ["status", "stop"])
+    desk.send(.broken)
+    desk.pass(.milliseconds(20))
+    #expect(desk.sent == ["status", "stop", "status", "stop"])
+}
+
+// MARK: Examination, launch, search
+
+@Test func onlyALockInHandAndACompleteLookSayThatNothingRuns() {
+    let ended = GuardMessage("ended", [("exit", "exit 0"), ("why", "w")])
+    let refused = GuardMessage("refused", [("code", "lease.held"), ("message", "m")])
+    let rows: [(Bool, GuardMessage?, GuardExamination)] = [
+        (true, ended, .seen(.ended(exit: "exit 0", why: "w"))),
+        (true, refused, .seen(.refused(code: "lease.held", message: "m"))),
+        (true, nil, .callOff),
+        (true, GuardMessage("half"), .callOff),
+        (false, refused, .seen(.refused(code: "lease.held", message: "m"))),
+        (false, ended, .seen(.unclear(evidence: "its lock is held, but its guard does not answer"))),
+        (false, nil, .seen(.unclear(evidence: "its lock is held, but its guard does not answer"))),
+    ]
+    for (taken, result, conclusion) in rows { #expect(GuardExamination.conclusion(lockTaken: taken, result: result) == conclusion) }
+    #expect(GuardExamination.afterCallingOff(specIsGone: true, processes: nil).isFinal)
+    #expect(GuardExamination.afterCallingOff(specIsGone: true, processes: GuardExamination.Processes.none).isFinal)
+    #expect(!GuardExamination.afterCallingOff(specIsGone: true, processes: .guest(pid: 1)).isFinal)
+    #expect(!GuardExamination.afterCallingOff(specIsGone: true, processes: .gap("1")).isFinal)
+    #expect(!GuardExamination.afterCallingOff(specIsGone: false, processes: GuardExamination.Processes.none).isFinal)
+}
+
+@Test func aGuardIsStartedOnceAndNeverBesideItsGuest() {
+    #expect(GuardLaunch.decision(vm: "a", filesAreThere: true, guest: 7) == .wasThere)
+    #expect(GuardLaunch.decision(vm: "a", filesAreThere: false, guest: nil) == .start)
+    #expect(GuardLaunch.decision(vm: "a", filesAreThere: false, guest: 7) == GuardLaunch.failed(.stillHere, "process 7 of a runs on this host"))
+    let next = Holder(role: .vm, name: "a", attempt: 5)
+    let removed = (0...9).filter { GuardLaunch.removesFiles(of: Holder(role: .vm, name: "a", attempt: $0), before: next) }
+    #expect(removed == [0, 1, 2, 3])
+    #expect(!GuardLaunch.removesFiles(of: Holder(role: .vm, name: "b", attempt: 1), before: next))
+    #expect(!GuardLaunch.removesFiles(of: next, before: Holder(role: .vm, name: "a", attempt: 0)))
+}
+
+@Test func onlyLocksOfUnknownGuardsAreTested() {
+    let guest = ScannedGuest(vm: "b", pid: 4)
+    let search = GuestSearch(guests: [guest], lockFiles: ["vm-c.lock", "vm-a.lock", "vm-b.lock", "vm-d.lock", "disk-x.lock", "vm-e"], known: ["a"])
+    #expect(search.suspects == ["c", "d"])
+    #expect(search.found(held: ["d"]) == [guest, ScannedGuest(vm: "d", pid: nil)])
+}
