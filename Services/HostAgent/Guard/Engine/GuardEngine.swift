@@ -29,7 +29,8 @@ public struct GuardEngine: Sendable {
     /// The payload, from its start until it is reaped.
     public private(set) var pid: Int32?
 
-    var granted: [GuardLease] = []
+    /// What it holds, as lease-service granted it.
+    public internal(set) var granted: [GuardLease] = []
     var link = Link.none
     var triedAt: Instant?
     private var startedAt = Instant(nanoseconds: 0)
@@ -257,7 +258,7 @@ public struct GuardEngine: Sendable {
     }
 
     /// `running` only once the payload's exec has happened.
-    var status: GuardMessage {
+    public var status: GuardMessage {
         let shown =
             switch state {
             case .locking, .acquiring: "acquiring"
