@@ -58,6 +58,8 @@ public enum EndCause: Hashable, Codable, Sendable {
     case restart(of: String)
     /// None that anybody can name.
     case none
+    /// The source of the facts cannot tell: not judged.
+    case unknown
 }
 
 public enum PowerAction: String, Codable, Sendable { case on, off }
@@ -123,11 +125,13 @@ public enum Fact: Hashable, Codable, Sendable {
 
     /// `vm.start` or `spm.start` left its service, the first time or again.
     case startSent(Run, Incarnation)
-    /// The agent's final word that nothing of this attempt was left, and nothing will come of it.
-    case startFailed(Run)
+    /// The agent's final word that nothing of this attempt is left and nothing will come of it: a failed start, a complete report without it.
+    case saidOver(Run)
     /// The guest's process exists. `writes`: the disks that it may write; `leases`: what its guard was granted, empty for a guest without leases.
     case guestBegan(Run, writes: [String], leases: [GuardLease])
     case guestEnded(Run, EndCause)
+    /// A run that was said to have ended lives after all. For sources that can err; the simulator never says it.
+    case outlived(Run, writes: [String])
     /// A write of this run reached the disk (its image uuid), perhaps long after the run.
     case writeLanded(Run, disk: String)
     /// The host serves as SPM by this lease (SDM).

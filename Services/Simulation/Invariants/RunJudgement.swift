@@ -64,6 +64,19 @@ extension InvariantChecker {
         end(run)
     }
 
+    mutating func onOutlived(_ run: Run, writes: [String], _ judgement: inout Judgement) {
+        guard !runs.isLive(run) else { return }
+        let history = runs.history(of: run.holder)
+        if let proof = runs.proofCovering(run) {
+            judgement.violation(.I3, "\(run) lives although \(proof.kind.rawValue) proof \(proof.id) says that it is over", earlier: .proofMade(proof))
+        }
+        if let other = history.live.first {
+            judgement.violation(run.holder.role == .vm ? .I3 : .I2, "\(run) lives beside \(other)", earlier: history.last?.fact)
+        }
+        storage.begin(run, writes: writes, leases: [], &judgement)
+        runs.began(run, lver: 0, judgement.fact)
+    }
+
     mutating func end(_ run: Run) {
         runs.end(run)
         storage.end(run)

@@ -131,11 +131,13 @@ struct Runs: Sendable {
 
     mutating func revoke(_ proof: Proof) { proofs[proof.host]?.removeAll { $0.id == proof.id } }
 
-    /// Whether a proof says that this run is over.
-    func isProvenOver(_ began: Began) -> Bool {
-        if began.isCovered { return true }
-        guard let number = numbers[Boot(host: began.run.host, boot: began.run.boot)] else { return false }
-        return (proofs[began.run.host] ?? []).contains { $0.covers(host: began.run.host, incarnation: number) }
+    /// Whether it is known to be over: by a proof, or by its agent's final word.
+    func isProvenOver(_ began: Began) -> Bool { began.isCovered || proofCovering(began.run) != nil }
+
+    /// The proof about its host's life that covers this run.
+    func proofCovering(_ run: Run) -> Proof? {
+        guard let number = numbers[Boot(host: run.host, boot: run.boot)] else { return nil }
+        return proofs[run.host]?.last { $0.covers(host: run.host, incarnation: number) }
     }
 }
 
