@@ -94,7 +94,7 @@ let package = Package(
         .target(name: "BusBaseline", path: "Tests/Bench/Baseline"),
         .executableTarget(
             name: "bulwark-bench",
-            dependencies: ["Messages", "Bus", "ServiceKit", "BusBaseline", "LeaseVolume", "HostAgentHypervisor", "CLinux", arguments], path: "Tests/Bench",
+            dependencies: ["Messages", "Bus", "ServiceKit", "BusBaseline", "LeaseEngine", "LeaseVolume", "HostAgentHypervisor", "CLinux", arguments], path: "Tests/Bench",
             exclude: ["Baseline", "thresholds.json"], swiftSettings: settings),
 
         // Tests

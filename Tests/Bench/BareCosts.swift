@@ -1,6 +1,7 @@
 import CLinux
 import Foundation
 import HostAgentHypervisor
+import LeaseEngine
 import LeaseVolume
 import Messages
 import ServiceKit
