@@ -88,6 +88,16 @@ private struct WatchDesk {
     brief.send(.broken)
     brief.pass(.seconds(1))
     #expect(brief.examinations == 0)
+
+    // One that has spoken has had its lock: it is looked for at once.
+    var known = WatchDesk(patience: GuardLaunch.patience)
+    known.send(.begin)
+    known.say("acquiring")
+    known.guardListens = false
+    known.send(.broken)
+    known.examination = .gone(evidence: "lock free")
+    known.pass(.milliseconds(100))
+    #expect(known.reports.last == .gone(evidence: "lock free"))
 }
 
 @Test func aSilentGuardIsUnclearUntilItAnswers() {
