@@ -26,9 +26,12 @@ public struct FenceCaseView: Codable, Hashable, Sendable {
     /// The current step: `observing`, `held`, `accepting`, `off`, `confirming-off`, `reading-generations`, `proven`, `on`, `confirming-on`, `booting`, `failed`, ...
     public var step: String
     public var reason: String
+    /// Why it was opened: `silent`, `unreaped`, `operatorAsked`, `proofRevoked`.
+    public var cause: String?
 
-    public init(id: String, host: String, incarnation: Incarnation, step: String, reason: String) {
+    public init(id: String, host: String, incarnation: Incarnation, step: String, reason: String, cause: String? = nil) {
         self.id = id
+        self.cause = cause
         self.host = host
         self.incarnation = incarnation
         self.step = step

@@ -71,6 +71,6 @@ struct FenceCase: Codable, Hashable, Sendable {
     }
 
     func view(of host: String) -> FenceCaseView {
-        FenceCaseView(id: id, host: host, incarnation: incarnation, step: step.rawValue, reason: reason)
+        FenceCaseView(id: id, host: host, incarnation: incarnation, step: step.rawValue, reason: reason, cause: cause.rawValue)
     }
 }

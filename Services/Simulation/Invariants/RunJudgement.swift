@@ -29,6 +29,9 @@ extension InvariantChecker {
             // What was judged when its start was sent is not told twice.
             judgeLastRun(run, "began", history, &judgement)
         }
+        if let proof = runs.proofCovering(run) {
+            judgement.violation(.I3, "\(run) began in a life of its host that \(proof.kind.rawValue) proof \(proof.id) says is over", earlier: .proofMade(proof))
+        }
         storage.begin(run, writes: writes, leases: leases, &judgement)
         runs.began(run, lver: leases.first?.lver ?? 0, judgement.fact)
     }
