@@ -41,9 +41,10 @@ let package = Package(
         .systemLibrary(name: "CSodium", path: "Shared/CSodium", providers: [.apt(["libsodium-dev"])]),
         .target(name: "CLinux", path: "Shared/CLinux"),
         library("Messages", "Shared/Messages", []),
-        library("Bus", "Shared/Bus", ["Messages", "CZeroMQ", "CSodium", "CLinux"]),
+        library("ServiceCore", "Shared/ServiceCore", ["Messages"]),
+        library("Bus", "Shared/Bus", ["Messages", "ServiceCore", "CZeroMQ", "CSodium", "CLinux"]),
         library("ServiceKit", "Shared/ServiceKit", [
-            "Messages", "Bus", "CLinux", logging, arguments, yaml, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"), .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            "Messages", "ServiceCore", "Bus", "CLinux", logging, arguments, yaml, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"), .product(name: "UnixSignals", package: "swift-service-lifecycle"),
         ]),
         library("SQLiteJournal", "Shared/SQLiteJournal", ["Messages", "ServiceKit", .product(name: "GRDB", package: "GRDB.swift")]),
 
@@ -99,7 +100,7 @@ let package = Package(
 
         // Tests
         tests("MessagesTests", "Tests/MessagesTests", ["Messages"]),
-        tests("BusTests", "Tests/BusTests", ["Bus", "Messages", "CZeroMQ", "CLinux"]),
+        tests("BusTests", "Tests/BusTests", ["Bus", "ServiceCore", "Messages", "CZeroMQ", "CLinux"]),
         tests("ServiceKitTests", "Tests/ServiceKitTests", ["ServiceKit", "SQLiteJournal", "Bus", "Messages", "CLinux"]),
         tests("LeaseTests", "Tests/LeaseTests", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "Messages"], resources: [.copy("Fixtures")]),
         tests("FencingTests", "Tests/FencingTests", ["FencingEngine", "FencingAgents", "Messages"]),

@@ -4,6 +4,7 @@ import FoundationEssentials
 import Foundation
 #endif
 import Messages
+import ServiceCore
 
 /// Follows the public state of one process: a snapshot, then every event after it, in order and once.
 ///
@@ -31,7 +32,7 @@ public final class EventSubscriber {
     private let socket: Socket
     private let client: RequestClient?
     private var watch: WatchID?
-    private var follower: EventFollower
+    private var follower: EventFollower<Data>
     private var lastAsked: Instant?
 
     /// Connects in the background. It lives until ``close()``.
@@ -80,27 +81,27 @@ public final class EventSubscriber {
                 malformedCount += 1
                 continue
             }
-            accept(.init(topic: String(decoding: message.frames[0], as: UTF8.self), header: header, frame: message.frames[1]))
+            accept(.init(header: header, payload: message.frames[1]), topic: String(decoding: message.frames[0], as: UTF8.self))
         }
     }
 
-    private func accept(_ event: EventFollower.Received) {
-        let isWanted = topics.contains { event.topic.hasPrefix($0) }
+    private func accept(_ event: EventFollower<Data>.Received, topic: String) {
+        let isWanted = topics.contains { topic.hasPrefix($0) }
         if event.header.type == Self.alive {
-            guard let alive = try? EventFrame.body(ServiceAlive.self, event.frame) else { return malformedCount += 1 }
-            if isWanted { onEvent(event.header, event.frame) }
+            guard let alive = try? EventFrame.body(ServiceAlive.self, event.payload) else { return malformedCount += 1 }
+            if isWanted { onEvent(event.header, event.payload) }
             if client != nil { perform(follower.onAlive(alive, epoch: event.header.epoch)) }
         } else if client == nil {
-            if isWanted { onEvent(event.header, event.frame) }
+            if isWanted { onEvent(event.header, event.payload) }
         } else {
             perform(follower.onEvent(event))
         }
     }
 
-    private func perform(_ steps: [EventFollower.Step]) {
+    private func perform(_ steps: [EventFollower<Data>.Step]) {
         for step in steps where watch != nil {
             switch step {
-            case .deliver(let event): onEvent(event.header, event.frame)
+            case .deliver(let event): onEvent(event.header, event.payload)
             case .askSnapshot:
                 rejoins += 1
                 ask()
@@ -137,9 +138,9 @@ public final class EventSubscriber {
     }
 
     /// Reads a snapshot's numbers without its state, which may be large.
-    private static func position(_ frame: Data) throws -> EventFollower.Position {
+    private static func position(_ frame: Data) throws -> EventPosition {
         let body = try JSONScanner.object(ReplyFrame.bodyBytes(frame), fields: ["epoch", "seq", "typeSeq"])
-        return EventFollower.Position(
+        return EventPosition(
             epoch: try body.string("epoch"), seq: try body.integer("seq", UInt64.self),
             typeSeq: try JSON.decode([String: UInt64].self, body.bytes(body.object("typeSeq")), under: "typeSeq"))
     }

@@ -1,16 +1,17 @@
 @testable import Bus
 import Foundation
 import Messages
+import ServiceCore
 import Testing
 
 @Suite struct EventFollowerTests {
-    private func event(_ seq: UInt64, _ type: String = "host.status", typeSeq: UInt64? = nil, epoch: String = "j.1") -> EventFollower.Received {
+    private func event(_ seq: UInt64, _ type: String = "host.status", typeSeq: UInt64? = nil, epoch: String = "j.1") -> EventFollower<Int>.Received {
         let header = EventHeader(source: "s", epoch: epoch, seq: seq, typeSeq: typeSeq ?? seq, time: "", type: type)
-        return .init(topic: type, header: header, frame: Data())
+        return .init(header: header, payload: 0)
     }
 
     /// `7` for the event of that number, `ask` for a question.
-    private func words(_ steps: [EventFollower.Step]) -> [String] {
+    private func words(_ steps: [EventFollower<Int>.Step]) -> [String] {
         steps.map { step in
             switch step {
             case .deliver(let event): "\(event.header.seq)"
@@ -19,14 +20,14 @@ import Testing
         }
     }
 
-    private func following(_ topics: [String], seq: UInt64 = 5, typeSeq: [String: UInt64] = ["host.status": 5]) -> EventFollower {
-        var follower = EventFollower(topics: topics)
+    private func following(_ topics: [String], seq: UInt64 = 5, typeSeq: [String: UInt64] = ["host.status": 5]) -> EventFollower<Int> {
+        var follower = EventFollower<Int>(topics: topics)
         #expect(follower.onSnapshot(.init(epoch: "j.1", seq: seq, typeSeq: typeSeq)).isEmpty)
         return follower
     }
 
     @Test func keepsWhatComesWhileJoiningAndDropsWhatTheSnapshotCovers() {
-        var follower = EventFollower(topics: [""])
+        var follower = EventFollower<Int>(topics: [""])
         for seq in 3...8 { #expect(follower.onEvent(event(UInt64(seq))).isEmpty) }
         #expect(words(follower.onSnapshot(.init(epoch: "j.1", seq: 5, typeSeq: [:]))) == ["6", "7", "8"])
         #expect(words(follower.onEvent(event(8))) == [])
@@ -69,11 +70,11 @@ import Testing
         #expect(words(follower.onSnapshot(.init(epoch: "j.2", seq: 1, typeSeq: [:]))) == ["2"])
         #expect(words(follower.onEvent(event(9, epoch: "j.1"))) == [])
         #expect(words(follower.onAlive(ServiceAlive(seq: 0, typeSeq: [:]), epoch: "other.1")) == ["ask"])
-        #expect(EventFollower.isOlder("j.9", than: "j.10") && !EventFollower.isOlder("j.10", than: "j.9") && !EventFollower.isOlder("i.1", than: "j.2"))
+        #expect(EventPosition.isOlder("j.9", than: "j.10") && !EventPosition.isOlder("j.10", than: "j.9") && !EventPosition.isOlder("i.1", than: "j.2"))
     }
 
     @Test func aSnapshotOfALifeThatEndedMeanwhileIsTakenAgain() {
-        var follower = EventFollower(topics: [""])
+        var follower = EventFollower<Int>(topics: [""])
         _ = follower.onEvent(event(1, epoch: "j.2"))
         #expect(words(follower.onSnapshot(.init(epoch: "j.1", seq: 5, typeSeq: [:]))) == ["ask"])
         #expect(words(follower.onSnapshot(.init(epoch: "j.2", seq: 1, typeSeq: [:]))) == [])
@@ -84,12 +85,12 @@ import Testing
     /// state of the newest event it was shown, and it never misses more than a lost tail that no alive message has revealed yet.
     @Test(arguments: 0..<200) func theCopyIsAlwaysAStateThatThePublisherHad(seed: UInt64) {
         var random = SplitMix64(seed: seed)
-        var follower = EventFollower(topics: [""])
+        var follower = EventFollower<Int>(topics: [""])
         var life = 1
         var seq: UInt64 = 0
         var copy: (epoch: String, seq: UInt64)?
         var asked = true
-        func take(_ steps: [EventFollower.Step]) {
+        func take(_ steps: [EventFollower<Int>.Step]) {
             for step in steps {
                 switch step {
                 case .askSnapshot: asked = true

@@ -1,9 +1,4 @@
-#if canImport(FoundationEssentials)
-import FoundationEssentials
-#else
-import Foundation
-#endif
-import Messages
+public import Messages
 
 /// Decides what a subscriber does with an event: pure, so that loss, restarts and late joins are tested without a socket.
 ///
@@ -14,39 +9,40 @@ import Messages
 /// | both, new epoch | → joining, ask | → joining, ask | is the epoch from now on |
 ///
 /// Whatever was received before a snapshot was asked for is covered by it, so that nothing is kept when asking.
-struct EventFollower {
-    struct Received {
-        var topic: String
-        var header: EventHeader
-        var frame: Data
+///
+/// `Payload` is what comes with an event: its frame, or in a simulation the value itself.
+public struct EventFollower<Payload> {
+    public struct Received {
+        public var header: EventHeader
+        public var payload: Payload
+        public init(header: EventHeader, payload: Payload) {
+            self.header = header
+            self.payload = payload
+        }
     }
 
-    /// Up to where the subscriber knows the publisher's state.
-    struct Position: Decodable, Equatable {
-        var epoch: String
-        var seq: UInt64
-        var typeSeq: [String: UInt64]
-    }
+    public typealias Position = EventPosition
 
-    enum Step {
+    public enum Step {
         case deliver(Received)
         case askSnapshot
     }
 
-    private enum Phase {
+    fileprivate enum Phase {
         case joining(kept: [Received])
         case following(Position)
     }
 
     /// Older ones are let go while joining; the gap they leave is then seen.
-    static let mostKept = 10_000
+    private static var mostKept: Int { 10_000 }
 
     private let topics: [String]
     private var phase = Phase.joining(kept: [])
 
-    init(topics: [String]) { self.topics = topics }
+    /// - Parameter topics: prefixes that are subscribed; `""` is everything.
+    public init(topics: [String]) { self.topics = topics }
 
-    mutating func onEvent(_ event: Received) -> [Step] {
+    public mutating func onEvent(_ event: Received) -> [Step] {
         switch phase {
         case .joining(var kept):
             phase = .joining(kept: [])
@@ -58,15 +54,15 @@ struct EventFollower {
         }
     }
 
-    mutating func onAlive(_ alive: ServiceAlive, epoch: String) -> [Step] {
+    public mutating func onAlive(_ alive: ServiceAlive, epoch: String) -> [Step] {
         guard case .following(let position) = phase else { return [] }
-        guard epoch == position.epoch else { return Self.isOlder(epoch, than: position.epoch) ? [] : rejoin() }
+        guard epoch == position.epoch else { return Position.isOlder(epoch, than: position.epoch) ? [] : rejoin() }
         let isBehind =
             seesAll ? alive.seq > position.seq : alive.typeSeq.contains { type, number in seesWhole(type) && number > position.typeSeq[type] ?? 0 }
         return isBehind ? rejoin() : []
     }
 
-    mutating func onSnapshot(_ position: Position) -> [Step] {
+    public mutating func onSnapshot(_ position: Position) -> [Step] {
         guard case .joining(let kept) = phase else { return [] }
         phase = .following(position)
         var steps: [Step] = []
@@ -79,7 +75,7 @@ struct EventFollower {
 
     private mutating func follow(_ event: Received, _ known: Position) -> [Step] {
         let header = event.header
-        guard header.epoch == known.epoch else { return Self.isOlder(header.epoch, than: known.epoch) ? [] : rejoin() }
+        guard header.epoch == known.epoch else { return Position.isOlder(header.epoch, than: known.epoch) ? [] : rejoin() }
         guard header.seq > known.seq else { return [] }
         let isNext =
             seesAll ? header.seq == known.seq + 1 : !seesWhole(header.type) || header.typeSeq <= (known.typeSeq[header.type] ?? 0) + 1
@@ -100,9 +96,23 @@ struct EventFollower {
 
     /// Whether every event of the type is subscribed; of the others a gap in `typeSeq` says nothing.
     private func seesWhole(_ type: String) -> Bool { topics.contains { type.hasPrefix($0) } }
+}
 
-    /// Whether an epoch (`<journal>.<counter>`) is an earlier life of the same journal. Epochs of different journals have no order.
-    static func isOlder(_ epoch: String, than known: String) -> Bool {
+/// Up to where a subscriber knows a publisher's state.
+public struct EventPosition: Hashable, Sendable {
+    /// `<journal>.<counter>` of the publisher's life.
+    public var epoch: String
+    public var seq: UInt64
+    public var typeSeq: [String: UInt64]
+
+    public init(epoch: String, seq: UInt64, typeSeq: [String: UInt64]) {
+        self.epoch = epoch
+        self.seq = seq
+        self.typeSeq = typeSeq
+    }
+
+    /// Whether an epoch is an earlier life of the same journal. Epochs of different journals have no order.
+    public static func isOlder(_ epoch: String, than known: String) -> Bool {
         func parts(_ epoch: String) -> (journal: Substring, counter: UInt64)? {
             guard let dot = epoch.lastIndex(of: "."), let counter = UInt64(epoch[epoch.index(after: dot)...]) else { return nil }
             return (epoch[..<dot], counter)
@@ -111,3 +121,8 @@ struct EventFollower {
         return mine.counter < theirs.counter
     }
 }
+
+extension EventFollower: Sendable where Payload: Sendable {}
+extension EventFollower.Received: Sendable where Payload: Sendable {}
+extension EventFollower.Step: Sendable where Payload: Sendable {}
+extension EventFollower.Phase: Sendable where Payload: Sendable {}
