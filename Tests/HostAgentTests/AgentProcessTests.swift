@@ -2,6 +2,7 @@ import Bus
 import CLinux
 import Foundation
 import Glibc
+import HostAgentEngine
 import HostAgentHypervisor
 import HostAgentStorage
 import Messages
