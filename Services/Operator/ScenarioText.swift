@@ -28,9 +28,9 @@ extension Scenario {
     }
 
     private var moments: [Node] {
-        let happenings = timeline.map { ($0.at, 0, Node([("at", Node($0.at.words)), ("do", Node($0.what.sentence))] as [(Node, Node)], Tag(.map), .flow)) }
+        let happenings = timeline.map { ($0.at, 1, Node([("at", Node($0.at.words)), ("do", Node($0.what.sentence))] as [(Node, Node)], Tag(.map), .flow)) }
         let checks = expect.compactMap { check in
-            check.at.map { ($0, 1, Node([("at", Node($0.words)), ("expect", Node(check.what.sentence))] as [(Node, Node)], Tag(.map), .flow)) }
+            check.at.map { ($0, 0, Node([("at", Node($0.words)), ("expect", Node(check.what.sentence))] as [(Node, Node)], Tag(.map), .flow)) }
         }
         return (happenings + checks).enumerated().sorted { ($0.element.0, $0.element.1, $0.offset) < ($1.element.0, $1.element.1, $1.offset) }.map(\.element.2)
     }

@@ -218,7 +218,7 @@ public struct Scenario: Codable, Hashable, Sendable {
 
     /// Something is to be true at a time.
     public struct Check: Codable, Hashable, Sendable {
-        /// `nil`: at the end.
+        /// Before what happens at that time; `nil`: at the end.
         public var at: Duration?
         public var what: Expectation
 
