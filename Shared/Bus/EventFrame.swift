@@ -35,4 +35,11 @@ public enum EventFrame {
         let object = try JSONScanner.object(frame, fields: ["body"])
         return try JSON.decode(type, object.bytes(object.object("body")), under: "body")
     }
+
+    /// An event's frame, to be read when its type is known.
+    public struct Body: MessageBody {
+        private let frame: Data
+        public init(_ frame: Data) { self.frame = frame }
+        public func read<T: Decodable & Sendable>(_ type: T.Type) throws -> T { try EventFrame.body(type, frame) }
+    }
 }

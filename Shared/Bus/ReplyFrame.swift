@@ -57,6 +57,17 @@ public enum ReplyFrame {
         return try JSON.decode(type, bodyBytes(frame), under: "body")
     }
 
+    /// What came of a request, read; a reply that cannot be read says nothing (I4).
+    public static func body<T: Decodable>(_ type: T.Type, _ result: Result<Data, RequestError>, from sender: String) -> Result<T, RequestError> {
+        result.flatMap { frame in
+            do {
+                return .success(try body(type, frame))
+            } catch {
+                return .failure(RequestError(RequestErrorCode.unknownOutcome, "the reply of \(sender) cannot be read: \(error)"))
+            }
+        }
+    }
+
     /// The body's JSON, byte for byte.
     public static func bodyBytes(_ frame: Data) throws -> Data {
         let object = try JSONScanner.object(frame, fields: ["body"])

@@ -63,6 +63,8 @@ public struct RequestError: Error, Codable, Hashable, Sendable, CustomStringConv
     }
 
     public var description: String { "\(code): \(message)" }
+    /// Whether it says nothing of what came of the request (I4).
+    public var isUnknownOutcome: Bool { code == RequestErrorCode.unknownOutcome.rawValue }
 }
 
 /// Error codes that any process may answer.

@@ -41,6 +41,14 @@ public enum Answer: Codable, Hashable, Sendable {
     case refused(RequestError)
     /// No reply in time: the outcome is unknown (I4).
     case unanswered
+
+    /// What the reply carries does not matter.
+    public init<T>(_ result: Result<T, RequestError>) {
+        switch result {
+        case .success: self = .done
+        case .failure(let error): self = error.isUnknownOutcome ? .unanswered : .refused(error)
+        }
+    }
 }
 
 /// One creation on one host; sent again under the same request id.
@@ -50,6 +58,11 @@ public struct CreateAsk: Codable, Hashable, Sendable {
     public var number: UInt64
     public var host: String
     public var bootID: String
+
+    /// Of its request; one for one creation: however often it is sent, a host does it once.
+    ///
+    /// - Parameter lineage: of the monitor's journal, in which the creations are counted.
+    public func requestID(lineage: String) -> RequestID { "storage-create-\(lineage)-\(number)" }
 }
 
 /// One connection of one host to one domain.
@@ -67,4 +80,24 @@ public enum DomainAction: Sendable {
     case connect(ConnectAsk, StorageConnect)
     /// `host.set-nonoperational` to fencing-service.
     case flag(HostSetStatus)
+}
+
+extension DomainMonitor {
+    /// The input that news of fencing-service are; `nil` if they say nothing new, for every input is journaled.
+    public func input(_ news: RegistryNews) -> DomainInput? {
+        switch news {
+        case .all(let views, _): return .hosts(views.map { MonitoredHost($0, proof: $0.proof?.proof) })
+        case .host(let view):
+            let host = MonitoredHost(view, proof: view.proof?.proof)
+            return hosts[host.name] == host ? nil : .host(host)
+        case .removed(let name): return .hostRemoved(name)
+        case .recovery: return nil
+        }
+    }
+
+    /// The input that a host's report is; `nil` if it changes nothing of the host's word: latencies and repetitions are not journaled.
+    public func input(_ storage: AgentStorage) -> DomainInput? {
+        let report = HostReport(storage)
+        return reports[storage.host] == report ? nil : .report(host: storage.host, report)
+    }
 }

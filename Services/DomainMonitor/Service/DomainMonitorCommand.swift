@@ -40,20 +40,9 @@ struct DomainMonitorCommand: ServiceCommand {
         return shell
     }
 
-    /// Only news become inputs: every input is journaled.
-    @ReactorActor private static func take(_ news: HostRegistry.News, _ shell: EngineShell<DomainMonitor>, _ reports: StorageReports) {
-        switch news {
-        case .all(let views, _):
-            shell.submit(.hosts(views.map { MonitoredHost($0, proof: $0.proof?.proof) }))
-        case .host(let view):
-            let host = MonitoredHost(view, proof: view.proof?.proof)
-            guard shell.engine.hosts[host.name] != host else { return }
-            shell.submit(.host(host))
-        case .removed(let name):
-            shell.submit(.hostRemoved(name))
-        case .recovery:
-            return
-        }
+    @ReactorActor private static func take(_ news: RegistryNews, _ shell: EngineShell<DomainMonitor>, _ reports: StorageReports) {
+        guard let input = shell.engine.input(news) else { return }
+        shell.submit(input)
         reports.follow(shell.engine.hosts)
     }
 

@@ -30,9 +30,8 @@ final class DomainRequests {
     func perform(_ action: DomainAction, for shell: EngineShell<DomainMonitor>) {
         switch action {
         case .create(let ask, let create):
-            // One id for one creation: however often it is sent, a host does it once.
             send(
-                "storage.create", create, id: "storage-create-\(shell.lineage)-\(ask.number)", of: { try self.agent(ask.host, shell) }, target: ask.bootID,
+                "storage.create", create, id: ask.requestID(lineage: shell.lineage), of: { try self.agent(ask.host, shell) }, target: ask.bootID,
                 createTimeout
             ) { shell.submit(.created(ask, $0)) }
         case .connect(let ask, let connect):
@@ -47,17 +46,10 @@ final class DomainRequests {
         _ completion: @escaping @ReactorActor (Answer) -> Void
     ) {
         do {
-            try client().request(type, body, id: id, target: target, timeout: timeout) { completion(Self.answer($0)) }
+            try client().request(type, body, id: id, target: target, timeout: timeout) { completion(Answer($0)) }
         } catch {
             // What could not be sent is as good as unanswered: the engine asks again (I4).
             _ = Reactor.shared.after(.milliseconds(100)) { completion(.unanswered) }
-        }
-    }
-
-    private static func answer(_ result: Result<Data, RequestError>) -> Answer {
-        switch result {
-        case .success: .done
-        case .failure(let error): error.code == RequestErrorCode.unknownOutcome.rawValue ? .unanswered : .refused(error)
         }
     }
 

@@ -62,8 +62,6 @@ final class StorageReports {
 
     private func hear(_ storage: AgentStorage, from name: String) {
         guard storage.host == name else { return shell.setProblem("agent \(name)", "the agent at the endpoints of \(name) calls itself \(storage.host)") }
-        let report = HostReport(storage)
-        guard shell.engine.reports[name] != report else { return }
-        shell.submit(.report(host: name, report))
+        if let input = shell.engine.input(storage) { shell.submit(input) }
     }
 }

@@ -153,6 +153,17 @@ public struct AcceptanceAnswer: Codable, Hashable, Sendable {
         self.accepted = accepted
         self.detail = detail
     }
+
+    /// What the voter's reply says; what it carries does not matter.
+    public init<T>(_ question: AcceptanceQuestion, _ result: Result<T, RequestError>) {
+        caseID = question.caseID
+        host = question.host
+        voter = question.voter
+        switch result {
+        case .success: (accepted, detail) = (true, "")
+        case .failure(let error): (accepted, detail) = (error.isUnknownOutcome ? nil : false, error.description)
+        }
+    }
 }
 
 public struct SectorQuestion: Codable, Hashable, Sendable {
@@ -176,6 +187,17 @@ public struct SectorAnswer: Codable, Hashable, Sendable {
         self.host = host
         self.reader = reader
         self.sectors = sectors
+    }
+
+    /// What the reader's reply says of the suspect's sectors.
+    public init(_ question: SectorQuestion, _ result: Result<LockspaceList, RequestError>) {
+        self.init(serial: question.serial, host: question.host, reader: question.reader, sectors: nil)
+        guard case .success(let list) = result else { return }
+        sectors = list.lockspaces.flatMap { lockspace in
+            lockspace.hosts.filter { $0.hostID == question.hostID }.map { slot in
+                Sector(lockspace: lockspace.lockspace, generation: slot.generation, held: slot.state != .free, lastChange: slot.lastChange, ioTimeout: slot.ioTimeout)
+            }
+        }
     }
 }
 

@@ -6,6 +6,8 @@ public import Messages
 public struct LivenessMonitor: Sendable {
     private var policy: FencingPolicy
     private var watched: [String: (watch: HostWatch, liveness: HostLiveness)] = [:]
+    private var runningVMs: [String: Int] = [:]
+    private var spmHost: String?
 
     public init(policy: FencingPolicy) { self.policy = policy }
 
@@ -28,12 +30,27 @@ public struct LivenessMonitor: Sendable {
 
     public mutating func unwatch(_ host: String) { watched[host] = nil }
 
+    /// - Parameter host: whom the events are subscribed of; topics are prefixes, host1 also gets host10's.
     /// - Returns: inputs to journal; none for most heartbeats.
-    public mutating func onHeartbeat(_ heartbeat: AgentHeartbeat, at now: Instant) -> [FencingInput] {
-        watched[heartbeat.host]?.liveness.onHeartbeat(heartbeat, at: now) ?? []
+    public mutating func onHeartbeat(_ heartbeat: AgentHeartbeat, of host: String, at now: Instant) -> [FencingInput] {
+        guard heartbeat.host == host else { return [] }
+        return watched[host]?.liveness.onHeartbeat(heartbeat, at: now) ?? []
     }
 
-    public mutating func onLoad(of host: String, vms: Int, isSPM: Bool) { watched[host]?.liveness.onLoad(vms: vms, isSPM: isSPM) }
+    /// What the host runs: it may be given more time for that.
+    public mutating func onVMs(_ report: AgentVMs, of host: String) {
+        guard report.host == host else { return }
+        runningVMs[host] = report.vms.count { $0.state != .stopped }
+        tellLoad(of: host)
+    }
+
+    /// The pool's word of its SPM host; `nil`: it could not be read.
+    public mutating func onPool(_ pool: PoolView?) {
+        spmHost = pool?.spm
+        for host in watched.keys.sorted() { tellLoad(of: host) }
+    }
+
+    private mutating func tellLoad(of host: String) { watched[host]?.liveness.onLoad(vms: runningVMs[host] ?? 0, isSPM: host == spmHost) }
 
     public mutating func onWake(at now: Instant) -> [FencingInput] {
         watched.keys.sorted().flatMap { watched[$0]?.liveness.onWake(at: now) ?? [] }

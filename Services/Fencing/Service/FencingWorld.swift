@@ -18,8 +18,6 @@ final class FencingWorld {
     /// By endpoint.
     private var clients: [String: RequestClient] = [:]
     private var spmSubscriber: EventSubscriber?
-    private var spmHost: String?
-    private var runningVMs: [String: Int] = [:]
     private var networkIsUp: Bool?
 
     /// How long another host's answer is awaited.
@@ -38,8 +36,7 @@ final class FencingWorld {
             spmSubscriber = try EventSubscriber(
                 events: spm.events, requests: nil, serverKey: nil, security: security, topics: ["pool.status"], onSnapshot: nil,
                 onEvent: { [self] _, frame in
-                    spmHost = (try? EventFrame.body(PoolView.self, frame))?.spm
-                    for host in subscribers.keys { monitor.onLoad(of: host, vms: runningVMs[host] ?? 0, isSPM: host == spmHost) }
+                    monitor.onPool(try? EventFrame.body(PoolView.self, frame))
                 })
         } catch {
             shell.setProblem("spm-coordinator", "spm-coordinator cannot be followed, the SPM host gets no further grace: \(error)")
@@ -80,14 +77,11 @@ final class FencingWorld {
     private func onEvent(of host: String, _ header: EventHeader, _ frame: Data, _ shell: Shell) {
         switch header.type {
         case "agent.heartbeat":
-            // Topics are prefixes: host1 also gets host10's.
-            guard let heartbeat = try? EventFrame.body(AgentHeartbeat.self, frame), heartbeat.host == host else { return }
-            for input in monitor.onHeartbeat(heartbeat, at: shell.now) { shell.submit(input) }
+            guard let heartbeat = try? EventFrame.body(AgentHeartbeat.self, frame) else { return }
+            for input in monitor.onHeartbeat(heartbeat, of: host, at: shell.now) { shell.submit(input) }
             setMonitorTimer(shell)
         case "agent.vms":
-            guard let vms = try? EventFrame.body(AgentVMs.self, frame), vms.host == host else { return }
-            runningVMs[host] = vms.vms.filter { $0.state != .stopped }.count
-            monitor.onLoad(of: host, vms: runningVMs[host] ?? 0, isSPM: host == spmHost)
+            if let vms = try? EventFrame.body(AgentVMs.self, frame) { monitor.onVMs(vms, of: host) }
         default:
             break
         }
@@ -153,44 +147,28 @@ final class FencingWorld {
     }
 
     private func ask(_ question: AcceptanceQuestion, _ shell: Shell) {
-        func answer(_ accepted: Bool?, _ detail: String) {
-            shell.submit(.acceptance(AcceptanceAnswer(caseID: question.caseID, host: question.host, voter: question.voter, accepted: accepted, detail: detail)))
-        }
-        guard let voter = shell.engine.view(of: question.voter) else { return answer(nil, "no longer registered") }
-        do {
-            try client(voter.endpoints.agentRequests, voter.key, shell).request(
-                "fence.accept", FenceAccept(host: question.host, caseID: question.caseID), timeout: Self.patience
-            ) { result in
-                switch result {
-                case .success: answer(true, "")
-                case .failure(let error): answer(error.code == RequestErrorCode.unknownOutcome.rawValue ? nil : false, error.description)
-                }
-            }
-        } catch {
-            answer(nil, "\(error)")
+        put("fence.accept", FenceAccept(host: question.host, caseID: question.caseID), to: question.voter, { $0.agentRequests }, shell) {
+            shell.submit(.acceptance(AcceptanceAnswer(question, $0)))
         }
     }
 
     private func read(_ question: SectorQuestion, _ shell: Shell) {
-        func answer(_ sectors: [Sector]?) {
-            shell.submit(.sectorsRead(SectorAnswer(serial: question.serial, host: question.host, reader: question.reader, sectors: sectors)))
+        put("lockspace.inspect", LockspaceRequest(lockspace: nil), to: question.reader, { $0.leaseRequests }, shell) {
+            shell.submit(.sectorsRead(SectorAnswer(question, ReplyFrame.body(LockspaceList.self, $0, from: question.reader))))
         }
-        guard let reader = shell.engine.view(of: question.reader) else { return answer(nil) }
+    }
+
+    /// What could not be sent is as good as unanswered (I4).
+    private func put(
+        _ type: String, _ body: any Encodable & Sendable, to host: String, _ endpoint: (HostEndpoints) -> String, _ shell: Shell,
+        _ completion: @escaping RequestClient.Completion
+    ) {
+        func fail(_ why: String) { completion(.failure(RequestError(RequestErrorCode.unknownOutcome, why))) }
+        guard let view = shell.engine.view(of: host) else { return fail("no longer registered") }
         do {
-            try client(reader.endpoints.leaseRequests, reader.key, shell).request(
-                "lockspace.inspect", LockspaceRequest(lockspace: nil), timeout: Self.patience
-            ) { result in
-                guard case .success(let frame) = result, let list = try? ReplyFrame.body(LockspaceList.self, frame) else { return answer(nil) }
-                answer(list.lockspaces.flatMap { lockspace in
-                    lockspace.hosts.filter { $0.hostID == question.hostID }.map { slot in
-                        Sector(
-                            lockspace: lockspace.lockspace, generation: slot.generation, held: slot.state != .free, lastChange: slot.lastChange,
-                            ioTimeout: slot.ioTimeout)
-                    }
-                })
-            }
+            try client(endpoint(view.endpoints), view.key, shell).request(type, body, timeout: Self.patience, completion: completion)
         } catch {
-            answer(nil)
+            fail("\(error)")
         }
     }
 

@@ -23,6 +23,16 @@ public enum AgentAnswer: Codable, Hashable, Sendable {
     case observed(VMObservation)
     /// Refused, or `outcome.unknown` when no reply came.
     case failed(RequestError)
+
+    /// - Parameter verified: the proof with its signed content; `nil` if this agent may not make it.
+    public init(_ result: Result<VMObservation, RequestError>, _ verified: (SignedProof) -> SignedProof?) {
+        switch result {
+        case .success(var observation):
+            observation.ended = observation.ended.flatMap(verified)
+            self = .observed(observation)
+        case .failure(let error): self = .failed(error)
+        }
+    }
 }
 
 /// What a failed `vm.start` leaves behind.

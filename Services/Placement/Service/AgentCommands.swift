@@ -62,7 +62,8 @@ final class AgentCommands {
     ) {
         do {
             try agent(target, shell).request(type, body, id: id, target: target.bootID, timeout: timeout) { [self] result in
-                shell.submit(.answered(vm: vm, id: id, answer(result, of: target.host)))
+                let observation = ReplyFrame.body(VMObservation.self, result, from: target.host)
+                shell.submit(.answered(vm: vm, id: id, AgentAnswer(observation) { proofs.verified($0, from: target.host) }))
             }
         } catch {
             later { shell.submit(.answered(vm: vm, id: id, .failed(Self.unsent(error)))) }
@@ -73,21 +74,6 @@ final class AgentCommands {
     private static func unsent(_ error: any Error) -> RequestError { RequestError(RequestErrorCode.unknownOutcome, "it could not be sent: \(error)") }
 
     private func later(_ work: @escaping @ReactorActor () -> Void) { _ = Reactor.shared.after(.milliseconds(100), work) }
-
-    /// A reply that cannot be read says nothing (I4).
-    private func answer(_ result: Result<Data, RequestError>, of host: String) -> AgentAnswer {
-        switch result {
-        case .failure(let error): return .failed(error)
-        case .success(let frame):
-            do {
-                var observation = try ReplyFrame.body(VMObservation.self, frame)
-                observation.ended = observation.ended.flatMap { proofs.verified($0, from: host) }
-                return .observed(observation)
-            } catch {
-                return .failed(RequestError(RequestErrorCode.unknownOutcome, "the reply of \(host) cannot be read: \(error)"))
-            }
-        }
-    }
 
     private func agent(_ target: AgentTarget, _ shell: EngineShell<PlacementEngine>) throws -> RequestClient {
         if let known = agents[target.host] {

@@ -21,7 +21,7 @@ final class ClusterWatch {
     private var fencing: EventSubscriber?
     private var isSynced = false
     private var agents: [String: Agent] = [:]
-    private var filter = ReportFilter()
+    private var follower = ClusterFollower()
 
     private static let silence = Messages.Duration.seconds(5)
 
@@ -36,7 +36,11 @@ final class ClusterWatch {
         fencing = try EventSubscriber(
             events: endpoints.events, requests: endpoints.requests, serverKey: nil, security: security, topics: ["host.", "ha."],
             onSnapshot: { [self] frame in reading("fencing-service's snapshot") { try take(ReplyFrame.body(Snapshot<FencingSnapshot>.self, frame).body) } },
-            onEvent: { [self] header, frame in reading("\(header.type) of fencing-service") { try take(header.type, frame) } })
+            onEvent: { [self] header, frame in
+                reading("\(header.type) of fencing-service") {
+                    if let event = try RegistryEvent(header.type, EventFrame.Body(frame)) { take(event) }
+                }
+            })
         shell.setProblem("fencing", "waits for fencing-service: nothing is recovered until it was heard")
         checkSilence(lastHeard: Clock.boottime())
     }
@@ -64,10 +68,7 @@ final class ClusterWatch {
     // MARK: fencing-service
 
     private func take(_ snapshot: FencingSnapshot) {
-        var verified = snapshot
-        verified.hosts = snapshot.hosts.map(checked)
-        for host in verified.hosts { filter.note(host) }
-        shell.submit(.fencing(verified))
+        shell.submit(follower.take(snapshot, verified))
         isSynced = true
         shell.setProblem("fencing", nil)
         for name in agents.keys.sorted() where !snapshot.hosts.contains(where: { $0.name == name }) { forget(name) }
@@ -75,38 +76,18 @@ final class ClusterWatch {
         submitAwaited()
     }
 
-    private func take(_ type: String, _ frame: Data) throws {
-        switch type {
-        case "host.status", "host.registered":
-            let host = checked(try EventFrame.body(HostView.self, frame))
-            filter.note(host)
-            shell.submit(.host(host))
+    private func take(_ event: RegistryEvent) {
+        if let input = follower.take(event, verified) { shell.submit(input) }
+        switch event {
+        case .host(let host):
             follow(host)
             submitAwaited()
-        case "host.removed":
-            let host = try EventFrame.body(HostView.self, frame)
-            shell.submit(.hostRemoved(host.name))
-            forget(host.name)
-        case "host.proof":
-            guard let proof = proofs.verified(try EventFrame.body(HostProofEvent.self, frame)) else { return }
-            filter.expect(proof.proof.host)
-            shell.submit(.proof(proof))
-        case "host.proof-revoked":
-            let host = try EventFrame.body(HostProofEvent.self, frame).proof.host
-            filter.expect(host)
-            shell.submit(.proofRevoked(host: host))
-        case "ha.state":
-            shell.submit(.ha(try EventFrame.body(HAState.self, frame)))
-        default:
-            break
+        case .removed(let name): forget(name)
+        default: break
         }
     }
 
-    private func checked(_ host: HostView) -> HostView {
-        var copy = host
-        copy.proof = host.proof.flatMap { proofs.verified($0) }.flatMap { $0.proof.host == host.name ? $0 : nil }
-        return copy
-    }
+    private func verified(_ proof: SignedProof, from sender: String?) -> SignedProof? { proofs.verified(proof, from: sender) }
 
     // MARK: Agents
 
@@ -135,22 +116,15 @@ final class ClusterWatch {
 
     private func forget(_ name: String) {
         agents.removeValue(forKey: name)?.subscriber.close()
-        filter.forget(name)
+        follower.forget(name)
     }
 
     private func hear(_ report: AgentVMs, from name: String) {
         guard report.host == name else { return shell.setProblem("agent \(name)", "the agent at the endpoints of \(name) calls itself \(report.host)") }
-        if filter.isNews(report) || shell.engine.awaitsReport(of: report.bootID, on: name) { submit(report) }
+        if let input = follower.take(report, for: shell.engine, verified) { shell.submit(input) }
     }
 
-    private func submit(_ report: AgentVMs) {
-        var verified = report
-        for index in verified.vms.indices { verified.vms[index].ended = verified.vms[index].ended.flatMap { proofs.verified($0, from: report.host) } }
-        shell.submit(.report(verified))
-    }
-
-    /// A report may come before fencing-service has told of its boot; it counts from then on.
     private func submitAwaited() {
-        for report in filter.reports where shell.engine.awaitsReport(of: report.bootID, on: report.host) { submit(report) }
+        for input in follower.awaited(by: shell.engine, verified) { shell.submit(input) }
     }
 }

@@ -67,6 +67,11 @@ public struct RoleAsk: Codable, Hashable, Sendable {
         self.host = host
         self.bootID = bootID
     }
+
+    /// Of its request; the term makes a start's: however often that is sent, the agent does it once. `nil`: any.
+    ///
+    /// - Parameter lineage: of the coordinator's journal, in which the term was counted.
+    public func requestID(lineage: String) -> RequestID? { kind == .start ? "spm-start-\(lineage)-\(pool)-\(term)" : nil }
 }
 
 /// What came back for a ``RoleAsk``.
@@ -75,6 +80,16 @@ public enum RoleAnswer: Codable, Hashable, Sendable {
     case refused(RequestError)
     /// No reply in time: the outcome is unknown (I4).
     case unanswered
+
+    /// - Parameter verified: the proof with its signed content; `nil` if this agent may not make it.
+    public init(_ result: Result<SPMRoleStatus, RequestError>, _ verified: (SignedProof) -> SignedProof?) {
+        switch result {
+        case .success(var status):
+            status.ended = status.ended.flatMap(verified)
+            self = .status(status)
+        case .failure(let error): self = error.isUnknownOutcome ? .unanswered : .refused(error)
+        }
+    }
 }
 
 /// A task sent to the SPM of one term.
@@ -93,6 +108,9 @@ public struct TaskAsk: Codable, Hashable, Sendable {
         self.host = host
         self.bootID = bootID
     }
+
+    /// Of its request: the same one is sent again under the same id.
+    public var requestID: RequestID { "task-\(term)-\(attempt)-\(task)" }
 }
 
 /// What came back for a ``TaskAsk``.
@@ -100,6 +118,13 @@ public enum TaskAnswer: Codable, Hashable, Sendable {
     case finished(TaskResult)
     case refused(RequestError)
     case unanswered
+
+    public init(_ result: Result<TaskResult, RequestError>) {
+        switch result {
+        case .success(let done): self = .finished(done)
+        case .failure(let error): self = error.isUnknownOutcome ? .unanswered : .refused(error)
+        }
+    }
 }
 
 /// What the shell does: one request to an agent each, answered by exactly one ``SPMInput/answer(_:_:)`` or ``SPMInput/taskAnswer(_:_:)``.
@@ -110,4 +135,18 @@ public enum SPMAction: Sendable {
     case ask(RoleAsk)
     /// `task.run` with a request id made of task, term and attempt.
     case run(TaskAsk, TaskRun)
+}
+
+extension SPMCoordinator {
+    /// The input that news of fencing-service are; `nil` if they say nothing new, for every input is journaled.
+    public func input(_ news: RegistryNews) -> SPMInput? {
+        switch news {
+        case .all(let views, let recovery): return .hosts(views.map { SPMHost($0, proof: $0.proof) }, recovery)
+        case .host(let view):
+            let host = SPMHost(view, proof: view.proof)
+            return host.isNews(to: hosts[host.name]) ? .host(host) : nil
+        case .removed(let name): return .hostRemoved(name)
+        case .recovery(let state): return recovery == state ? nil : .recovery(state)
+        }
+    }
 }

@@ -33,19 +33,20 @@ final class SPMAgents {
 
     func perform(_ action: SPMAction, for shell: EngineShell<SPMCoordinator>) {
         switch action {
-        case .start(let ask, let start):
-            // The term makes the id: however often it is sent, the agent does it once.
-            send("spm.start", start, id: "spm-start-\(shell.lineage)-\(ask.pool)-\(ask.term)", to: ask.host, ask.bootID, startTimeout, shell) { [self] in
-                shell.submit(.answer(ask, roleAnswer($0, from: ask.host)))
-            }
+        case .start(let ask, let start): put(ask, "spm.start", start, startTimeout, shell)
         case .ask(let ask):
             let isStop = ask.kind == .stop
-            let body = SPMTerm(pool: ask.pool, term: ask.term)
-            send(isStop ? "spm.stop" : "spm.status", body, id: nil, to: ask.host, ask.bootID, isStop ? stopTimeout : statusTimeout, shell) { [self] in
-                shell.submit(.answer(ask, roleAnswer($0, from: ask.host)))
-            }
+            put(ask, isStop ? "spm.stop" : "spm.status", SPMTerm(pool: ask.pool, term: ask.term), isStop ? stopTimeout : statusTimeout, shell)
         case .run(let ask, let run):
-            send("task.run", run, id: "task-\(ask.term)-\(ask.attempt)-\(ask.task)", to: ask.host, ask.bootID, taskTimeout, shell) { shell.submit(.taskAnswer(ask, Self.taskAnswer($0))) }
+            send("task.run", run, id: ask.requestID, to: ask.host, ask.bootID, taskTimeout, shell) {
+                shell.submit(.taskAnswer(ask, TaskAnswer(ReplyFrame.body(TaskResult.self, $0, from: ask.host))))
+            }
+        }
+    }
+
+    private func put(_ ask: RoleAsk, _ type: String, _ body: any Encodable & Sendable, _ timeout: Messages.Duration, _ shell: EngineShell<SPMCoordinator>) {
+        send(type, body, id: ask.requestID(lineage: shell.lineage), to: ask.host, ask.bootID, timeout, shell) { [self] in
+            shell.submit(.answer(ask, RoleAnswer(ReplyFrame.body(SPMRoleStatus.self, $0, from: ask.host)) { registry?.verified($0, from: ask.host) }))
         }
     }
 
@@ -75,25 +76,5 @@ final class SPMAgents {
             endpoint: known.agent, serverKey: known.key, security: security, from: SPMCommand.service, lineage: shell.lineage, term: shell.term)
         agents[host] = Agent(endpoint: known.agent, key: known.key, client: client)
         return client
-    }
-
-    /// A reply that cannot be read says nothing (I4); a proof that is not acceptable is none.
-    private func roleAnswer(_ result: Result<Data, RequestError>, from host: String) -> RoleAnswer {
-        switch result {
-        case .failure(let error): return error.code == RequestErrorCode.unknownOutcome.rawValue ? .unanswered : .refused(error)
-        case .success(let frame):
-            guard var status = try? ReplyFrame.body(SPMRoleStatus.self, frame) else { return .unanswered }
-            status.ended = status.ended.flatMap { registry?.verified($0, from: host) }
-            return .status(status)
-        }
-    }
-
-    private static func taskAnswer(_ result: Result<Data, RequestError>) -> TaskAnswer {
-        switch result {
-        case .failure(let error): return error.code == RequestErrorCode.unknownOutcome.rawValue ? .unanswered : .refused(error)
-        case .success(let frame):
-            guard let done = try? ReplyFrame.body(TaskResult.self, frame) else { return .unanswered }
-            return .finished(done)
-        }
     }
 }

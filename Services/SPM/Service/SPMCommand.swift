@@ -34,27 +34,13 @@ struct SPMCommand: ServiceCommand {
                 events: [endpoints.events], security: security, routes: routes, logger: context.logger,
                 perform: { action, shell in agents.perform(action, for: shell) }))
         let registry = HostRegistry(
-            security: security, allowListPath: context.cluster.allowListPath, onNews: { take($0, shell) }, onProblem: { shell.setProblem($0, $1) })
+            security: security, allowListPath: context.cluster.allowListPath, onNews: { if let input = shell.engine.input($0) { shell.submit(input) } },
+            onProblem: { shell.setProblem($0, $1) })
         agents.registry = registry
         try shell.start()
         shell.submit(.started(policy(configuration)))
         try registry.follow(try context.cluster.endpoints(of: "fencing-service"))
         return shell
-    }
-
-    /// Only news become inputs: every input is journaled.
-    @ReactorActor private static func take(_ news: HostRegistry.News, _ shell: EngineShell<SPMCoordinator>) {
-        switch news {
-        case .all(let views, let recovery):
-            shell.submit(.hosts(views.map { SPMHost($0, proof: $0.proof) }, recovery))
-        case .host(let view):
-            let host = SPMHost(view, proof: view.proof)
-            if host.isNews(to: shell.engine.hosts[host.name]) { shell.submit(.host(host)) }
-        case .removed(let name):
-            shell.submit(.hostRemoved(name))
-        case .recovery(let state):
-            if shell.engine.recovery != state { shell.submit(.recovery(state)) }
-        }
     }
 
     private static func policy(_ configuration: Configuration) -> SPMPolicy {
