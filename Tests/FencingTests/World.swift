@@ -153,7 +153,7 @@ final class World {
         let heartbeat = AgentHeartbeat(
             host: name, hostID: id, bootID: bootID, hardwareID: machine.hardwareID, sequence: sequence, initializing: machine.initializing,
             watchdogArmed: false, lockspaces: lockspaces, unreapedGuards: machine.unreaped, unprovenRuns: machine.unproven, memoryFreeMiB: 1000)
-        for input in monitor.onHeartbeat(heartbeat, at: now) { submit(input) }
+        for input in monitor.onHeartbeat(heartbeat, of: heartbeat.host, at: now) { submit(input) }
     }
 
     // MARK: Faults
