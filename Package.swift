@@ -89,7 +89,7 @@ let package = Package(
         engine("Invariants", "Services/Simulation/Invariants"),
 
         // The command
-        service("bulwark", "Services/Operator", ["Simulation", "LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
+        service("bulwark", "Services/Operator", ["Simulation", "Invariants", "LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
 
         // Benches (make bench)
         .target(name: "BusBaseline", path: "Tests/Bench/Baseline"),
@@ -109,6 +109,7 @@ let package = Package(
         tests("DomainMonitorTests", "Tests/DomainMonitorTests", ["DomainMonitorEngine", "Messages"]),
         tests("HostAgentTests", "Tests/HostAgentTests", ["vm-guard", "host-agent", "GuardEngine", "HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "Bus", "Messages", "CLinux"]),
         tests("SimulationTests", "Tests/SimulationTests", ["bulwark", "Simulation", "FencingEngine", "Messages"]),
+        tests("InvariantTests", "Tests/InvariantTests", ["Invariants", "Messages"]),
         tests("OperatorTests", "Tests/OperatorTests", ["bulwark", "Messages", "Bus"]),
         tests("ClusterTests", "Tests/Cluster", ["Messages", "CLinux"]),
         tests("ComposeTests", "Tests/Compose", ["CLinux"]),

@@ -62,7 +62,7 @@ extension LiveFacts {
 
     private mutating func takeCase(_ type: String, _ view: FenceCaseView) -> [Fact] {
         var facts: [Fact] = []
-        if type == "fence.succeeded" {
+        if view.step == "closed" {
             cases.remove(view.id)
             return [.caseClosed(view.id, host: view.host)]
         }
