@@ -100,6 +100,7 @@ let package = Package(
 
         // Tests
         tests("MessagesTests", "Tests/MessagesTests", ["Messages"]),
+        tests("ServiceCoreTests", "Tests/ServiceCoreTests", ["ServiceCore", "Messages"]),
         tests("BusTests", "Tests/BusTests", ["Bus", "ServiceCore", "Messages", "CZeroMQ", "CLinux"]),
         tests("ServiceKitTests", "Tests/ServiceKitTests", ["ServiceKit", "SQLiteJournal", "Bus", "Messages", "CLinux"]),
         tests("LeaseTests", "Tests/LeaseTests", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "Messages"], resources: [.copy("Fixtures")]),

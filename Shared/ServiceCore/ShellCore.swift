@@ -150,7 +150,8 @@ public struct ShellCore<E: Engine>: Sendable {
             }
         }
         if !decisions.isEmpty { steps.append(.note(decisions)) }
-        if let wake, arm(wake) { steps.append(.wake(at: wake)) }
+        // First: an effect may bring an input at once that asks for an earlier one.
+        if let wake, arm(wake) { steps.insert(.wake(at: wake), at: 0) }
         return steps
     }
 
