@@ -32,6 +32,7 @@ struct ClusterSurvey: Sendable {
     var pools: [PoolView]?
     var vms: [VMView]?
     var domains: [DomainView]?
+    var policy: FencingPolicy?
 
     init(of cluster: Cluster, timeout: Duration = .seconds(2)) {
         self.cluster = cluster.file.cluster
@@ -46,6 +47,7 @@ struct ClusterSurvey: Sendable {
             case .domains: domains = try? state?.decoded(as: DomainList.self).domains
             }
         }
+        if fencing != nil { policy = try? cluster.ask(.fencing, "policy.get", timeout: timeout).decoded(as: FencingPolicy.self) }
         processes = concurrently(cluster.processes(hosts: (fencing?.hosts ?? []).map(\.name))) { process in
             let health = try? cluster.ask(process, "health", timeout: timeout).decoded(as: Health.self)
             return Process(endpoints: process, health: health?.status.rawValue ?? "silent", answer: health)
@@ -87,6 +89,7 @@ struct ClusterSurvey: Sendable {
                 })
             members["cases"] = try JSONValue(encoding: fencing.cases)
             members["ha"] = try JSONValue(encoding: fencing.ha)
+            if let policy { members["policy"] = try JSONValue(encoding: policy) }
         }
         if let pools { members["pools"] = try JSONValue(encoding: pools).naming(by: "pool") }
         if let domains { members["domains"] = try JSONValue(encoding: domains) }

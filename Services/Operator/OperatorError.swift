@@ -12,6 +12,8 @@ enum OperatorError: String, CaseIterable {
     case notConfirmed = "command.not-confirmed"
     /// A definition or configuration file is not usable; the message names file, line and key.
     case badFile = "file.invalid"
+    /// A simulated run broke an invariant, or did not go as its scenario expects.
+    case simulationFailed = "simulation.failed"
 
     func error(_ message: String, details: [String: String]? = nil) -> RequestError {
         RequestError(code: rawValue, message: message, details: details)

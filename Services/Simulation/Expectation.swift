@@ -106,6 +106,9 @@ extension Scenario {
             Form("power-offs HOST at most NUMBER") { words in Int(words[1]).map { .powerOffs(host: words[0], .atMost($0)) } },
         ]
 
+        /// Every sentence that there is; words in capitals stand for names or other sentences.
+        public static var patterns: [String] { (forms + openings).map(\.pattern) }
+
         /// - Parameter names: the names that it may use; `nil`: any.
         /// - Throws: ``SentenceError`` with the word that is wrong and what may stand there.
         public init(sentence: String, names: Vocabulary? = nil) throws(SentenceError) {

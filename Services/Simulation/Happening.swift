@@ -265,6 +265,9 @@ extension Happening {
         Form("domain activate DOMAIN") { .domainActivate(domain: $0[0]) },
     ]
 
+    /// Every sentence that there is; words in capitals stand for names.
+    public static var patterns: [String] { forms.map(\.pattern) }
+
     /// - Parameter names: the names that it may use; `nil`: any.
     /// - Throws: ``SentenceError`` with the word that is wrong and what may stand there.
     public init(sentence: String, names: Vocabulary? = nil) throws(SentenceError) {

@@ -5,9 +5,12 @@ public struct Observed: Sendable {
     public struct VM: Hashable, Sendable {
         public var status: VMStatus
         public var host: String?
-        public init(status: VMStatus, host: String?) {
+        /// Why it has this status.
+        public var reason: String
+        public init(status: VMStatus, host: String?, reason: String = "") {
             self.status = status
             self.host = host
+            self.reason = reason
         }
     }
 
@@ -44,6 +47,8 @@ public struct Observed: Sendable {
     public var recoveryAllowed = true
     /// Since the cluster was ready, in order, each with all its values.
     public var occurrences: [Occurrence] = []
+    /// When each of them was.
+    public var times: [Duration] = []
     public var answers: [Answer] = []
 
     public init() {}

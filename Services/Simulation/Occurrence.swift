@@ -52,6 +52,9 @@ public enum Occurrence: Codable, Hashable, Sendable {
         Form("domain DOMAIN DOMAINSTATUS") { words in DomainStatus(rawValue: words[1]).map { .domainStatus(domain: words[0], $0) } },
     ]
 
+    /// Every sentence that there is; words in capitals stand for names.
+    public static var patterns: [String] { forms.map(\.pattern) }
+
     public init(sentence: String, names: Vocabulary? = nil) throws(SentenceError) {
         self = try Form.read(sentence, Self.forms, names)
     }

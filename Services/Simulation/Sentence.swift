@@ -27,6 +27,8 @@ struct Form<Value: Sendable>: Sendable {
         self.make = make
     }
 
+    var pattern: String { words.joined(separator: " ") }
+
     /// Reads a sentence by the form that it has.
     static func read(_ sentence: String, _ forms: [Form], _ names: Vocabulary?) throws(SentenceError) -> Value {
         let words = sentence.split(separator: " ")
