@@ -83,8 +83,11 @@ let package = Package(
         // Simulator
         library(
             "Simulation", "Services/Simulation",
-            ["Messages", "LeaseFormat", "LeaseEngine", "FencingEngine", "SPMEngine", "PlacementEngine", "DomainMonitorEngine", "HostAgentEngine", "Invariants"],
-            exclude: ["Invariants", "Kernel", "World"]),
+            [
+                "Messages", "ServiceCore", "LeaseFormat", "LeaseEngine", "FencingEngine", "SPMEngine", "PlacementEngine", "DomainMonitorEngine", "HostAgentEngine", "GuardEngine",
+                "Invariants",
+            ],
+            exclude: ["Invariants"]),
         // Checker of the promise, for the simulator and for live clusters.
         engine("Invariants", "Services/Simulation/Invariants"),
 

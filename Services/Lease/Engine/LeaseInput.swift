@@ -101,3 +101,43 @@ public enum LeaseAction: Sendable {
     /// Try all of these lock files without waiting; the answer is ``LeaseInput/locksTested(_:free:)``.
     case testLocks(Holder, [String])
 }
+
+extension LeaseInput {
+    /// What a guard's message means. Locks that are free say that their sender lies, or is an earlier run's ghost (S3).
+    ///
+    /// - Parameters:
+    ///   - isFree: whether nobody holds this lock file.
+    ///   - proofs: the acceptable ones of those at this path.
+    /// - Throws: why it is refused; nothing was changed.
+    public init(
+        _ message: GuardMessage, on connection: UInt64, isFree: (String) -> Bool, proofs: (String) throws(RequestError) -> [AcceptedProof]
+    ) throws(RequestError) {
+        guard let holder = message["holder"].flatMap(Holder.init) else { throw RequestError(RequestErrorCode.malformed, "\(message.verb) without a holder") }
+        switch message.verb {
+        case "acquire": self = .acquire(connection: connection, try GuardRequest(message, holder, isFree, proofs))
+        case "adopt": self = .adopt(connection: connection, try GuardRequest(message, holder, isFree, proofs))
+        case "release": self = .release(connection: connection, holder)
+        default: throw RequestError(RequestErrorCode.unknownType, "lease-service does not know \"\(message.verb)\"")
+        }
+    }
+}
+
+extension GuardRequest {
+    fileprivate init(
+        _ message: GuardMessage, _ holder: Holder, _ isFree: (String) -> Bool, _ proofs: (String) throws(RequestError) -> [AcceptedProof]
+    ) throws(RequestError) {
+        guard let lock = message["lock"] else { throw RequestError(RequestErrorCode.malformed, "\(message.verb) without a lock") }
+        let leases = message.all("lease").compactMap(GuardLease.init)
+        guard leases.count == message.all("lease").count else { throw RequestError(RequestErrorCode.malformed, "a lease is lockspace|resource") }
+        self.init(holder: holder, lock: lock, diskLocks: message.all("disklock"), leases: leases)
+        guard message.verb == "acquire" else { return }
+        for text in message.all("generation") {
+            let parts = text.split(separator: "|")
+            guard parts.count == 2, let generation = UInt64(parts[1]) else { throw RequestError(RequestErrorCode.malformed, "a generation is lockspace|number") }
+            generations[String(parts[0])] = generation
+        }
+        // Whoever holds these locks has outlived every earlier holder of them (S3).
+        if let open = ([lock] + diskLocks).first(where: isFree) { throw RequestError(RequestErrorCode.invalid, "\(holder) does not hold its lock \(open)") }
+        if let path = message["proofs"], !path.isEmpty { self.proofs = try proofs(path) }
+    }
+}

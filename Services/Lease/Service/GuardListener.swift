@@ -111,45 +111,18 @@ final class GuardListener {
     // MARK: Messages
 
     private func handle(_ message: GuardMessage, _ connection: UInt64) {
-        guard let holder = message["holder"].flatMap(Holder.init) else {
-            return refuse(connection, RequestError(RequestErrorCode.malformed, "\(message.verb) without a holder"))
-        }
-        switch message.verb {
-        case "acquire", "adopt":
-            do {
-                let request = try self.request(message, holder)
-                submit?(message.verb == "acquire" ? .acquire(connection: connection, request) : .adopt(connection: connection, request))
-            } catch {
-                refuse(connection, error)
+        do throws(RequestError) {
+            let input = try LeaseInput(message, on: connection, isFree: LockFile.isFree) { path throws(RequestError) in
+                try proofs(path, message["holder"] ?? "")
             }
-        case "release":
-            submit?(.release(connection: connection, holder))
-        default:
-            refuse(connection, RequestError(RequestErrorCode.unknownType, "lease-service does not know \"\(message.verb)\""))
+            submit?(input)
+        } catch {
+            refuse(connection, error)
         }
-    }
-
-    private func request(_ message: GuardMessage, _ holder: Holder) throws(RequestError) -> GuardRequest {
-        guard let lock = message["lock"] else { throw RequestError(RequestErrorCode.malformed, "\(message.verb) without a lock") }
-        let leases = message.all("lease").compactMap(GuardLease.init)
-        guard leases.count == message.all("lease").count else { throw RequestError(RequestErrorCode.malformed, "a lease is lockspace|resource") }
-        var request = GuardRequest(holder: holder, lock: lock, diskLocks: message.all("disklock"), leases: leases)
-        guard message.verb == "acquire" else { return request }
-        for text in message.all("generation") {
-            let parts = text.split(separator: "|")
-            guard parts.count == 2, let generation = UInt64(parts[1]) else { throw RequestError(RequestErrorCode.malformed, "a generation is lockspace|number") }
-            request.generations[String(parts[0])] = generation
-        }
-        // Whoever holds these locks has outlived every earlier holder of them (S3).
-        if let open = ([lock] + request.diskLocks).first(where: LockFile.isFree) {
-            throw RequestError(RequestErrorCode.invalid, "\(holder) does not hold its lock \(open)")
-        }
-        if let path = message["proofs"], !path.isEmpty { request.proofs = try proofs(path, holder) }
-        return request
     }
 
     /// The proofs that are what they say; others are told and left out.
-    private func proofs(_ path: String, _ holder: Holder) throws(RequestError) -> [AcceptedProof] {
+    private func proofs(_ path: String, _ holder: String) throws(RequestError) -> [AcceptedProof] {
         guard let data = FileManager.default.contents(atPath: path), let signed = try? JSON.decode([SignedProof].self, data) else {
             throw RequestError(LeaseErrorCode.badProof, "the proofs at \(path) cannot be read")
         }

@@ -1,0 +1,88 @@
+import Messages
+import ServiceCore
+
+extension Process {
+    /// Follows fencing-service's registry as `HostRegistry` does.
+    func followRegistry(_ onNews: @escaping (RegistryNews) -> Void) {
+        var follower = RegistryFollower()
+        let keys = world.keys
+        _ = Subscription(
+            of: world.fencing, by: self, topics: ["host.", "ha."],
+            onSnapshot: { state in if let snapshot = state as? FencingSnapshot { onNews(follower.take(snapshot) { keys.verified($0) }) } },
+            onEvent: { event in
+                guard let known = try? RegistryEvent(event.type, event), let news = follower.take(known, { keys.verified($0) }) else { return }
+                onNews(news)
+            })
+    }
+
+    /// Asks another process as `RequestClient` does: sent at once, again every second under the same id, unknown when its time is over. A later life of the asker hears nothing.
+    func ask<E: Engine>(
+        _ server: ServiceProcess<E>, id: RequestID? = nil, target: String? = nil, timeout: Duration, _ input: (RequestID) -> E.Input,
+        completion: @escaping (Result<any Encodable & Sendable, RequestError>) -> Void
+    ) {
+        let id = id ?? world.newID()
+        let input = input(id)
+        ask(server, timeout: timeout, completion: completion) { server, answer in server.receive(id, target: target, input, answer) }
+    }
+
+    /// As ``ask(_:id:target:timeout:_:completion:)`` for requests that leave no input.
+    func ask<E: Engine>(
+        _ server: ServiceProcess<E>, timeout: Duration, completion: @escaping (Result<any Encodable & Sendable, RequestError>) -> Void,
+        _ deliver: @escaping (ServiceProcess<E>, @escaping (Reply) -> Void) -> Void
+    ) {
+        let question = Question(of: self, to: server, timeout: timeout, completion: completion) { answer in deliver(server, answer) }
+        question.send()
+    }
+}
+
+/// A request that is outstanding.
+private final class Question {
+    private let asker: Process
+    private let server: Process
+    private let life: Int
+    private let until: Instant
+    private var completion: ((Result<any Encodable & Sendable, RequestError>) -> Void)?
+    private let deliver: (@escaping (Reply) -> Void) -> Void
+
+    init(
+        of asker: Process, to server: Process, timeout: Duration, completion: @escaping (Result<any Encodable & Sendable, RequestError>) -> Void,
+        _ deliver: @escaping (@escaping (Reply) -> Void) -> Void
+    ) {
+        self.asker = asker
+        self.server = server
+        self.completion = completion
+        self.deliver = deliver
+        life = asker.life
+        until = asker.clock + timeout
+    }
+
+    func send() {
+        let network = asker.world.network
+        network.send(from: asker.machine, to: server) { [self] in
+            deliver { [self] reply in
+                network.send(from: server.machine, to: asker) { [self] in finish(reply) }
+            }
+        }
+        let left = until - asker.clock
+        asker.after(min(.seconds(1), max(.zero, left))) { [self] in
+            guard completion != nil else { return }
+            guard asker.clock < until else {
+                return end(.failure(RequestError(RequestErrorCode.unknownOutcome, "no reply of \(server.name) within the timeout; it may have been done")))
+            }
+            send()
+        }
+    }
+
+    private func finish(_ reply: Reply) {
+        switch reply {
+        case .success(let body): end(.success(body))
+        case .refused(let error): end(.failure(error))
+        }
+    }
+
+    private func end(_ result: Result<any Encodable & Sendable, RequestError>) {
+        guard let waiting = completion, asker.life == life, asker.isAlive else { return }
+        completion = nil
+        waiting(result)
+    }
+}

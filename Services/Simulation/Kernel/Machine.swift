@@ -1,0 +1,110 @@
+import Messages
+
+/// One machine: its power, its clock and what runs on it.
+///
+/// | state | clock | processes |
+/// |---|---|---|
+/// | on | runs, with its drift | run |
+/// | frozen | runs | none runs; what was due runs after the thaw, each process in an order that chance makes |
+/// | suspended | stands still | as frozen; timers wait for the rest of their time afterwards |
+/// | off | is gone | are gone |
+final class Machine {
+    enum State { case off, on, frozen, suspended }
+
+    let name: String
+    unowned let world: World
+    private(set) var state = State.off
+    /// Counts boots; together with the name it makes the boot id.
+    private(set) var boots = 0
+    /// Parts per million that its clock is fast.
+    let drift: Int64
+    private(set) var processes: [Process] = []
+    /// True time and local time when the clock last began to run.
+    private var anchor: (world: Int64, local: Int64) = (0, 0)
+    private var waiting: [() -> Void] = []
+
+    init(_ name: String, drift: Int64, world: World) {
+        self.name = name
+        self.drift = drift
+        self.world = world
+    }
+
+    var bootID: String { "\(name)-boot\(boots)" }
+    /// Power is on, whatever runs.
+    var isOn: Bool { state != .off }
+    var isRunning: Bool { state == .on }
+
+    /// CLOCK_BOOTTIME of this boot. A new boot begins at one second, not at zero.
+    var clock: Instant {
+        guard state != .suspended else { return Instant(nanoseconds: anchor.local) }
+        let elapsed = world.now - anchor.world
+        return Instant(nanoseconds: anchor.local + elapsed + elapsed / 1_000_000 * drift)
+    }
+
+    /// True nanoseconds that pass while this clock runs that far.
+    private func trueTime(_ local: Int64) -> Int64 { local - local / 1_000_000 * drift }
+
+    // MARK: Power
+
+    func powerOn() {
+        guard state == .off else { return }
+        boots += 1
+        state = .on
+        anchor = (world.now, 1_000_000_000)
+        waiting = []
+        for process in processes where process.startsAtBoot { process.start() }
+    }
+
+    func powerOff() {
+        guard state != .off else { return }
+        state = .off
+        waiting = []
+        for process in processes { process.vanish() }
+        processes.removeAll { !$0.startsAtBoot }
+    }
+
+    func freeze() { if state == .on { state = .frozen } }
+
+    func suspend() {
+        guard state == .on else { return }
+        anchor = (world.now, clock.nanoseconds)
+        state = .suspended
+    }
+
+    /// Runs again; what was due meanwhile happens now.
+    func wake() {
+        guard state == .frozen || state == .suspended else { return }
+        if state == .suspended { anchor = (world.now, anchor.local) }
+        state = .on
+        var due = waiting
+        waiting = []
+        // Which process the kernel lets run first is chance.
+        while !due.isEmpty, state == .on { due.remove(at: world.random.below(due.count))() }
+        waiting += due
+    }
+
+    // MARK: Work
+
+    func add(_ process: Process) { processes.append(process) }
+    func remove(_ process: Process) { processes.removeAll { $0 === process } }
+
+    /// Runs work on this machine's processors once its clock has gone that far; never, if it is off by then.
+    func after(_ delay: Duration, _ work: @escaping () -> Void) {
+        let boot = boots
+        let due = clock.nanoseconds + max(0, delay.nanoseconds)
+        world.after(nanoseconds: trueTime(max(0, delay.nanoseconds))) { [self] in fire(due, boot, work) }
+    }
+
+    private func fire(_ due: Int64, _ boot: Int, _ work: @escaping () -> Void) {
+        guard boots == boot else { return }
+        switch state {
+        case .off: return
+        case .frozen, .suspended: waiting.append { [self] in fire(due, boot, work) }
+        case .on:
+            let rest = due - clock.nanoseconds
+            // The clock stood still meanwhile; differences of rounding are none.
+            guard rest > 1000 else { return work() }
+            world.after(nanoseconds: trueTime(rest)) { [self] in fire(due, boot, work) }
+        }
+    }
+}

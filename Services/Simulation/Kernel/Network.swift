@@ -1,0 +1,87 @@
+import Messages
+
+/// What carries messages between machines. On one machine they arrive soon and in order; between two they take their time, get lost, doubled, late or
+/// overtaken as the chaos of the scenario wants. A cut may be one-way: what is sent into it is lost, or waits in the sender's buffer until it is healed, as with TCP.
+final class Network {
+    private final class Link {
+        var isCut = false
+        var lastArrival: Int64 = 0
+        var held: [() -> Void] = []
+    }
+
+    private unowned let world: World
+    private var links: [String: [String: Link]] = [:]
+
+    init(world: World) { self.world = world }
+
+    private func link(_ from: String, _ to: String) -> Link {
+        if let known = links[from]?[to] { return known }
+        let made = Link()
+        links[from, default: [:]][to] = made
+        return made
+    }
+
+    func cut(_ from: String, _ to: String) { link(from, to).isCut = true }
+    func isCut(_ from: String, _ to: String) -> Bool { links[from]?[to]?.isCut ?? false }
+
+    func heal(_ from: String, _ to: String) {
+        let link = link(from, to)
+        guard link.isCut else { return }
+        link.isCut = false
+        let held = link.held
+        link.held = []
+        for message in held { world.after(nanoseconds: world.random.between(1_000_000, 200_000_000), message) }
+    }
+
+    func healAll(_ machines: [String]) { for from in machines { for to in machines { heal(from, to) } } }
+
+    /// Whether a machine reaches no other one.
+    func isIsolated(_ machine: String, among machines: [String]) -> Bool {
+        machines.allSatisfy { $0 == machine || isCut(machine, $0) || isCut($0, machine) }
+    }
+
+    /// Sends a message to a process; `deliver` runs in whatever life the process then has. `lost` is told when it never will.
+    func send(from sender: Machine, to receiver: Process, lost: (() -> Void)? = nil, _ deliver: @escaping () -> Void) {
+        guard sender.isOn else { return }
+        let target = receiver.machine
+        guard sender !== target else {
+            return world.after(nanoseconds: world.random.between(20_000, 400_000)) { Self.arrive(at: receiver, lost, deliver) }
+        }
+        let link = link(sender.name, target.name)
+        let chaos = world.chaos
+        guard !link.isCut else {
+            guard link.held.count < 64, world.random.chance(0.5) else {
+                lost?()
+                return
+            }
+            link.held.append { Self.arrive(at: receiver, lost, deliver) }
+            return
+        }
+        if world.random.chance(chaos.loss) {
+            lost?()
+            return
+        }
+        var arrival = world.now + world.random.between(100_000, max(200_000, world.scenario.pace.message.nanoseconds))
+        if world.random.chance(chaos.delayed) { arrival += world.random.between(0, chaos.delay.nanoseconds) }
+        if world.random.chance(chaos.delayed * 0.3) {
+            arrival += world.random.between(0, 500_000_000)
+        } else {
+            arrival = max(arrival, link.lastArrival + 1)
+            link.lastArrival = arrival
+        }
+        world.at(arrival) { Self.arrive(at: receiver, lost, deliver) }
+        if world.random.chance(chaos.duplicate) {
+            world.at(arrival + world.random.between(0, 1_000_000_000)) { Self.arrive(at: receiver, nil, deliver) }
+        }
+    }
+
+    private static func arrive(at receiver: Process, _ lost: (() -> Void)?, _ deliver: @escaping () -> Void) {
+        guard receiver.isAlive, receiver.machine.isOn else {
+            lost?()
+            return
+        }
+        // A frozen machine's kernel takes what comes; it is read after the thaw.
+        let life = receiver.life
+        if receiver.machine.isRunning { receiver.run(life, deliver) } else { receiver.machine.after(.zero) { receiver.run(life, deliver) } }
+    }
+}

@@ -1,0 +1,207 @@
+import Invariants
+import Messages
+import ServiceCore
+
+/// A process that runs an engine: what `EngineShell` is in reality, around the same ``ShellCore``, with a journal whose commits take time and which a kill may part from
+/// their effects at every point.
+class ServiceProcess<E: Engine>: Process, Publisher {
+    typealias Completion = (Reply) -> Void
+
+    let source: String
+    private var core = ShellCore(engine: E(), sequence: 0)
+    private(set) var journal: StableJournal<E>
+    private var offset = Duration.zero
+    /// Counts arms of the timer: an earlier one says nothing any more.
+    private var timer = 0
+    private var commits: [(number: UInt64, write: () -> Void)] = []
+    private var isCommitting = false
+    private var waiters: [RequestID: [Completion]] = [:]
+    private var questions: [UInt64: () -> Void] = [:]
+    private var lastQuestion: UInt64 = 0
+    private(set) var subscriptions: [Subscription] = []
+    private(set) var seq: UInt64 = 0
+    private(set) var typeSeq: [String: UInt64] = [:]
+
+    init(source: String, name: String, on machine: Machine) {
+        self.source = source
+        journal = StableJournal(lineage: "\(source)-journal")
+        super.init(name, on: machine)
+    }
+
+    var engine: E { core.engine }
+    var epoch: String { "\(journal.lineage).\(journal.term)" }
+    /// Manager services count time over boots; lease-service overrides this.
+    var continuesTime: Bool { true }
+    var now: Instant { clock + offset }
+    /// A further accepted `target`: the boot id.
+    var target: String? { nil }
+    var caller: Caller { Caller(role: .service, from: source, lineage: journal.lineage, term: journal.term) }
+
+    // MARK: Life
+
+    override func begin() {
+        do {
+            core = ShellCore(engine: try journal.open(), sequence: journal.sequence)
+        } catch {
+            return world.violate(.I6, "\(name) cannot read its own journal: \(error)")
+        }
+        offset = continuesTime ? max(.zero, (journal.lastInstant ?? clock) - clock) : .zero
+        timer += 1
+        commits = []
+        isCommitting = false
+        waiters = [:]
+        questions = [:]
+        seq = 0
+        typeSeq = [:]
+        for subscription in subscriptions { subscription.publisherStarted() }
+        world.tell(name, "starts")
+        started()
+    }
+
+    override func end() {
+        world.tell(name, "is gone")
+        subscriptions.removeAll { !$0.subscriber.startsAtBoot }
+    }
+
+    /// Submits the engine's first input, follows others; overridden.
+    func started() {}
+    /// Does what the engine wants; overridden.
+    func perform(_ action: E.Action) {}
+    /// For the checker and the timeline.
+    func published(_ event: Event) {}
+
+    // MARK: Inputs
+
+    func submit(_ input: E.Input) {
+        guard isAlive else { return }
+        carryOut(core.submit(input, at: now))
+    }
+
+    private func carryOut(_ steps: [ShellCore<E>.Step]) {
+        let life = life
+        for step in steps {
+            guard self.life == life, isAlive else { return }
+            switch step {
+            case .journal(let record): commit(record)
+            case .note(let decisions): tell(decisions)
+            case .effect(let effect):
+                if world.diesHere(self) { return }
+                carryOut(effect)
+            case .answer(let question): questions.removeValue(forKey: question)?()
+            case .wake(let at): arm(at)
+            }
+        }
+    }
+
+    private func carryOut(_ effect: Effect<E.Action>) {
+        switch effect {
+        case .reply(let id, let reply):
+            journal.answer(id, reply)
+            for waiter in waiters.removeValue(forKey: id) ?? [] { waiter(reply) }
+        case .publish(let event): publish(event)
+        case .perform(let action): perform(action)
+        case .wake(let at): arm(at)
+        case .decide(let decision): tell([decision])
+        }
+    }
+
+    private func arm(_ time: Instant) {
+        timer += 1
+        let armed = timer
+        after(max(.zero, time - now)) { [self] in
+            guard timer == armed else { return }
+            carryOut(core.wakeUp(at: now))
+        }
+    }
+
+    private func tell(_ decisions: [Decision]) {
+        for decision in decisions { world.decided(source, decision) }
+    }
+
+    // MARK: Journal
+
+    /// Group commit: what came while one was under way goes with the next.
+    private func commit(_ record: ShellCore<E>.Record) {
+        let snapshot = record.sequence % StableJournal<E>.entriesBetweenSnapshots == 0 ? core.engine : nil
+        commits.append((record.number, { [self] in
+            journal.append(record.input, sequence: record.sequence, at: record.time, snapshot: snapshot)
+            for (id, reply) in record.replies { journal.answer(id, reply) }
+            tell(record.decisions)
+        }))
+        flush()
+    }
+
+    private func flush() {
+        guard !isCommitting, !commits.isEmpty else { return }
+        isCommitting = true
+        let slow = world.random.chance(world.chaos.ioSlow)
+        let takes = slow ? world.random.between(100_000_000, 3_000_000_000) : world.random.between(300_000, 3_000_000)
+        after(Duration(nanoseconds: takes)) { [self] in
+            let batch = commits
+            commits = []
+            isCommitting = false
+            guard let last = batch.last?.number else { return }
+            if world.diesHere(self) { return }
+            for item in batch { item.write() }
+            if world.diesHere(self) { return }
+            let life = life
+            carryOut(core.durable(through: last))
+            if self.life == life { flush() }
+        }
+    }
+
+    func whenDurable(_ work: @escaping () -> Void) {
+        lastQuestion += 1
+        questions[lastQuestion] = work
+        carryOut(core.ask(lastQuestion))
+    }
+
+    // MARK: Requests
+
+    /// What the real shell does with a request: `target`, idempotency, then the input.
+    func receive(_ id: RequestID, target: String?, _ input: E.Input, _ completion: @escaping Completion) {
+        if let target, target != epoch, target != self.target {
+            return completion(.refused(RequestError(RequestErrorCode.wrongTarget, "\(source) is not \(target): it was restarted or rebooted")))
+        }
+        if let known = journal.replies[id] {
+            guard let reply = known else {
+                waiters[id, default: []].append(completion)
+                return
+            }
+            return whenDurable { completion(reply) }
+        }
+        journal.accept(id)
+        waiters[id] = [completion]
+        submit(input)
+    }
+
+    func read(_ completion: @escaping Completion, _ work: (E) throws(RequestError) -> Reply) {
+        let reply: Reply
+        do throws(RequestError) { reply = try work(engine) } catch { reply = .refused(error) }
+        whenDurable { completion(reply) }
+    }
+
+    // MARK: Events
+
+    func subscribe(_ subscription: Subscription) { subscriptions.append(subscription) }
+    func unsubscribe(_ subscription: Subscription) { subscriptions.removeAll { $0 === subscription } }
+
+    private func publish(_ event: Event) {
+        seq += 1
+        typeSeq[event.type, default: 0] += 1
+        published(event)
+        guard !subscriptions.isEmpty else { return }
+        var header: EventHeader?
+        for subscription in subscriptions where subscription.wants(event) {
+            let made = header ?? EventHeader(source: source, epoch: epoch, seq: seq, typeSeq: typeSeq[event.type] ?? 0, time: "", type: event.type)
+            header = made
+            subscription.send(event, made)
+        }
+    }
+
+    /// The state as a snapshot request finds it.
+    func snapshot(_ completion: @escaping ((any Sendable), EventPosition) -> Void) {
+        let state = engine.publicState
+        whenDurable { [self] in completion(state, EventPosition(epoch: epoch, seq: seq, typeSeq: typeSeq)) }
+    }
+}

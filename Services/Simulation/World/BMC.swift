@@ -1,0 +1,59 @@
+import FencingEngine
+import Messages
+
+/// The power switch of one host, with its faults. It has power of its own.
+final class BMC {
+    unowned let world: World
+    /// The chassis it is wired to.
+    unowned let chassis: HostMachine
+    let guid: String?
+    var fault = BMCFault.works
+    /// Counts commands for people and expectations.
+    private(set) var commands: [FenceAction] = []
+
+    init(of chassis: HostMachine, guid: String?, world: World) {
+        self.chassis = chassis
+        self.guid = guid
+        self.world = world
+    }
+
+    private var takes: Int64 { world.random.between(world.scenario.pace.bmc.nanoseconds / 2, world.scenario.pace.bmc.nanoseconds * 2) }
+
+    /// Does what a fence agent asks. `done` is not called if nothing ever answers.
+    func run(_ action: FenceAction, _ done: @escaping (FenceOutcome) -> Void) {
+        if action != .status { commands.append(action) }
+        switch fault {
+        case .isDead:
+            world.after(nanoseconds: takes) { done(.failed("connection refused")) }
+        case .hangs:
+            // It may have understood all the same.
+            if action != .status, world.random.chance(0.3) { act(action, after: world.random.between(0, 60_000_000_000)) }
+        case .refuses where action != .status:
+            world.after(nanoseconds: takes) { done(.failed("insufficient privilege level")) }
+        case .saysOn:
+            world.after(nanoseconds: takes) { done(.succeeded) }
+        case .saysOff:
+            world.after(nanoseconds: takes) { done(action == .status ? .readsOff : .succeeded) }
+        case .actsLate where action != .status:
+            act(action, after: world.random.between(5_000_000_000, 60_000_000_000))
+            world.after(nanoseconds: takes) { done(.succeeded) }
+        case .works, .refuses, .actsLate:
+            world.after(nanoseconds: takes) { [self] in
+                if action == .status { return done(chassis.hasPower ? .succeeded : .readsOff) }
+                act(action, after: 0)
+                done(.succeeded)
+            }
+        }
+    }
+
+    /// A broken answer is a fault that goes away; what was acknowledged comes.
+    private func act(_ action: FenceAction, after delay: Int64) {
+        world.after(nanoseconds: delay) { [self] in
+            switch action {
+            case .off: chassis.losePower("its BMC switched it off")
+            case .on: chassis.getPower("its BMC switched it on")
+            case .status: break
+            }
+        }
+    }
+}

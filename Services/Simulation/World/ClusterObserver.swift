@@ -1,0 +1,138 @@
+import DomainMonitorEngine
+import FencingEngine
+import Invariants
+import Messages
+import PlacementEngine
+import SPMEngine
+
+/// Sees what the services publish, and turns it into facts for the checker and into what expectations are about.
+final class ClusterObserver {
+    private unowned let world: World
+    private(set) var occurrences: [Occurrence] = []
+    private var times: [Duration] = []
+    private(set) var answers: [Observed.Answer] = []
+    private var hostStatuses: [String: HostStatus] = [:]
+    private var vmStatuses: [String: VMStatus] = [:]
+    private var domainStatuses: [String: DomainStatus] = [:]
+    private var numbered: [String: String] = [:]
+    private var operatorPower: Set<String> = []
+    private var spm: String?
+
+    init(world: World) { self.world = world }
+
+    func occurred(_ occurrence: Occurrence) {
+        guard let readyAt = world.readyAt else { return }
+        occurrences.append(occurrence)
+        times.append(Duration(nanoseconds: world.now - readyAt))
+    }
+    func answered(_ command: Happening, _ refusal: RequestError?) { answers.append(Observed.Answer(command: command, refusal: refusal)) }
+    func operatorWantsPower(of host: String) { operatorPower.insert(host) }
+
+    // MARK: Events
+
+    func fencing(_ event: Event) {
+        switch (event.type, event.body) {
+        case ("host.status", let view as HostView), ("host.registered", let view as HostView): host(view)
+        case ("host.proof", let signed as SignedProof):
+            world.note(.proofMade(signed.proof))
+            occurred(.proof(host: signed.proof.host, signed.proof.kind))
+        case ("host.proof-revoked", let signed as SignedProof):
+            world.note(.proofRevoked(signed.proof))
+            occurred(.revoked(host: signed.proof.host))
+        case ("fence.started", let view as FenceCaseView):
+            world.note(.caseOpened(view.id, host: view.host, Self.cause(view.reason)))
+            occurred(.caseOpened(host: view.host))
+        case ("fence.succeeded", let view as FenceCaseView), ("fence.closed", let view as FenceCaseView):
+            world.tell("fencing-service", "case \(view.id) of \(view.host): \(view.step)", view.reason)
+        default: break
+        }
+    }
+
+    private static func cause(_ reason: String) -> CaseCause {
+        if reason.hasPrefix("no heartbeat for") { return .silent }
+        if reason.hasPrefix("a lockspace is lost") { return .unreaped }
+        return .unknown
+    }
+
+    private func host(_ view: HostView) {
+        if let boot = view.bootID, numbered[view.name] != boot {
+            numbered[view.name] = boot
+            world.note(.bootNumbered(host: view.name, boot: boot, view.incarnation))
+        }
+        guard hostStatuses.updateValue(view.status, forKey: view.name) != view.status else { return }
+        world.tell("fencing-service", "host \(view.name) is \(view.status.rawValue)", view.reason)
+        occurred(.hostStatus(host: view.name, view.status))
+    }
+
+    func placement(_ event: Event) {
+        guard event.type == "vm.status", let view = event.body as? VMView else { return }
+        guard vmStatuses.updateValue(view.status, forKey: view.name) != view.status else { return }
+        world.tell("placement-service", "vm \(view.name) is \(view.status.rawValue)" + (view.host.map { " on \($0)" } ?? ""), view.reason)
+        occurred(.vmStatus(vm: view.name, view.status))
+    }
+
+    func spm(_ event: Event) {
+        guard event.type == "pool.status", let view = event.body as? PoolView else { return }
+        guard view.spm != spm else { return }
+        spm = view.spm
+        world.tell("spm-coordinator", spm.map { "SPM is \($0)" } ?? "no SPM", view.reason)
+        if let spm { occurred(.spm(host: spm)) }
+    }
+
+    func monitor(_ event: Event) {
+        guard let view = event.body as? DomainView else { return }
+        guard domainStatuses.updateValue(view.status, forKey: view.name) != view.status else { return }
+        world.tell("domain-monitor", "domain \(view.name) is \(view.status.rawValue)", view.reason)
+        occurred(.domainStatus(domain: view.name, view.status))
+    }
+
+    // MARK: Power
+
+    /// fencing-service's command is on its way to the device.
+    func powerCommanded(_ host: String, isOff: Bool) {
+        let open = world.fencing.engine.view(of: host)?.fenceCase?.id
+        let cause: PowerCause = open.map { .fenceCase($0) } ?? (operatorPower.contains(host) ? .operatorAsked : .none)
+        world.note(.powerCommanded(host: host, isOff ? .off : .on, cause))
+        occurred(isOff ? .off(host: host) : .on(host: host))
+        if isOff { world.countPowerOff() }
+    }
+
+    // MARK: Promises
+
+    /// What the services show now must be what was promised (I6).
+    func checkPromises() {
+        let vms = world.placement.engine.list.vms
+        for vm in world.scenario.vms {
+            let view = vms.first { $0.name == vm.name }
+            world.note(.found(view == nil ? .removed(vm: vm.name) : .defined(vm: vm.name)))
+            if let view { world.note(.found(.wanted(vm: vm.name, view.wanted))) }
+        }
+        let views = world.fencing.engine.hostViews
+        for host in world.hosts {
+            let view = views.first { $0.name == host.name }
+            world.note(.found(.registered(host: host.name, view != nil)))
+            if let view { world.note(.found(.maintenance(host: host.name, view.status == .maintenance))) }
+        }
+        let ha = world.fencing.engine.snapshot.ha
+        world.note(.found(.held(ha.hold != nil)))
+        world.note(.found(.enabled(ha.enabled)))
+        for view in world.monitor.engine.views { world.note(.found(.maintenance(domain: view.name, view.status == .maintenance))) }
+    }
+
+    // MARK: At a moment
+
+    var observed: Observed {
+        var seen = Observed()
+        for vm in world.placement.engine.list.vms { seen.vms[vm.name] = Observed.VM(status: vm.status, host: vm.host, reason: vm.reason) }
+        for view in world.fencing.engine.hostViews {
+            seen.hosts[view.name] = Observed.Host(status: view.status, isOn: world.host(view.name)?.hasPower ?? false, caseStep: view.fenceCase?.step)
+        }
+        seen.spm = world.spm.engine.poolViews.first { $0.status == .up }?.spm
+        for domain in world.monitor.engine.views { seen.domains[domain.name] = domain.status }
+        seen.recoveryAllowed = world.fencing.engine.snapshot.ha.recoveryAllowed
+        seen.occurrences = occurrences
+        seen.times = times
+        seen.answers = answers
+        return seen
+    }
+}

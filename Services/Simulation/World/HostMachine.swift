@@ -1,0 +1,133 @@
+import HostAgentEngine
+import Messages
+
+/// One host of the cluster: a machine with a chassis, locks, guards and guests.
+final class HostMachine {
+    let definition: Scenario.Host
+    /// In every lockspace.
+    let id: Int
+    unowned let world: World
+    let machine: Machine
+    private(set) var hasPower = false
+    private(set) lazy var agent = AgentProcess(on: self)
+    private(set) lazy var leases = LeaseProcess(on: self)
+    private(set) lazy var bmc = BMC(of: self, guid: hardwareID, world: world)
+    /// Guards that live, in the order of their start.
+    private(set) var guards: [GuardProcess] = []
+    /// The SPM's worker.
+    var worker: WorkerProcess?
+    /// flock: who holds each lock file of this boot.
+    private var locks: [String: Int] = [:]
+    /// Results that guards have left, and specifications that were not called off; gone with the boot.
+    var results: [Holder: GuardMessage] = [:]
+    var specifications: Set<Holder> = []
+    /// The hypervisor refuses so many starts.
+    var startsToFail = 0
+    var startsAreSlow = false
+    private var powerCycle = 0
+    private(set) var lastPID: Int32 = 1000
+
+    init(_ definition: Scenario.Host, id: Int, world: World) {
+        self.definition = definition
+        self.id = id
+        self.world = world
+        machine = Machine(definition.name, drift: Int64(definition.drift), world: world)
+        _ = (leases, agent)
+    }
+
+    /// Its fence device, or the one that somebody took for it.
+    func wire(to hosts: [HostMachine], at index: Int) {
+        let next = hosts[(index + 1) % hosts.count]
+        bmc =
+            switch definition.fence {
+            case .verified, .none: BMC(of: self, guid: hardwareID, world: world)
+            case .unverified, .vouched: BMC(of: self, guid: nil, world: world)
+            case .wrongMachine: BMC(of: next, guid: next.hardwareID, world: world)
+            case .wrongMachineUnverified: BMC(of: next, guid: nil, world: world)
+            }
+    }
+
+    var name: String { definition.name }
+    var hardwareID: String { HostMachine.hardwareID(name) }
+    static func hardwareID(_ name: String) -> String { "hardware-of-\(name)" }
+
+    // MARK: Power
+
+    func getPower(_ why: String) {
+        guard !hasPower else { return }
+        hasPower = true
+        powerCycle += 1
+        let cycle = powerCycle
+        world.tell(name, "power on", why)
+        world.after(nanoseconds: world.random.between(world.scenario.pace.boot.nanoseconds * 3 / 4, world.scenario.pace.boot.nanoseconds * 5 / 4)) { [self] in
+            guard hasPower, powerCycle == cycle else { return }
+            machine.powerOn()
+        }
+    }
+
+    func losePower(_ why: String) {
+        guard hasPower else { return }
+        hasPower = false
+        powerCycle += 1
+        world.tell(name, "power off", why)
+        dieDown()
+    }
+
+    /// The kernel starts anew, without a goodbye.
+    func reboot() {
+        guard machine.isOn else { return }
+        world.tell(name, "reboots")
+        hasPower = false
+        dieDown()
+        getPower("reboot")
+    }
+
+    private func dieDown() {
+        let boot = machine.bootID
+        let wasOn = machine.isOn
+        world.storage.powerLost(name)
+        machine.powerOff()
+        guards = []
+        locks = [:]
+        results = [:]
+        specifications = []
+        if wasOn { world.bootEnded(name, boot) }
+    }
+
+    var guests: [Payload] { world.payloads.filter { $0.host === self } }
+    var freeMemoryMiB: Int { max(0, definition.memoryMiB - guests.reduce(0) { $0 + $1.memoryMiB }) }
+
+    func nextPID() -> Int32 {
+        lastPID += 1
+        return lastPID
+    }
+
+    // MARK: Locks
+
+    func isLockFree(_ path: String) -> Bool { locks[path] ?? 0 == 0 }
+    func isLockHeld(_ path: String) -> Bool { !isLockFree(path) }
+
+    /// Takes a lock without waiting.
+    func takeLock(_ path: String) -> Bool {
+        guard isLockFree(path) else { return false }
+        locks[path] = 1
+        return true
+    }
+
+    /// A child has inherited the descriptor.
+    func inheritLock(_ path: String) { locks[path, default: 0] += 1 }
+
+    func dropLock(_ path: String) {
+        guard let count = locks[path], count > 0 else { return }
+        locks[path] = count - 1
+    }
+
+    /// Lock files are never unlinked while the machine runs.
+    var lockFiles: [String] { locks.keys.sorted() }
+
+    // MARK: Guards
+
+    func add(_ guest: GuardProcess) { guards.append(guest) }
+    func remove(_ guest: GuardProcess) { guards.removeAll { $0 === guest } }
+    func guardProcess(of holder: Holder) -> GuardProcess? { guards.first { $0.spec.holder == holder } }
+}

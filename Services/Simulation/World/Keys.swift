@@ -1,0 +1,19 @@
+import Messages
+
+/// Who may state what: signatures are taken as unforgeable, so that a key stands for its owner.
+struct Keys {
+    static let fencing = "key-of-fencing-service"
+    static func of(host: String) -> String { "key-of-\(host)" }
+
+    func sign(_ proof: Proof, with key: String) -> SignedProof {
+        SignedProof(proof: proof, statement: proof.id, signature: "signed", key: key)
+    }
+
+    /// As `ProofCheck`: the proof, if its key is its maker's. An agent speaks for itself only.
+    func verified(_ signed: SignedProof, from sender: String? = nil) -> SignedProof? {
+        let maker = signed.proof.kind == .ended ? Self.of(host: signed.proof.host) : Self.fencing
+        guard signed.key == maker, signed.signature == "signed" else { return nil }
+        if let sender, signed.proof.kind == .ended, signed.proof.host != sender { return nil }
+        return signed
+    }
+}

@@ -1,0 +1,113 @@
+import DomainMonitorEngine
+import FencingEngine
+import Invariants
+import Messages
+import PlacementEngine
+import SPMEngine
+
+/// A person at the manager: asks the real services, and is told or not.
+final class OperatorProcess: Process {
+    init(on machine: Machine) { super.init("operator", on: machine) }
+
+    private static let timeout = Duration.seconds(30)
+
+    // MARK: Bring-up
+
+    func addHost(_ host: HostMachine, _ done: @escaping (Bool) -> Void) {
+        let fence = host.definition.fence
+        let device = FenceDevice(agent: "fence_redfish", address: "bmc-of-\(host.name)", vouched: fence == .vouched ? true : nil)
+        let definition = HostDefinition(
+            name: host.name, id: host.id,
+            endpoints: HostEndpoints(
+                agentRequests: "tcp://\(host.name):7401", agentEvents: "tcp://\(host.name):7402", leaseRequests: "tcp://\(host.name):7403", leaseEvents: "tcp://\(host.name):7404"),
+            key: "curve-\(host.name)", signingKey: Keys.of(host: host.name), spmPriority: host.definition.spmPriority, fence: fence == .none ? [] : [device])
+        send(world.fencing, { .hostAdd($0, definition) }) { done($0 == nil) }
+    }
+
+    func createDomain(_ domain: String, _ done: @escaping (Bool) -> Void) {
+        let create = DomainCreate(name: domain, domain: world.domainUUID(domain), directory: World.root, ioTimeout: Int(world.scenario.policy.ioTimeout.nanoseconds / 1_000_000_000))
+        send(world.monitor, { .create($0, create) }) { done($0 == nil || $0?.code == DomainErrorCode.exists.rawValue) }
+    }
+
+    func createPool(_ done: @escaping (Bool) -> Void) {
+        send(world.spm, { [world] in .createPool($0, PoolCreate(pool: "pool", master: world.domainUUID(world.scenario.domains.first ?? ""))) }) { done($0 == nil) }
+    }
+
+    func define(_ vm: Scenario.VM, _ done: @escaping (Bool) -> Void) {
+        let number = world.scenario.vms.firstIndex(of: vm) ?? 0
+        let disks = vm.disks.enumerated().map { DiskDefinition(image: World.uuid(2, 100 * number + $0 + 1), domain: world.domainUUID($1), size: 1 << 20) }
+        let definition = VMDefinition(
+            name: vm.name, memoryMiB: vm.memoryMiB, disks: disks, ha: vm.ha, leases: vm.leases, priority: vm.priority, pin: vm.pin)
+        send(world.placement, { .define($0, definition) }, .defined(vm: vm.name)) { done($0 == nil || $0?.code == PlacementErrorCode.exists.rawValue) }
+    }
+
+    func start(_ vm: String, on host: String?, _ done: @escaping (RequestError?) -> Void) {
+        send(world.placement, { .start($0, VMRequest(vm: vm, host: host)) }, .wanted(vm: vm, true), done)
+    }
+
+    // MARK: Commands of a scenario
+
+    /// Does what a happening says, if it is a command.
+    func command(_ what: Happening) -> Bool {
+        func answered(_ refusal: RequestError?) {
+            world.tell(name, what.sentence + (refusal == nil ? " is done" : " is refused"), refusal?.description ?? "")
+            world.observer.answered(what, refusal)
+        }
+        let fencing: FencingProcess = world.fencing
+        let placement: PlacementProcess = world.placement
+        switch what {
+        case .vmStart(let vm, let host): start(vm, on: host, answered)
+        case .vmStop(let vm): send(placement, { .stop($0, VMRequest(vm: vm)) }, .wanted(vm: vm, false), answered)
+        case .vmRemove(let vm): send(placement, { .remove($0, VMRequest(vm: vm)) }, .removed(vm: vm), answered)
+        case .vmResetPowerState(let vm): send(placement, { .resetPowerState($0, VMRequest(vm: vm)) }, nil, answered)
+        case .hostMaintenance(let host): send(fencing, { .hostMaintenance($0, HostRequest(host: host)) }, .maintenance(host: host, true), answered)
+        case .hostActivate(let host): send(fencing, { .hostActivate($0, HostRequest(host: host)) }, .maintenance(host: host, false), answered)
+        case .hostConfirmOff(let host): confirmOff(host, answered)
+        case .hostForget(let host): send(fencing, { .hostForget($0, HostRequest(host: host)) }, .registered(host: host, false), answered)
+        case .fenceNow(let host):
+            world.observer.operatorWantsPower(of: host)
+            send(fencing, { .fenceNow($0, HostRequest(host: host, reason: "the operator wants it")) }, nil, answered)
+        case .power(let host, let action):
+            world.observer.operatorWantsPower(of: host)
+            let verb = PowerVerb(rawValue: action.rawValue) ?? .status
+            send(fencing, { .power($0, verb, HostRequest(host: host)) }, nil, answered)
+        case .haHold: send(fencing, { .haHold($0, HoldRequest(why: "the operator works")) }, .held(true), answered)
+        case .haRelease: send(fencing, { .haHold($0, HoldRequest(why: "the operator is done", release: true)) }, .held(false), answered)
+        case .haEnable: send(fencing, { .haEnable($0) }, .enabled(true), answered)
+        case .haDisable: send(fencing, { .haDisable($0) }, .enabled(false), answered)
+        case .spmSelect(let host): send(world.spm, { .move($0, PoolRequest(host: host)) }, nil, answered)
+        case .spmMove: send(world.spm, { .move($0, PoolRequest()) }, nil, answered)
+        case .domainMaintenance(let domain): send(world.monitor, { .maintenance($0, DomainRequest(domain: domain)) }, .maintenance(domain: domain, true), answered)
+        case .domainActivate(let domain): send(world.monitor, { .activate($0, DomainRequest(domain: domain)) }, .maintenance(domain: domain, false), answered)
+        default: return false
+        }
+        return true
+    }
+
+    /// A person who has looked names the case and the incarnation that are shown.
+    private func confirmOff(_ host: String, _ done: @escaping (RequestError?) -> Void) {
+        guard let view = world.fencing.engine.view(of: host) else { return done(RequestError(RequestErrorCode.notFound, "there is no host \(host)")) }
+        let body = ConfirmOff(
+            host: host, caseID: view.fenceCase?.id ?? "", incarnation: view.fenceCase?.incarnation ?? view.incarnation, who: "operator", why: "looked at the machine")
+        send(world.fencing, { .confirmOff($0, body) }, nil, done)
+    }
+
+    /// - Parameter promise: what an acknowledgement of it promises.
+    private func send<E: Engine>(
+        _ service: ServiceProcess<E>, _ input: (RequestID) -> E.Input, _ promise: Promise? = nil, _ done: @escaping (RequestError?) -> Void
+    ) {
+        let id = world.newID()
+        if let promise { world.note(.asked(id, promise)) }
+        ask(service, id: id, timeout: Self.timeout, input) { [world] result in
+            if promise != nil {
+                switch result {
+                case .success: world.note(.acknowledged(id))
+                case .failure(let error) where error.code == RequestErrorCode.unknownOutcome.rawValue: break
+                case .failure: world.note(.refused(id))
+                }
+            }
+            if let error = result.error { world.tell("operator", "a request to \(service.name) is refused", error.description) }
+            done(result.error)
+        }
+    }
+}

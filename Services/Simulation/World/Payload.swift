@@ -1,0 +1,127 @@
+import GuardEngine
+import HostAgentEngine
+import Invariants
+import Messages
+
+/// What a guard runs: a guest, or the SPM's worker. It is a process group that ends with its guard, unless its storage keeps it.
+///
+/// | state | |
+/// |---|---|
+/// | starting | the process is there, its exec has not happened: it writes nothing |
+/// | running | it writes to its disks |
+/// | dying | SIGKILL was sent; a write that does not come back keeps it |
+/// | gone | reaped |
+final class Payload {
+    enum State { case starting, running, dying, gone }
+
+    let spec: GuardSpec
+    let pid: Int32
+    unowned let host: HostMachine
+    private weak var parent: GuardProcess?
+    private let deadline: Instant?
+    private let boot: Int
+    let bootID: String
+    private(set) var state = State.starting
+    /// It waits for something without interruption.
+    var isStuck = false { didSet { if !isStuck, state == .dying { die() } } }
+    private var worker: WorkerProcess?
+    private var cause = EndCause.none
+    private let locks: [String]
+    let leases: [GuardLease]
+
+    init(of parent: GuardProcess, deadline: Instant?) {
+        self.parent = parent
+        self.deadline = deadline
+        spec = parent.spec
+        host = parent.host
+        pid = parent.host.nextPID()
+        boot = parent.machine.boots
+        bootID = parent.machine.bootID
+        leases = parent.grantedLeases
+        locks = [GuardProcess.lock(of: spec.holder)] + spec.diskLocks.map(GuardProcess.diskLock)
+    }
+
+    var memoryMiB: Int { if case .guest(let vm, _) = spec.payload { vm.memoryMiB } else { 64 } }
+
+    private var world: World { host.world }
+    private var isHere: Bool { host.machine.isOn && host.machine.boots == boot }
+
+    func start(isSlow: Bool) {
+        for lock in locks { host.inheritLock(lock) }
+        world.payloads.append(self)
+        let takes = isSlow ? world.random.between(70_000_000_000, 200_000_000_000) : world.random.between(2_000_000, 50_000_000)
+        host.machine.after(Duration(nanoseconds: takes)) { [self] in exec() }
+    }
+
+    /// The last look at parent and deadline, then the guest itself.
+    private func exec() {
+        guard state == .starting, isHere else { return }
+        if let obstacle = GuardEngine.obstacle(guardLives: parent?.isAlive ?? false, deadline: deadline, at: host.machine.clock) {
+            parent?.payloadNotBegun(obstacle)
+            return die()
+        }
+        state = .running
+        world.payloadBegan(self)
+        if case .worker(let pool, let master) = spec.payload {
+            worker = WorkerProcess(pool: pool, master: master.domain, holder: spec.holder, lver: leases.first?.lver ?? 0, on: host)
+            worker?.start()
+        }
+        parent?.payloadBegan()
+    }
+
+    /// The guest ends by itself.
+    func crash() {
+        guard state == .running else { return }
+        cause = .guest
+        state = .dying
+        die()
+    }
+
+    /// SIGKILL. What waits for storage that does not answer stays, or leaves a write behind.
+    func kill(_ cause: EndCause) {
+        guard state == .starting || state == .running else { return }
+        self.cause = cause
+        let wasRunning = state == .running
+        state = .dying
+        worker?.vanish()
+        guard wasRunning, !isStuck else { return isStuck ? () : die() }
+        let hanging = spec.places.filter { world.storage.path(of: host.name, to: $0.domain) == .hangs }
+        guard let place = hanging.first else { return die() }
+        if world.random.chance(0.5) {
+            isStuck = true
+            return world.storage.whenPathAnswers(host.name, place.domain, { [weak self] in self?.isStuck = false })
+        }
+        // Killed is not quiesced: what it had submitted lands when its path answers, or soon after its host has lost its power (S4).
+        let land = { [self] in world.lateWrite(of: self) }
+        world.storage.whenPathAnswers(host.name, place.domain, land) { [world] in
+            world.after(nanoseconds: world.random.between(0, max(1, world.longestInFlight)), land)
+        }
+        die()
+    }
+
+    private func die() {
+        host.machine.after(Duration(nanoseconds: world.random.between(500_000, 20_000_000))) { [self] in
+            guard state == .dying || state == .starting, isHere, !isStuck else { return }
+            vanish()
+            parent?.payloadExited("signal 9")
+        }
+    }
+
+    private func vanish() {
+        let began = state != .starting
+        state = .gone
+        for lock in locks { host.dropLock(lock) }
+        world.payloads.removeAll { $0 === self }
+        if began { world.payloadEnded(self, cause) }
+    }
+
+    /// Its machine is off: it is gone with it, what it had submitted may still land.
+    func powerLost() {
+        guard state != .gone else { return }
+        let wasRunning = state == .running || isStuck
+        state = .gone
+        worker?.vanish()
+        guard wasRunning, world.longestInFlight > 0, world.random.chance(0.3) else { return }
+        world.after(nanoseconds: world.random.between(0, world.longestInFlight)) { [self] in world.lateWrite(of: self) }
+    }
+}

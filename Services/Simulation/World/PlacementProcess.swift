@@ -1,0 +1,95 @@
+import HostAgentEngine
+import Messages
+import PlacementEngine
+import ServiceCore
+import SPMEngine
+
+/// placement-service: its engine, what it hears of fencing-service and agents, and the commands it sends.
+final class PlacementProcess: ServiceProcess<PlacementEngine> {
+    private var followed: [String: Subscription] = [:]
+    private var follower = ClusterFollower()
+
+    init(on machine: Machine) { super.init(source: "placement-service", name: "placement-service", on: machine) }
+
+    override func started() {
+        followed = [:]
+        follower = ClusterFollower()
+        submit(.started(world.scenario.policy.placement, lineage: journal.lineage))
+        for host in engine.hostViews { follow(host.name) }
+        _ = Subscription(
+            of: world.fencing, by: self, topics: ["host.", "ha."],
+            onSnapshot: { [self] state in if let snapshot = state as? FencingSnapshot { take(snapshot) } }, onEvent: { [self] in take($0) })
+    }
+
+    override func published(_ event: Event) { world.observer.placement(event) }
+
+    // MARK: fencing-service
+
+    private func take(_ snapshot: FencingSnapshot) {
+        submit(follower.take(snapshot, verified))
+        for name in followed.keys.sorted() where !snapshot.hosts.contains(where: { $0.name == name }) { forget(name) }
+        for host in snapshot.hosts { follow(host.name) }
+        submitAwaited()
+    }
+
+    private func take(_ event: Event) {
+        guard let known = try? RegistryEvent(event.type, event) else { return }
+        if let input = follower.take(known, verified) { submit(input) }
+        switch known {
+        case .host(let host):
+            follow(host.name)
+            submitAwaited()
+        case .removed(let name): forget(name)
+        default: break
+        }
+    }
+
+    private func verified(_ proof: SignedProof, from sender: String?) -> SignedProof? { world.keys.verified(proof, from: sender) }
+
+    // MARK: Agents
+
+    private func follow(_ name: String) {
+        guard followed[name] == nil, let host = world.host(name) else { return }
+        followed[name] = Subscription(
+            of: host.agent, by: self, topics: ["agent.vms"],
+            onSnapshot: { [self] state in if let state = state as? AgentSnapshot { hear(state.vms) } },
+            onEvent: { [self] event in if let vms = event.body as? AgentVMs { hear(vms) } })
+    }
+
+    private func forget(_ name: String) {
+        followed.removeValue(forKey: name)?.close()
+        follower.forget(name)
+    }
+
+    private func hear(_ report: AgentVMs) {
+        if let input = follower.take(report, for: engine, verified) { submit(input) }
+    }
+
+    private func submitAwaited() {
+        for input in follower.awaited(by: engine, verified) { submit(input) }
+    }
+
+    // MARK: Commands
+
+    override func perform(_ action: PlacementEngine.Action) {
+        let caller = caller
+        switch action {
+        case .createVolume(let vm, let volume, let id):
+            ask(world.spm, id: id, timeout: .seconds(60), { .createVolume($0, volume) }) { [self] in submit(.prepared(vm: vm, id: id, $0.error)) }
+        case .createLease(let vm, let lease, let id):
+            ask(world.spm, id: id, timeout: .seconds(60), { .createLease($0, LeaseRequest(lease: lease)) }) { [self] in submit(.prepared(vm: vm, id: id, $0.error)) }
+        case .start(let target, let start, let id):
+            world.startSent(start, to: target)
+            command(start.vm.name, id, target, .seconds(60)) { .vmStart($0, caller, start) }
+        case .stop(let target, let attempt, let id): command(attempt.vm, id, target, .seconds(10)) { .vmStop($0, caller, attempt) }
+        case .observe(let target, let attempt, let id): command(attempt.vm, id, target, .seconds(10)) { .vmObserve($0, caller, attempt) }
+        }
+    }
+
+    private func command(_ vm: String, _ id: RequestID, _ target: AgentTarget, _ timeout: Duration, _ input: (RequestID) -> AgentInput) {
+        guard let host = world.host(target.host) else { return }
+        ask(host.agent, id: id, target: target.bootID, timeout: timeout, input) { [self] result in
+            submit(.answered(vm: vm, id: id, AgentAnswer(result.typed(VMObservation.self)) { world.keys.verified($0, from: target.host) }))
+        }
+    }
+}

@@ -1,0 +1,217 @@
+import HostAgentEngine
+import Invariants
+import LeaseFormat
+import Messages
+import PlacementEngine
+import SPMEngine
+
+/// One cluster in one process: every engine, and under them machines, disks, network and BMCs that fail as a scenario wants it.
+///
+/// Everything happens in virtual time, in one order that the scenario's seed alone decides.
+final class World {
+    let scenario: Scenario
+    private(set) var now: Int64 = 0
+    var random: Random
+    private var queue = EventQueue()
+    /// Only while the scenario runs; the cluster comes up, and settles at the end, in peace.
+    var chaos = Scenario.Chaos()
+    private(set) lazy var network = Network(world: self)
+    private(set) lazy var storage = SharedStorage(world: self)
+    let keys = Keys()
+    private(set) var hosts: [HostMachine] = []
+    private var hostsByName: [String: HostMachine] = [:]
+    private(set) lazy var manager = Machine("manager", drift: 0, world: self)
+    private(set) lazy var fencing = FencingProcess(on: manager)
+    private(set) lazy var placement = PlacementProcess(on: manager)
+    private(set) lazy var spm = SPMProcess(on: manager)
+    private(set) lazy var monitor = MonitorProcess(on: manager)
+    private(set) lazy var op = OperatorProcess(on: manager)
+    private(set) lazy var observer = ClusterObserver(world: self)
+    /// Every payload that lives, in the order of their starts.
+    var payloads: [Payload] = []
+    /// Published volumes, by image.
+    var volumes: Set<String> = []
+    var checker: InvariantChecker
+    private(set) var violations: [Violation] = []
+    /// When the cluster was ready; the scenario's times count from here.
+    var readyAt: Int64?
+    private(set) var timeline: [TimelineLine] = []
+    let isVerbose: Bool
+    private(set) var statistics = Outcome.Statistics()
+    /// FNV-1a over everything that happened.
+    private(set) var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    private var ids: UInt64 = 0
+    init(_ scenario: Scenario, isVerbose: Bool) {
+        self.scenario = scenario
+        self.isVerbose = isVerbose
+        random = Random(seed: scenario.seed)
+        checker = InvariantChecker(InvariantChecker.Settings(grace: scenario.policy.fencing.grace))
+        hosts = scenario.hosts.enumerated().map { HostMachine($1, id: $0 + 1, world: self) }
+        for host in hosts { hostsByName[host.name] = host }
+        for (index, host) in hosts.enumerated() { host.wire(to: hosts, at: index) }
+        // Made in this order, so that they start in it.
+        _ = (fencing, spm, placement, monitor, op)
+    }
+
+    // MARK: Names
+
+    func host(_ name: String) -> HostMachine? { hostsByName[name] }
+    var machineNames: [String] { ["manager"] + hosts.map(\.name) }
+
+    func newID() -> String {
+        ids += 1
+        return "request-\(ids)"
+    }
+
+    /// Domains and images are known to the services by uuids; here they count.
+    static func uuid(_ kind: Int, _ number: Int) -> String {
+        let digits = String(number)
+        return "0000000\(kind)-0000-4000-8000-" + String(repeating: "0", count: max(0, 12 - digits.count)) + digits
+    }
+
+    func domainUUID(_ name: String) -> String { Self.uuid(1, (scenario.domains.firstIndex(of: name) ?? 0) + 1) }
+
+    static let root = "/shared"
+    /// `/shared/<domain>/...`
+    func domain(ofPath path: String) -> String {
+        let parts = path.utf8.split(separator: UInt8(ascii: "/"), maxSplits: 2, omittingEmptySubsequences: true)
+        return parts.count > 1 ? String(Substring(parts[1])) : ""
+    }
+
+    /// How long an array or the network may keep a write of a host that has died: shorter than `settle`, or the configuration would be wrong.
+    var longestInFlight: Int64 { max(0, scenario.policy.settle.nanoseconds - 100_000_000) }
+
+    // MARK: Time
+
+    func at(_ time: Int64, _ work: @escaping () -> Void) { queue.add(at: max(time, now), work) }
+    func after(nanoseconds: Int64, _ work: @escaping () -> Void) { queue.add(at: now + max(0, nanoseconds), work) }
+
+    /// Lets time pass until `end`, or until something is true that is looked at after each event that may have changed it.
+    func run(until end: Int64) {
+        while let next = queue.next, next <= end, let event = queue.removeFirst() {
+            now = event.at
+            statistics.events += 1
+            event.work()
+        }
+        now = max(now, end)
+    }
+
+    /// Runs on a machine's processors if it is still in that boot; after the thaw, if it is frozen.
+    func onMachine(_ machine: Machine, _ boot: Int, _ work: @escaping () -> Void) {
+        guard machine.isOn, machine.boots == boot else { return }
+        if machine.isRunning { work() } else { machine.after(.zero, work) }
+    }
+
+    // MARK: What happens, for people and for the checker
+
+    private func mix(_ text: String) {
+        for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        hash = (hash ^ UInt64(bitPattern: now)) &* 0x100_0000_01b3
+    }
+
+    func tell(_ who: String, _ what: @autoclosure () -> String, _ why: @autoclosure () -> String = "") {
+        let text = what()
+        mix(who)
+        mix(text)
+        guard isVerbose else { return }
+        timeline.append(TimelineLine(at: Duration(nanoseconds: now), who: who, what: text, why: why()))
+    }
+
+    func decided(_ source: String, _ decision: Decision) {
+        tell(source, "\(decision.subject): \(decision.what)", decision.why)
+    }
+
+    func note(_ fact: Fact) {
+        let broken = checker.note(fact, at: Instant(nanoseconds: now))
+        for violation in broken { record(violation) }
+    }
+
+    func record(_ violation: Violation) {
+        tell("checker", violation.description)
+        violations.append(violation)
+    }
+
+    func violate(_ invariant: Invariant, _ what: String) {
+        record(Violation(invariant, what, facts: [], at: Instant(nanoseconds: now)))
+    }
+
+    /// A kill that waits for this process's next step strikes now.
+    func diesHere(_ process: Process) -> Bool {
+        guard let steps = process.stepsToLive else { return false }
+        guard steps <= 1 else {
+            process.stepsToLive = steps - 1
+            return false
+        }
+        process.stepsToLive = nil
+        process.kill()
+        return true
+    }
+
+    // MARK: Payloads
+
+    private func run(of payload: Payload) -> Run { Run(host: payload.host.name, boot: payload.bootID, holder: payload.spec.holder) }
+
+    func payloadBegan(_ payload: Payload) {
+        let run = run(of: payload)
+        tell(run.host, "\(run.holder) runs")
+        if payload.spec.isGuest {
+            statistics.guestStarts += 1
+            observer.occurred(.start(vm: run.holder.name, host: run.host))
+            note(.guestBegan(run, writes: payload.spec.diskLocks, leases: payload.leases))
+        } else {
+            note(.workerBegan(run, lease: payload.leases.first ?? GuardLease(name: LeaseName(lockspace: "", resource: ""))))
+        }
+    }
+
+    func payloadEnded(_ payload: Payload, _ cause: EndCause) {
+        let run = run(of: payload)
+        tell(run.host, "\(run.holder) runs no more", "\(cause)")
+        guard payload.spec.isGuest else { return note(.workerEnded(run)) }
+        observer.occurred(.end(vm: run.holder.name))
+        note(.guestEnded(run, cause))
+    }
+
+    func lateWrite(of payload: Payload) {
+        let run = run(of: payload)
+        tell(run.host, "a late write of \(run.holder) lands")
+        for disk in payload.spec.diskLocks { note(.writeLanded(run, disk: disk)) }
+    }
+
+    func bootEnded(_ host: String, _ boot: String) {
+        for payload in payloads where payload.host.name == host {
+            if payload.spec.isGuest, payload.state != .starting { observer.occurred(.end(vm: payload.spec.holder.name)) }
+            payload.powerLost()
+        }
+        payloads.removeAll { $0.host.name == host }
+        note(.bootEnded(host: host, boot: boot))
+    }
+
+    func publish(_ volume: VolumeBuild, by worker: WorkerProcess) {
+        guard volumes.insert(volume.image).inserted else { return }
+        tell(worker.name, "publishes volume \(volume.image)")
+        note(.published(Run(host: worker.host.name, boot: worker.machine.bootID, holder: worker.holder), lver: worker.lver, what: "volume \(volume.image)"))
+    }
+
+    func startSent(_ start: VMStart, to target: AgentTarget) {
+        let incarnation = placement.engine.hostViews.first { $0.name == target.host }?.incarnation ?? Incarnation(0)
+        note(.startSent(.vm(start.vm.name, start.attempt, host: target.host, boot: target.bootID), incarnation))
+    }
+
+    func spmStartSent(_ ask: RoleAsk) {
+        note(.startSent(.spm(ask.pool, term: ask.term, host: ask.host, boot: ask.bootID), spm.engine.hosts[ask.host]?.incarnation ?? Incarnation(0)))
+    }
+
+    /// A sector of a lease may have another owner now.
+    func sectorsChanged(_ path: String, _ offset: UInt64, _ length: Int) {
+        guard path.hasSuffix("leases") else { return }
+        let geometry = Geometry.standard
+        let start = offset / UInt64(geometry.alignment) * UInt64(geometry.alignment)
+        guard offset == start, let sector = storage.read(path, start, geometry.sectorSize), let leader = try? LeaderRecord(sector[...]), !leader.name.isEmpty else { return }
+        let owner = leader.isFree ? nil : hosts.first { $0.id == Int(leader.ownerID) }?.name
+        note(.leaseChanged(
+            LeaseName(lockspace: leader.lockspace, resource: leader.name),
+            owner.map { LeaseOwner(host: $0, generation: leader.ownerGeneration, lver: leader.lver) }))
+    }
+
+    func countPowerOff() { statistics.powerOffs += 1 }
+}
