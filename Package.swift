@@ -91,8 +91,13 @@ let package = Package(
         // Checker of the promise, for the simulator and for live clusters.
         engine("Invariants", "Services/Simulation/Invariants"),
 
+        // What journals tell
+        library("Replay", "Services/Replay", [
+            "Messages", "Bus", "ServiceKit", "SQLiteJournal", "LeaseEngine", "FencingEngine", "SPMEngine", "PlacementEngine", "DomainMonitorEngine", "HostAgentEngine",
+        ]),
+
         // The command
-        service("bulwark", "Services/Operator", ["Simulation", "Invariants", "LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
+        service("bulwark", "Services/Operator", ["Simulation", "Invariants", "Replay", "LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
 
         // Benches (make bench)
         .target(name: "BusBaseline", path: "Tests/Bench/Baseline"),
@@ -115,6 +120,9 @@ let package = Package(
         tests("SimulationTests", "Tests/SimulationTests", ["bulwark", "Simulation", "FencingEngine", "Messages"]),
         tests("InvariantTests", "Tests/InvariantTests", ["Invariants", "Messages"]),
         tests("OperatorTests", "Tests/OperatorTests", ["bulwark", "Messages", "Bus"]),
+        tests(
+            "ReplayTests", "Tests/ReplayTests", ["bulwark", "Replay", "SQLiteJournal", "ServiceKit", "Bus", "Messages", "FencingEngine", "LeaseEngine", logging, arguments],
+            resources: [.copy("Journals")]),
         tests("ClusterTests", "Tests/Cluster", ["Messages", "CLinux"]),
         tests("ComposeTests", "Tests/Compose", ["CLinux"]),
         tests("InteropTests", "Tests/Interop", ["Messages", "CLinux"], exclude: ["Python"]),

@@ -10,7 +10,7 @@ public enum Clock {
     public static func rfc3339() -> String { rfc3339(nanoseconds: cl_realtime()) }
 
     /// A wall-clock time given in nanoseconds since 1970.
-    static func rfc3339(nanoseconds: Int64) -> String {
+    public static func rfc3339(nanoseconds: Int64) -> String {
         var seconds = time_t(nanoseconds / 1_000_000_000)
         var parts = tm()
         gmtime_r(&seconds, &parts)

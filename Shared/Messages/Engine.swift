@@ -87,6 +87,8 @@ public struct Decision: Codable, Hashable, Sendable {
     public var time: String?
     /// Filled by the shell: the deciding service.
     public var source: String?
+    /// Filled by the shell: the journal entry that was decided on, 0 for an observation that is not journaled.
+    public var entry: UInt64?
 
     public init(_ subject: String, _ what: String, why: String, evidence: [String: String] = [:], see: [String] = []) {
         self.subject = subject

@@ -79,7 +79,7 @@ public final class EngineShell<E: Engine>: RunningService {
         source = setup.source
         logger = setup.logger
         routes = Dictionary(setup.routes.map { ($0.type, $0) }, uniquingKeysWith: { first, _ in first })
-        let contents = try setup.journal.open()
+        let contents = try setup.journal.open(as: setup.source)
         lineage = contents.lineage
         term = contents.term
         sequence = contents.lastSequence

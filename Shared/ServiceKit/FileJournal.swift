@@ -5,19 +5,25 @@ public import Messages
 /// A small append-only, checksummed file: the journal of lease-service and host-agent, so that no database stall touches renewals.
 ///
 /// Records: 4 bytes length, 4 bytes checksum (FNV-1a, 32 bit, over the payload), both little-endian, then JSON. A torn tail (the last append of a crash) is cut off at
-/// start; a file that cannot be read, or is damaged before its tail, is never replaced: the service does not start. The first record names the journal. A snapshot rewrites the file beside itself and renames it over the old one. Every append is flushed with fdatasync before it returns.
+/// start; a file that cannot be read, or is damaged before its tail, is never replaced: the service does not start. The first record names the journal. A snapshot rewrites the file beside itself and renames it over the old one; the newest 1000 entries stay, with a snapshot before them. Every append is flushed with fdatasync before it returns.
 public final class FileJournal: Journal {
     public let entriesBetweenSnapshots = 200
     private let path: String
-    private let decisionsKept = 500
+    private static let decisionsKept = 500
+    private static let livesKept = 100
+    private let retention: JournalRetention
     private var descriptor: Int32 = -1
     private var head = Head(lineage: "", term: 0)
+    /// The newest snapshot, the entries since the oldest, and the rest: with `head`, what a rewrite must write.
     private var latest = JournalBatch()
-    private var lastInstant: Instant?
 
     private struct Head: Codable {
         var lineage: String
         var term: UInt64
+        /// `nil` in files of 0.1.0.
+        var lives: [JournalLife]?
+        /// Snapshots before the newest, oldest first: what can be replayed begins at the first. `nil` in files of 0.1.0.
+        var past: [JournalSnapshot]?
     }
 
     private enum Record: Codable {
@@ -26,37 +32,51 @@ public final class FileJournal: Journal {
     }
 
     /// - Parameter path: the file; its directory must exist.
-    public init(path: String) { self.path = path }
+    public convenience init(path: String) { self.init(path: path, retention: JournalRetention(entries: 1000, spread: 200)) }
 
-    public func open() throws -> JournalContents {
-        let existing = try Self.read(path)
-        var known = false
-        for record in try Self.records(in: existing) {
-            switch record {
-            case .head(let head):
-                self.head = head
-                known = true
-            case .batch(let batch):
-                remember(batch)
-            }
-        }
+    package init(path: String, retention: JournalRetention) {
+        self.path = path
+        self.retention = retention
+    }
+
+    public func open(as service: String) throws -> JournalContents {
+        let known = try load()
         if !known { head = Head(lineage: UUID().uuidString.lowercased(), term: 0) }
         head.term += 1
-        try rewrite(latest)
+        let last = latest.entries.last?.sequence ?? latest.snapshot?.sequence ?? 0
+        head.lives = (head.lives ?? []) + [JournalLife(term: head.term, service: service, firstSequence: last + 1, startedAt: cl_realtime())]
+        forget()
+        try rewrite()
+        let covered = latest.snapshot?.sequence ?? 0
         return JournalContents(
-            lineage: head.lineage, term: head.term, snapshot: latest.snapshot, entries: latest.entries,
-            lastSequence: latest.entries.last?.sequence ?? latest.snapshot?.sequence ?? 0, lastInstant: latest.entries.last?.time, replies: latest.replies)
+            lineage: head.lineage, term: head.term, snapshot: latest.snapshot, entries: latest.entries.filter { $0.sequence > covered },
+            lastSequence: last, lastInstant: latest.entries.last?.time, replies: latest.replies)
+    }
+
+    /// All that a journal holds; reads only.
+    public static func history(path: String) throws -> JournalHistory {
+        let journal = FileJournal(path: path)
+        guard try journal.load() else { throw JournalError.failed("\(path) is not a journal") }
+        var history = JournalHistory(lineage: journal.head.lineage)
+        history.lives = journal.head.lives ?? []
+        history.snapshots = (journal.head.past ?? []) + (journal.latest.snapshot.map { [$0] } ?? [])
+        history.entries = journal.latest.entries
+        history.decisions = journal.latest.decisions
+        history.lacksOldDecisions = history.decisions.count >= decisionsKept
+        history.replies = journal.latest.replies
+        return history
     }
 
     public func append(_ batch: JournalBatch) throws(JournalError) {
         guard batch.snapshot == nil else {
             // Tried again after a full disk: what was not written is not remembered.
-            let before = latest
+            let before = (head, latest)
             remember(batch)
+            forget()
             do throws(JournalError) {
-                try rewrite(latest)
+                try rewrite()
             } catch {
-                latest = before
+                (head, latest) = before
                 throw error
             }
             return
@@ -70,29 +90,53 @@ public final class FileJournal: Journal {
         Array(latest.decisions.filter { subject == nil || $0.subject == subject }.suffix(limit))
     }
 
-    /// Keeps in memory what a rewrite must write.
+    /// - Returns: whether the file names a journal.
+    private func load() throws -> Bool {
+        var known = false
+        for record in try Self.records(in: try Self.read(path)) {
+            switch record {
+            case .head(let head):
+                self.head = head
+                known = true
+            case .batch(let batch):
+                remember(batch)
+            }
+        }
+        return known
+    }
+
     private func remember(_ batch: JournalBatch) {
         if let snapshot = batch.snapshot {
+            if let before = latest.snapshot, before.sequence < snapshot.sequence { head.past = (head.past ?? []) + [before] }
             latest.snapshot = snapshot
-            latest.entries.removeAll { $0.sequence <= snapshot.sequence }
-            let oldest = cl_realtime() - StoredReply.keptNanoseconds
-            latest.replies.removeAll { $0.acceptedAt < oldest }
         }
-        let covered = latest.snapshot?.sequence ?? 0
-        latest.entries += batch.entries.filter { $0.sequence > covered }
+        latest.entries += batch.entries
         for reply in batch.replies {
             if let index = latest.replies.lastIndex(where: { $0.id == reply.id }) { latest.replies[index] = reply } else { latest.replies.append(reply) }
         }
-        latest.decisions = (latest.decisions + batch.decisions).suffix(decisionsKept)
+        latest.decisions = (latest.decisions + batch.decisions).suffix(Self.decisionsKept)
     }
 
-    private func rewrite(_ whole: JournalBatch) throws(JournalError) {
+    /// Lets go of what is too old, before a rewrite.
+    private func forget() {
+        let oldest = cl_realtime() - StoredReply.keptNanoseconds
+        latest.replies.removeAll { $0.acceptedAt < oldest }
+        guard let newest = latest.snapshot else { return }
+        let kept = retention.kept(of: (head.past ?? []).map(\.sequence) + [newest.sequence])
+        head.past?.removeAll { !kept.snapshots.contains($0.sequence) }
+        latest.entries.removeAll { $0.sequence <= kept.after }
+        let first = latest.entries.first?.sequence ?? newest.sequence
+        // The life that wrote the first entry, and those after it.
+        if let lives = head.lives, let begin = lives.lastIndex(where: { $0.firstSequence <= first }) { head.lives = Array(lives[begin...].suffix(Self.livesKept)) }
+    }
+
+    private func rewrite() throws(JournalError) {
         let fresh = path + ".new"
         let file = cl_open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0o600)
         guard file >= 0 else { throw Self.error("open \(fresh)") }
         do throws(JournalError) {
             try write(Self.frame(.head(head)), to: file)
-            try write(Self.frame(.batch(whole)), to: file)
+            try write(Self.frame(.batch(latest)), to: file)
             guard fsync(file) == 0 else { throw Self.error("fsync") }
             guard rename(fresh, path) == 0 else { throw Self.error("rename") }
             try Self.syncDirectory(of: path)

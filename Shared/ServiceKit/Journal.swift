@@ -9,11 +9,14 @@ public struct JournalEntry: Codable, Sendable {
     public var time: Instant
     /// JSON of the input.
     public var input: Data
+    /// Wall-clock nanoseconds, for people; filled by the shell. `nil`: written by 0.1.0 or older, whose decisions do not name their entry either.
+    public var wallTime: Int64?
 
-    public init(sequence: UInt64, time: Instant, input: Data) {
+    public init(sequence: UInt64, time: Instant, input: Data, wallTime: Int64? = nil) {
         self.sequence = sequence
         self.time = time
         self.input = input
+        self.wallTime = wallTime
     }
 }
 
@@ -47,6 +50,15 @@ public struct JournalBatch: Codable, Sendable {
     public var snapshot: JournalSnapshot?
 
     public init() {}
+
+    /// The batch with what replay needs: its entry's wall-clock time, and that entry's number in each decision (0: what was decided on is not journaled).
+    func stamped(at wallTime: Int64) -> JournalBatch {
+        var batch = self
+        for index in batch.entries.indices { batch.entries[index].wallTime = wallTime }
+        for index in batch.decisions.indices { batch.decisions[index].entry = entries.last?.sequence ?? 0 }
+        return batch
+    }
+
     public var isEmpty: Bool { entries.isEmpty && replies.isEmpty && decisions.isEmpty && snapshot == nil }
 }
 
@@ -56,6 +68,66 @@ public struct JournalSnapshot: Codable, Sendable {
     public init(sequence: UInt64, state: Data) {
         self.sequence = sequence
         self.state = state
+    }
+}
+
+/// One start of the service.
+public struct JournalLife: Codable, Hashable, Sendable {
+    public var term: UInt64
+    public var service: String
+    public var version: String
+    /// The first entry that this life could write.
+    public var firstSequence: UInt64
+    /// Wall-clock nanoseconds.
+    public var startedAt: Int64
+
+    public init(term: UInt64, service: String, firstSequence: UInt64, startedAt: Int64, version: String = Version.text) {
+        self.term = term
+        self.service = service
+        self.version = version
+        self.firstSequence = firstSequence
+        self.startedAt = startedAt
+    }
+}
+
+/// All that a journal still holds, read without changing it, also while its service runs: what replay needs.
+public struct JournalHistory: Sendable {
+    public var lineage: String
+    /// Of starts that still have entries; none of 0.1.0 and older.
+    public var lives: [JournalLife] = []
+    /// Oldest first, as are the entries and decisions.
+    public var snapshots: [JournalSnapshot] = []
+    public var entries: [JournalEntry] = []
+    public var decisions: [Decision] = []
+    /// Older decisions were there and are gone.
+    public var lacksOldDecisions = false
+    public var replies: [StoredReply] = []
+
+    public init(lineage: String) { self.lineage = lineage }
+}
+
+/// How much past a journal keeps, so that all of it can be replayed from a snapshot before it.
+package struct JournalRetention: Sendable {
+    /// At least so many entries are kept.
+    let entries: UInt64
+    /// Of the snapshots within so many entries the first is kept.
+    let spread: UInt64
+
+    package init(entries: UInt64, spread: UInt64) {
+        self.entries = entries
+        self.spread = spread
+    }
+
+    /// - Parameter snapshots: sequence numbers, rising; the newest always stays.
+    /// - Returns: those to keep, and the entry after which everything is kept.
+    package func kept(of snapshots: [UInt64]) -> (snapshots: [UInt64], after: UInt64) {
+        guard let newest = snapshots.last else { return ([], 0) }
+        let base = snapshots.last { $0 + entries <= newest } ?? 0
+        var kept: [UInt64] = []
+        for snapshot in snapshots where snapshot >= base {
+            if snapshot == newest || kept.last.map({ $0 / spread != snapshot / spread }) ?? true { kept.append(snapshot) }
+        }
+        return (kept, base)
     }
 }
 
@@ -101,8 +173,8 @@ public enum JournalError: Error, CustomStringConvertible {
 
 /// The durable memory of one service. Used by one thread at a time: opened at start, then only by the writer thread.
 public protocol Journal: AnyObject {
-    /// Opens or creates it and counts this start.
-    func open() throws -> JournalContents
+    /// Opens or creates it and counts this start of the service.
+    func open(as service: String) throws -> JournalContents
     /// Durable (flushed to the device) when it returns.
     func append(_ batch: JournalBatch) throws(JournalError)
     /// The newest decisions about a subject (`nil`: all), oldest first.

@@ -1,4 +1,5 @@
 import Bus
+import CLinux
 import Dispatch
 import Foundation
 import Messages
@@ -68,8 +69,11 @@ final class JournalWriter: Sendable {
         }
     }
 
-    /// - Parameter through: release number that is durable once this batch is.
+    /// - Parameters:
+    ///   - batch: of one input.
+    ///   - through: release number that is durable once this batch is.
     func append(_ batch: JournalBatch, through: UInt64) {
+        let batch = batch.stamped(at: cl_realtime())
         waiting.withLock { state in
             state.batch.entries += batch.entries
             state.batch.replies += batch.replies

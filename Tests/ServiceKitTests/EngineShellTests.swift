@@ -58,7 +58,7 @@ final class HeldJournal: Journal {
     let disk: Disk
     init(_ disk: Disk) { self.disk = disk }
 
-    func open() throws -> JournalContents {
+    func open(as service: String) throws -> JournalContents {
         disk.state.withLock { state in
             var replies: [RequestID: StoredReply] = [:]
             for reply in state.batches.flatMap(\.replies) { replies[reply.id] = reply }

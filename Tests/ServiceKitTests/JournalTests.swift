@@ -2,16 +2,33 @@ import CLinux
 import Foundation
 import Messages
 import SQLiteJournal
-import ServiceKit
 import Testing
+
+@testable import ServiceKit
 
 enum JournalKind: CaseIterable, Sendable {
     case file, sqlite
 
+    func path(_ directory: String) -> String { directory + (self == .file ? "/journal" : "/journal.sqlite") }
+
     func journal(_ directory: String) -> any Journal {
         switch self {
-        case .file: FileJournal(path: directory + "/journal")
-        case .sqlite: SQLiteJournal(path: directory + "/journal.sqlite")
+        case .file: FileJournal(path: path(directory))
+        case .sqlite: SQLiteJournal(path: path(directory))
+        }
+    }
+
+    func journal(_ directory: String, keeping retention: JournalRetention) -> any Journal {
+        switch self {
+        case .file: FileJournal(path: path(directory), retention: retention)
+        case .sqlite: SQLiteJournal(path: path(directory), retention: retention)
+        }
+    }
+
+    func history(_ directory: String) throws -> JournalHistory {
+        switch self {
+        case .file: try FileJournal.history(path: path(directory))
+        case .sqlite: try SQLiteJournal.history(path: path(directory))
         }
     }
 }
@@ -53,7 +70,7 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
     @Test(arguments: JournalKind.allCases) func whatWasAppendedIsThereAfterReopening(kind: JournalKind) throws {
         let directory = try ScratchDirectory()
         let first = kind.journal(directory.path)
-        let begun = try first.open()
+        let begun = try first.open(as: "test")
         #expect(begun.term == 1 && begun.entries.isEmpty)
         var batch = JournalBatch()
         batch.entries = [entry(1, "a"), entry(2, "b")]
@@ -65,7 +82,7 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         try first.append(second)
 
         let again = kind.journal(directory.path)
-        let contents = try again.open()
+        let contents = try again.open(as: "test")
         #expect(contents.lineage == begun.lineage && contents.term == 2)
         #expect(contents.entries.map { String(decoding: $0.input, as: UTF8.self) } == ["a", "b"])
         #expect(contents.lastSequence == 2 && contents.lastInstant == Instant(nanoseconds: 20))
@@ -78,7 +95,7 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
     @Test(arguments: JournalKind.allCases) func aSnapshotReplacesTheEntriesBeforeIt(kind: JournalKind) throws {
         let directory = try ScratchDirectory()
         let journal = kind.journal(directory.path)
-        _ = try journal.open()
+        _ = try journal.open(as: "test")
         var batch = JournalBatch()
         batch.entries = [entry(1, "a"), entry(2, "b")]
         batch.snapshot = JournalSnapshot(sequence: 2, state: Data("state".utf8))
@@ -86,10 +103,51 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         var more = JournalBatch()
         more.entries = [entry(3, "c")]
         try journal.append(more)
-        let contents = try kind.journal(directory.path).open()
+        let contents = try kind.journal(directory.path).open(as: "test")
         #expect(contents.snapshot?.state == Data("state".utf8))
         #expect(contents.entries.map(\.sequence) == [3])
         #expect(contents.lastSequence == 3)
+    }
+
+    /// The newest entries stay, with a state before the first of them, however often a snapshot is taken or the service starts.
+    @Test(arguments: JournalKind.allCases) func thePastThatIsKeptBeginsWithAState(kind: JournalKind) throws {
+        let directory = try ScratchDirectory()
+        let retention = JournalRetention(entries: 40, spread: 10)
+        for life in 0..<10 as Range<UInt64> {
+            let journal = kind.journal(directory.path, keeping: retention)
+            #expect(try journal.open(as: "test").lastSequence == life * 20)
+            for step in 1...10 as ClosedRange<UInt64> {
+                let number = life * 20 + step * 2
+                var batch = JournalBatch()
+                batch.entries = [entry(number - 1, "a"), entry(number, "b")]
+                if step.isMultiple(of: 2) { batch.snapshot = JournalSnapshot(sequence: number, state: Data("state \(number)".utf8)) }
+                try journal.append(batch)
+                let history = try kind.history(directory.path)
+                #expect(history.entries.map(\.sequence) == Array((history.entries.first?.sequence ?? 0)...number), "no gap")
+                #expect(history.entries.count >= min(Int(number), 40) && history.entries.count < 60)
+                let base = history.snapshots.first?.sequence ?? 0
+                #expect(history.entries.first?.sequence == 1 || base + 1 == history.entries.first?.sequence)
+                #expect(history.snapshots.count <= 7)
+            }
+        }
+        let contents = try kind.journal(directory.path, keeping: retention).open(as: "test")
+        #expect(contents.snapshot?.sequence == 200 && contents.entries.isEmpty && contents.lastSequence == 200 && contents.lastInstant == Instant(nanoseconds: 2000))
+    }
+
+    @Test(arguments: JournalKind.allCases) func readingTheHistoryOfARunningServiceChangesNothing(kind: JournalKind) throws {
+        let directory = try ScratchDirectory()
+        let journal = kind.journal(directory.path)
+        #expect(try journal.open(as: "host1/lease-service").term == 1)
+        var batch = JournalBatch()
+        batch.entries = [entry(1, "a")]
+        batch.decisions = [Decision("vm/web1", "start", why: "because")]
+        try journal.append(batch.stamped(at: 1_700_000_000_000_000_000))
+        let before = FileManager.default.contents(atPath: kind.path(directory.path))
+        let history = try kind.history(directory.path)
+        #expect(history.entries.map(\.wallTime) == [1_700_000_000_000_000_000] && history.decisions.map(\.entry) == [1])
+        #expect(history.lives.map(\.term) == [1] && history.lives.map(\.service) == ["host1/lease-service"] && history.lives.map(\.firstSequence) == [1])
+        #expect(FileManager.default.contents(atPath: kind.path(directory.path)) == before)
+        #expect(try kind.journal(directory.path).open(as: "host1/lease-service").term == 2)
     }
 
     /// A crash can leave any prefix of the last record: what was acknowledged before it stays, the rest is cut off.
@@ -97,7 +155,7 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         let directory = try ScratchDirectory()
         let path = directory.path + "/journal"
         let journal = FileJournal(path: path)
-        _ = try journal.open()
+        _ = try journal.open(as: "test")
         var sizes: [Int] = []
         for number in 1...3 as ClosedRange<UInt64> {
             var batch = JournalBatch()
@@ -109,12 +167,12 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         for length in sizes[1]..<sizes[2] {
             let copy = directory.path + "/torn"
             try whole.prefix(length).write(to: URL(fileURLWithPath: copy))
-            #expect(try FileJournal(path: copy).open().entries.map(\.sequence) == [1, 2])
+            #expect(try FileJournal(path: copy).open(as: "test").entries.map(\.sequence) == [1, 2])
         }
         var damaged = whole
         damaged[sizes[1] + 20] ^= 1
         try damaged.write(to: URL(fileURLWithPath: path))
-        #expect(try FileJournal(path: path).open().lastSequence == 2)
+        #expect(try FileJournal(path: path).open(as: "test").lastSequence == 2)
     }
 
     /// What was acknowledged is not forgotten because it cannot be read: the service does not start, and the file stays as it is.
@@ -122,7 +180,7 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         let directory = try ScratchDirectory()
         let path = directory.path + "/journal"
         let journal = FileJournal(path: path)
-        _ = try journal.open()
+        _ = try journal.open(as: "test")
         var sizes: [Int] = []
         for number in 1...3 as ClosedRange<UInt64> {
             var batch = JournalBatch()
@@ -133,17 +191,17 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         var damaged = try #require(FileManager.default.contents(atPath: path))
         damaged[sizes[0] + 20] ^= 1
         try damaged.write(to: URL(fileURLWithPath: path))
-        #expect(throws: JournalError.self) { try FileJournal(path: path).open() }
+        #expect(throws: JournalError.self) { try FileJournal(path: path).open(as: "test") }
         #expect(FileManager.default.contents(atPath: path) == damaged)
         try FileManager.default.createDirectory(atPath: directory.path + "/other/journal", withIntermediateDirectories: true)
-        #expect(throws: JournalError.self) { try FileJournal(path: directory.path + "/other/journal").open() }
+        #expect(throws: JournalError.self) { try FileJournal(path: directory.path + "/other/journal").open(as: "test") }
     }
 
     /// A batch that had to be tried again is there once.
     @Test func aSnapshotThatDidNotFitIsNotRememberedTwice() throws {
         let directory = try ScratchDirectory(tmpfs: 1 << 20)
         let journal = FileJournal(path: directory.path + "/journal")
-        _ = try journal.open()
+        _ = try journal.open(as: "test")
         directory.fill()
         var batch = JournalBatch()
         batch.entries = [entry(1, "a"), JournalEntry(sequence: 2, time: Instant(nanoseconds: 2), input: Data(count: 200_000))]
@@ -151,13 +209,13 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         #expect(throws: JournalError.self) { try journal.append(batch) }
         try directory.makeRoom()
         try journal.append(batch)
-        #expect(try FileJournal(path: directory.path + "/journal").open().entries.map(\.sequence) == [2])
+        #expect(try FileJournal(path: directory.path + "/journal").open(as: "test").entries.map(\.sequence) == [2])
     }
 
     @Test(arguments: JournalKind.allCases) func aFullDiskIsSaidAndGetsWellAgain(kind: JournalKind) throws {
         let directory = try ScratchDirectory(tmpfs: 1 << 20)
         let journal = kind.journal(directory.path)
-        _ = try journal.open()
+        _ = try journal.open(as: "test")
         directory.fill()
         var batch = JournalBatch()
         batch.entries = [JournalEntry(sequence: 1, time: Instant(nanoseconds: 1), input: Data(count: 200_000))]
@@ -166,6 +224,6 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         }
         try directory.makeRoom()
         try journal.append(batch)
-        #expect(try kind.journal(directory.path).open().lastSequence == 1)
+        #expect(try kind.journal(directory.path).open(as: "test").lastSequence == 1)
     }
 }
