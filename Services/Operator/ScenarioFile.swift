@@ -23,7 +23,7 @@ extension Scenario {
     /// - Throws: `RequestError` that names file, line and key, or the word of a sentence.
     init(file path: String) throws {
         let file = try DefinitionFile(
-            path: path, kind: "scenario", keys: ["name", "about", "seed", "hosts", "domains", "vms", "policy", "pace", "chaos", "timeline", "end", "expect"])
+            path: path, kind: "scenario", keys: ["name", "about", "seed", "hosts", "domains", "vms", "policy", "pace", "chaos", "timeline", "end", "recovers", "expect"])
         self.init(name: try file.optionalString("name") ?? URL(fileURLWithPath: path).deletingPathExtension().lastPathComponent)
         about = try file.optionalString("about") ?? ""
         if let given = try file.optionalInt("seed") { seed = UInt64(bitPattern: Int64(given)) }
@@ -32,6 +32,7 @@ extension Scenario {
         vms = try Self.vms(file, hosts: hosts, domains: domains)
         try readSettings(file)
         end = try file.optionalDuration("end") ?? end
+        recovers = try file.optionalBool("recovers") ?? false
         expect = []
         try readTimeline(file)
         expect += try Self.expectations(file, at: nil, vocabulary)

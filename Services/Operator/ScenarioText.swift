@@ -22,6 +22,7 @@ extension Scenario {
         if !rates.isEmpty { keys.append(("chaos", Node(rates))) }
         if !moments.isEmpty { keys.append(("timeline", Node(moments))) }
         keys.append(("end", Node(end.words)))
+        if recovers { keys.append(("recovers", Node("true", Tag(.bool)))) }
         let last = expect.filter { $0.at == nil }.map { Node($0.what.sentence) }
         if !last.isEmpty { keys.append(("expect", Node(last))) }
         return try Yams.serialize(node: Node(keys), width: -1)

@@ -23,11 +23,13 @@ public struct Scenario: Codable, Hashable, Sendable {
     public var timeline: [Moment]
     /// When it is over.
     public var end: Duration
+    /// At the end everything that is broken is mended and an operator releases what is held: then all must be well again within a time that the policy makes computable.
+    public var recovers: Bool
     public var expect: [Check]
 
     public init(
         name: String = "scenario", about: String = "", seed: UInt64 = 1, hosts: [Host] = [Host("host1"), Host("host2"), Host("host3")], domains: [String] = ["dom1"],
-        vms: [VM] = [], policy: Policy = Policy(), pace: Pace = Pace(), chaos: Chaos = Chaos(), timeline: [Moment] = [], end: Duration = .seconds(600),
+        vms: [VM] = [], policy: Policy = Policy(), pace: Pace = Pace(), chaos: Chaos = Chaos(), timeline: [Moment] = [], end: Duration = .seconds(600), recovers: Bool = false,
         expect: [Check] = []
     ) {
         self.name = name
@@ -41,6 +43,7 @@ public struct Scenario: Codable, Hashable, Sendable {
         self.chaos = chaos
         self.timeline = timeline
         self.end = end
+        self.recovers = recovers
         self.expect = expect
     }
 

@@ -1,7 +1,7 @@
 import DomainMonitorEngine
 import FencingEngine
-public import Invariants
-public import Messages
+import Invariants
+import Messages
 import PlacementEngine
 
 /// Runs scenarios.
@@ -95,6 +95,28 @@ private final class Performance {
         killAtRandom()
         world.run(until: start + scenario.end.nanoseconds)
         for check in scenario.expect where check.at == nil { look(check) }
+        world.observer.checkPromises()
+        if scenario.recovers { recover() }
+    }
+
+    /// Liveness: once nothing is broken any more, all is well again by a computed time.
+    private func recover() {
+        world.mendEverything()
+        world.tell("scenario", "everything is mended")
+        _ = wait(.seconds(30)) { false }
+        world.observer.checkPromises()
+        let end = world.now + world.recoveryBound.nanoseconds
+        var cleaned: Int64 = 0
+        while world.now < end {
+            // A person looks again now and then.
+            if cleaned == 0 || world.now - cleaned > 60_000_000_000 {
+                cleaned = world.now
+                world.operatorCleansUp()
+            }
+            world.run(until: world.now + 1_000_000_000)
+            if world.shortcomings.isEmpty { return }
+        }
+        for shortcoming in world.shortcomings { world.violate(.liveness, "\(shortcoming), \(world.recoveryBound.nanoseconds / 1_000_000_000) s after everything was mended") }
     }
 
     private func look(_ check: Scenario.Check) {

@@ -1,4 +1,5 @@
 import HostAgentEngine
+import Invariants
 import LeaseEngine
 import Messages
 
@@ -91,7 +92,10 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
         case .drop(let place): watchStorage(.drop(place))
         case .create(let id, let create): watchStorage(.create(id, create))
         case .sign(let holder, let proof):
-            after(.milliseconds(1)) { [self] in submit(.signed(holder, world.keys.sign(proof, with: Keys.of(host: host.name)))) }
+            after(.milliseconds(1)) { [self] in
+                world.note(.proofMade(proof))
+                submit(.signed(holder, world.keys.sign(proof, with: Keys.of(host: host.name))))
+            }
         case .task(let id, let task, let path): work(id, WorkerTask(task: task, path: path))
         }
     }

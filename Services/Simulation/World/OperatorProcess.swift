@@ -69,7 +69,7 @@ final class OperatorProcess: Process {
             send(fencing, { .fenceNow($0, HostRequest(host: host, reason: "the operator wants it")) }, nil, answered)
         case .power(let host, let action):
             world.observer.operatorWantsPower(of: host)
-            let verb = PowerVerb(rawValue: action.rawValue) ?? .status
+            let verb = action
             send(fencing, { .power($0, verb, HostRequest(host: host)) }, nil, answered)
         case .haHold: send(fencing, { .haHold($0, HoldRequest(why: "the operator works")) }, .held(true), answered)
         case .haRelease: send(fencing, { .haHold($0, HoldRequest(why: "the operator is done", release: true)) }, .held(false), answered)
@@ -86,6 +86,7 @@ final class OperatorProcess: Process {
 
     /// A person who has looked names the case and the incarnation that are shown.
     private func confirmOff(_ host: String, _ done: @escaping (RequestError?) -> Void) {
+        if world.scenario.recovers, world.host(host)?.hasPower == true { return done(RequestError(RequestErrorCode.conflict, "the operator has looked: \(host) is on")) }
         guard let view = world.fencing.engine.view(of: host) else { return done(RequestError(RequestErrorCode.notFound, "there is no host \(host)")) }
         let body = ConfirmOff(
             host: host, caseID: view.fenceCase?.id ?? "", incarnation: view.fenceCase?.incarnation ?? view.incarnation, who: "operator", why: "looked at the machine")

@@ -1,0 +1,43 @@
+import DomainMonitorEngine
+import FencingEngine
+import Invariants
+import Messages
+import PlacementEngine
+import SPMEngine
+
+extension World {
+    /// What is not as it should be once nothing is broken any more; empty: all is well.
+    var shortcomings: [String] {
+        let seen = observer.observed
+        var found: [String] = []
+        for host in hosts {
+            let status = seen.hosts[host.name]?.status
+            if status != .up { found.append("\(host.name) is \(status?.rawValue ?? "not known")") }
+        }
+        if seen.spm == nil { found.append("no SPM serves") }
+        for domain in scenario.domains where seen.domains[domain] != .active { found.append("\(domain) is \(seen.domains[domain]?.rawValue ?? "not known")") }
+        for vm in placement.engine.list.vms where vm.ha && vm.wanted && vm.status != .up { found.append("\(vm.name) is \(vm.status.rawValue): \(vm.reason)") }
+        return found
+    }
+
+    /// The longest time that all of it may take, from the policy: to notice, to fence, to boot, to join, to elect, to start, each with its retries.
+    var recoveryBound: Duration {
+        let policy = scenario.policy
+        let grace = policy.fencing.grace + policy.fencing.heartbeat * 4
+        let fence = policy.fencing.agentTimeout * 6 + policy.fencing.retry * 4
+        let boot = policy.fencing.bootTimeout + scenario.pace.boot * 2
+        let join = (policy.ioTimeout * 8 + policy.watchdogFire) * 2 + policy.ioTimeout * 4
+        let elect = policy.spm.backoffLimit * 2 + .seconds(120)
+        let start = policy.placement.retryLongest * 3 + .seconds(180) + (policy.ioTimeout * 8 + policy.watchdogFire)
+        return grace * 2 + fence + boot * 2 + join + elect + start
+    }
+
+    /// What an operator does who finds everything mended: gives power to what has none, and takes back what was ordered for the time of the trouble.
+    func operatorCleansUp() {
+        for host in hosts { host.getPower("an operator switches it on") }
+        _ = op.command(.haRelease)
+        _ = op.command(.haEnable)
+        for view in fencing.engine.hostViews where view.status != .up { _ = op.command(.hostActivate(host: view.name)) }
+        for domain in scenario.domains { _ = op.command(.domainActivate(domain: domain)) }
+    }
+}

@@ -1,0 +1,202 @@
+import DomainMonitorEngine
+import FencingEngine
+public import Messages
+
+extension Scenario {
+    /// A cluster and its troubles, all from a seed: topology, policy, what breaks when and for how long, what an operator does meanwhile.
+    ///
+    /// It stays within what the design promises to survive. So there is no fence device that reads off while its own machine runs, and no person who vouches for a machine that does.
+    ///
+    /// - Parameter hours: how long it lasts, before everything is mended.
+    public static func random(seed: UInt64, hours: Double = 1) -> Scenario {
+        var maker = ScenarioMaker(seed: seed, hours: hours)
+        return maker.make()
+    }
+}
+
+private struct ScenarioMaker {
+    private var random: Random
+    private var scenario: Scenario
+    private let end: Int64
+
+    init(seed: UInt64, hours: Double) {
+        random = Random(seed: ~seed)
+        scenario = Scenario(name: "seed \(seed)", seed: seed)
+        end = Int64(hours * 3600) * 1_000_000_000
+    }
+
+    mutating func make() -> Scenario {
+        topology()
+        policy()
+        chaos()
+        timeline()
+        scenario.end = Duration(nanoseconds: end)
+        scenario.recovers = true
+        return scenario
+    }
+
+    private mutating func topology() {
+        let count = 2 + random.below(5)
+        scenario.hosts = (1...count).map { number in
+            let fences: [Scenario.Fence] = [.verified, .verified, .verified, .verified, .verified, .verified, .vouched, .unverified, .wrongMachine, .none]
+            let drift = random.chance(0.3) ? random.below(401) - 200 : 0
+            return Scenario.Host("host\(number)", fence: random.pick(fences) ?? .verified, spmPriority: random.chance(0.1) ? -1 : 1 + random.below(10), drift: drift)
+        }
+        if scenario.hosts.allSatisfy({ $0.spmPriority < 0 }) { scenario.hosts[0].spmPriority = 5 }
+        scenario.domains = random.chance(0.5) ? ["dom1"] : ["dom1", "dom2"]
+        scenario.vms = (1...(2 + random.below(8))).map { number in
+            let leases = !random.chance(0.25)
+            let disks = (0...random.below(2)).map { _ in random.pick(scenario.domains) ?? "dom1" }
+            return Scenario.VM("vm\(number)", ha: leases, priority: random.below(101), disks: disks, leases: leases, started: !random.chance(0.1))
+        }
+    }
+
+    private mutating func policy() {
+        let ioTimeout = random.pick([2, 5, 10]) ?? 10
+        scenario.policy.ioTimeout = .seconds(Int64(ioTimeout))
+        scenario.policy.watchdogFire = .seconds(random.pick([10, 60]) ?? 60)
+        scenario.policy.settle = .seconds(random.pick([0, 2, 5]) ?? 0)
+        scenario.policy.fencing.grace = .seconds(random.pick([5, 10, 30]) ?? 30)
+        scenario.policy.domains.failure = .seconds(random.pick([20, 60, 300]) ?? 60)
+        scenario.pace.boot = .seconds(random.pick([5, 20, 60]) ?? 20)
+    }
+
+    private mutating func chaos() {
+        var chaos = Scenario.Chaos()
+        if random.chance(0.5) {
+            chaos.loss = 0.03 * Double(random.below(10)) / 10
+            chaos.duplicate = 0.03 * Double(random.below(10)) / 10
+            chaos.delayed = 0.03 * Double(random.below(10)) / 10
+            chaos.delay = .seconds(Int64(1 + random.below(20)))
+        }
+        if random.chance(0.5) {
+            chaos.ioSlow = 0.01 * Double(random.below(10)) / 10
+            chaos.ioFail = 0.005 * Double(random.below(10)) / 10
+        }
+        chaos.torn = Double(random.below(11)) / 10
+        if random.chance(0.6) { chaos.kill = 0.02 * Double(1 + random.below(10)) / 10 }
+        scenario.chaos = chaos
+    }
+
+    // MARK: Timeline
+
+    private mutating func timeline() {
+        let pause: Int64 = random.pick([20, 60, 180]) ?? 60
+        var at = random.between(5_000_000_000, 60_000_000_000)
+        while at < end {
+            trouble(at)
+            at += random.between(pause * 100_000_000, pause * 2_000_000_000)
+        }
+        scenario.timeline = scenario.timeline.enumerated().sorted { ($0.element.at, $0.offset) < ($1.element.at, $1.offset) }.map(\.element)
+    }
+
+    private mutating func add(_ at: Int64, _ what: Happening) {
+        guard at < end else { return }
+        // Whole milliseconds: what is printed is what is run.
+        scenario.timeline.append(Scenario.Moment(at: .milliseconds(at / 1_000_000), what))
+    }
+
+    /// Seconds and a bit, mostly short.
+    private mutating func span(_ longest: Int64) -> Int64 {
+        let scale = random.pick([1, 5, 20, 100]) ?? 5
+        return random.between(200_000_000, max(300_000_000, longest * 1_000_000_000 * Int64(scale) / 100))
+    }
+
+    private mutating func trouble(_ at: Int64) {
+        let host = random.pick(scenario.hosts)?.name ?? "host1"
+        let vm = random.pick(scenario.vms)?.name ?? "vm1"
+        let domain = random.chance(0.2) ? "all" : random.pick(scenario.domains) ?? "dom1"
+        let someHosts = random.chance(0.15) ? "all" : host
+        switch random.below(34) {
+        case 0, 1, 2: add(at, .crash(host: host))
+        case 3:
+            add(at, .crash(host: host))
+            add(at + span(300), .switchOn(host: host))
+        case 4: add(at, .reboot(host: host))
+        case 5, 6:
+            add(at, .hang(host: host))
+            add(at + span(400), .thaw(host: host))
+        case 7:
+            add(at, .suspend(host: host))
+            add(at + span(400), .resume(host: host))
+        case 8:
+            add(at, .isolate(host))
+            add(at + span(400), .healNetwork)
+        case 9:
+            add(at, .isolate("manager"))
+            add(at + span(400), .healNetwork)
+        case 10:
+            add(at, random.chance(0.5) ? .cut(from: host, to: "manager") : .cut(from: "manager", to: host))
+            add(at + span(300), .healNetwork)
+        case 11:
+            add(at, .cutBoth(host, "manager"))
+            add(at + span(300), .heal(host, "manager"))
+        case 12, 13:
+            add(at, .storageHangs(domain: domain, host: someHosts))
+            add(at + span(400), .storageHeals(domain: domain, host: someHosts))
+        case 14:
+            add(at, .storageFails(domain: domain, host: someHosts))
+            add(at + span(400), .storageHeals(domain: domain, host: someHosts))
+        case 15:
+            add(at, .storageSlow(domain: domain, host: someHosts))
+            add(at + span(200), .storageHeals(domain: domain, host: someHosts))
+        case 16, 17:
+            let faults: [BMCFault] = [.isDead, .hangs, .saysOn, .actsLate, .refuses]
+            add(at, .bmc(host: host, random.pick(faults) ?? .isDead))
+            if random.chance(0.5) { add(at + span(60), .crash(host: host)) }
+            add(at + span(600), .bmc(host: host, .works))
+        case 18:
+            add(at, .startsFail(host: host, count: 1 + random.below(5)))
+        case 19:
+            add(at, .startsSlow(host: host))
+            add(at + span(300), .startsWork(host: host))
+        case 20: add(at, .guestCrash(vm: vm))
+        case 21:
+            add(at, .guestStuck(vm: vm))
+            if random.chance(0.5) { add(at + span(60), .storageHangs(domain: domain, host: host)) }
+            add(at + span(300), .guestUnstuck(vm: vm))
+            add(at + span(300), .storageHeals(domain: domain, host: host))
+        case 22: process(at, host: host, vm: vm)
+        case 23: process(at, host: host, vm: vm)
+        case 24:
+            add(at, .loseAllPower)
+            add(at + span(300), .returnAllPower)
+        case 25: add(at, .vmStart(vm: vm, host: random.chance(0.3) ? host : nil))
+        case 26:
+            add(at, .vmStop(vm: vm))
+            add(at + span(200), .vmStart(vm: vm, host: nil))
+        case 27:
+            add(at, .hostMaintenance(host: host))
+            add(at + span(300), .hostActivate(host: host))
+        case 28: add(at, .fenceNow(host: host))
+        case 29: add(at, .power(host: host, random.pick([.on, .off, .cycle]) ?? .cycle))
+        case 30:
+            add(at, random.chance(0.5) ? .haHold : .haDisable)
+            add(at + span(200), .haRelease)
+            add(at + span(200), .haEnable)
+        case 31: add(at, random.chance(0.5) ? .spmMove : .spmSelect(host: host))
+        case 32:
+            add(at, .crash(host: host))
+            add(at + span(200), .hostConfirmOff(host: host))
+        default:
+            add(at, .domainMaintenance(domain: random.pick(scenario.domains) ?? "dom1"))
+            add(at + span(200), .domainActivate(domain: random.pick(scenario.domains) ?? "dom1"))
+        }
+    }
+
+    private mutating func process(_ at: Int64, host: String, vm: String) {
+        let all: [ProcessName] = [
+            .fencingService, .placementService, .spmCoordinator, .domainMonitor, .leaseService(host: host), .hostAgent(host: host), .vmGuard(vm: vm), .worker(host: host),
+        ]
+        guard let name = random.pick(all) else { return }
+        switch random.below(3) {
+        case 0: add(at, .kill(name))
+        case 1:
+            add(at, .freeze(name))
+            add(at + span(300), .unfreeze(name))
+        default:
+            add(at, .stop(name))
+            add(at + span(300), .start(name))
+        }
+    }
+}
