@@ -11,7 +11,7 @@ struct WatchCommand: AsyncParsableCommand {
         commandName: "watch", abstract: "Check the invariants I1-I7 on the live event stream; an alarm for each that is broken.",
         discussion: """
             Quiet unless something is wrong. Exit status: 0 nothing was broken, 1 an invariant was, 3 fencing-service was never heard.
-            What it can and cannot see stands in Services/README.md.
+            What it can and cannot see stands in README.md, section Watch.
             """)
     @Flag(help: "On the first alarm, hold all automatic power and placement actions.") var hold = false
     @Option(name: .customLong("for"), help: "End after this time, such as 30s or 10m.") var duration: String?
@@ -70,7 +70,7 @@ final class Watch {
         var problems: [String]
     }
 
-    /// A second late, what is read was sent a second ago; three seconds late, it accuses nobody.
+    /// After standing still for longer, this process reads news that may be old, and accuses nobody by them.
     private static let longestPause = Messages.Duration.seconds(3)
     /// How late the beginning of a service's new life may be noticed.
     private static let reconnection = Messages.Duration.seconds(2)

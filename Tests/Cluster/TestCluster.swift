@@ -30,7 +30,7 @@ final class TestCluster: Sendable {
     let name: String
     let directory: String
     private let eventsFollower: pid_t
-    private let binaries: String
+    let binaries: String
 
     /// - Parameter grace: silence that is forgiven.
     init(grace: String = "5s", _ more: String..., function: String = #function) throws {
