@@ -42,6 +42,18 @@ public struct ShellCore<E: Engine>: Sendable {
         }
     }
 
+    /// The public state as it was when it was asked for: see ``ShellCore/stands(_:)``.
+    public struct Capture: Sendable {
+        public let state: any Encodable & Sendable
+        @usableFromInline let publishedAtOnce: UInt64
+
+        @inlinable
+        init(state: any Encodable & Sendable, publishedAtOnce: UInt64) {
+            self.state = state
+            self.publishedAtOnce = publishedAtOnce
+        }
+    }
+
     @usableFromInline
     struct Held: Sendable {
         @usableFromInline let number: UInt64
@@ -61,6 +73,8 @@ public struct ShellCore<E: Engine>: Sendable {
     @usableFromInline var lastDurable: UInt64 = 0
     @usableFromInline var outbox: [Held] = []
     @usableFromInline var armed: Instant?
+    /// Counts events of inputs that leave no record.
+    @usableFromInline var publishedAtOnce: UInt64 = 0
 
     /// - Parameter sequence: of the last entry that the engine was rebuilt from.
     @inlinable
@@ -117,6 +131,15 @@ public struct ShellCore<E: Engine>: Sendable {
         return []
     }
 
+    /// For a snapshot: to be sent with the number of the newest event once an ``ask(_:)`` is answered, if it then still ``stands(_:)``.
+    @inlinable
+    public func capture() -> Capture { Capture(state: machine.publicState, publishedAtOnce: publishedAtOnce) }
+
+    /// Whether the state knows every event that left until now. If not, one left at once meanwhile, ahead of what was held back: capture and ask again, not before the
+    /// steps at hand are carried out.
+    @inlinable
+    public func stands(_ capture: Capture) -> Bool { capture.publishedAtOnce == publishedAtOnce }
+
     @inlinable
     mutating func recorded(_ input: E.Input, _ effects: [Effect<E.Action>], at now: Instant) -> [Step] {
         lastNumber += 1
@@ -146,7 +169,10 @@ public struct ShellCore<E: Engine>: Sendable {
             switch effect {
             case .wake(let at): wake = min(wake ?? at, at)
             case .decide(let decision): decisions.append(decision)
-            case .reply, .publish, .perform: steps.append(.effect(effect))
+            case .publish:
+                publishedAtOnce += 1
+                steps.append(.effect(effect))
+            case .reply, .perform: steps.append(.effect(effect))
             }
         }
         if !decisions.isEmpty { steps.append(.note(decisions)) }

@@ -3,6 +3,7 @@ import CLinux
 import Foundation
 public import Logging
 public import Messages
+import ServiceCore
 
 /// All that an ``EngineShell`` needs to run an engine as a process.
 public struct ShellSetup<E: Engine> {
@@ -42,7 +43,7 @@ public struct ShellSetup<E: Engine> {
 /// The engine is changed in memory at once; replies, events, actions, snapshots and explanations leave in order, each after the journal entries that it rests on (S15).
 @ReactorActor
 public final class EngineShell<E: Engine>: RunningService {
-    public private(set) var engine: E
+    public var engine: E { core.engine }
     public let source: String
     /// Uuid of the journal.
     public let lineage: String
@@ -60,15 +61,14 @@ public final class EngineShell<E: Engine>: RunningService {
     private var publisher: EventPublisher?
     private var problems: [String: String] = [:]
 
-    private var sequence: UInt64
+    private var core: ShellCore<E>
     private var entriesSinceSnapshot: Int
-    /// Counts everything that was ever held back; `released` is how far it is out.
-    private var held: UInt64 = 0
-    private var durable: UInt64 = 0
-    private var outbox: [(number: UInt64, release: @ReactorActor () -> Void)] = []
-    private var replies: [RequestID: StoredReply] = [:]
+    private var ledger = RequestLedger<Data>()
     private var returnPaths: [RequestID: [ReturnPath]] = [:]
-    private var nextWake: (at: Instant, timer: TimerID)?
+    private var lastQuestion: UInt64 = 0
+    /// Work that waits for what it rests on to be durable.
+    private var questions: [UInt64: @ReactorActor () -> Void] = [:]
+    private var timer: TimerID?
     private var stopping = false
 
     /// Opens the journal, rebuilds the engine from it and binds nothing yet.
@@ -82,7 +82,6 @@ public final class EngineShell<E: Engine>: RunningService {
         let contents = try setup.journal.open(as: setup.source)
         lineage = contents.lineage
         term = contents.term
-        sequence = contents.lastSequence
         entriesBetweenSnapshots = setup.journal.entriesBetweenSnapshots
         let boottime = Clock.boottime()
         timeOffset = setup.continuesTime ? max(.zero, (contents.lastInstant ?? boottime) - boottime) : .zero
@@ -96,9 +95,11 @@ public final class EngineShell<E: Engine>: RunningService {
                 code: "journal.unreadable",
                 message: "the journal of \(setup.source) was written by another version or is damaged (\(error)); start the version that wrote it, or move the file away")
         }
-        self.engine = engine
+        core = ShellCore(engine: engine, sequence: contents.lastSequence)
         entriesSinceSnapshot = contents.entries.count
-        for reply in contents.replies { replies[reply.id] = reply }
+        for reply in contents.replies {
+            ledger.restore(reply.id, .init(digest: reply.digest, reply: reply.frame, acceptedAt: reply.acceptedAt))
+        }
     }
 
     /// The engine's clock.
@@ -108,7 +109,7 @@ public final class EngineShell<E: Engine>: RunningService {
     public func start() throws {
         let writer = JournalWriter(
             journal: setup.journal,
-            durable: { [self] in release(through: $0) },
+            durable: { [self] in carryOut(core.durable(through: $0)) },
             problem: { [self] in setProblem("journal", $0) },
             failed: { [logger] text in
                 logger.critical("\(text); ending, a restart continues from what is durable")
@@ -137,106 +138,86 @@ public final class EngineShell<E: Engine>: RunningService {
     // MARK: Inputs
 
     /// Applies an input at once; its effects leave when it is durable (ephemeral inputs: at once).
-    public func submit(_ input: E.Input) { submit(input, accepting: nil) }
+    public func submit(_ input: E.Input) { carryOut(core.submit(input, at: now)) }
 
-    private func submit(_ input: E.Input, accepting accepted: StoredReply?) {
-        let now = now
-        let effects = engine.handle(input, at: now)
-        if input.isEphemeral { carryOutUnrecorded(effects) } else { record(input, effects, at: now, accepting: accepted) }
+    // MARK: What follows
+
+    /// - Parameter accepted: the request that the input came with; it becomes durable with it.
+    private func carryOut(_ steps: [ShellCore<E>.Step], accepting accepted: StoredReply? = nil) {
+        for step in steps {
+            switch step {
+            case .journal(let record): append(record, accepting: accepted)
+            case .note(let decisions):
+                var batch = JournalBatch()
+                batch.decisions = decisions.map(told)
+                writer?.append(batch, through: 0)
+            case .effect(let effect): carryOut(effect)
+            case .answer(let question): questions.removeValue(forKey: question)?()
+            case .wake(let at):
+                if let timer { Reactor.shared.cancel(timer) }
+                timer = Reactor.shared.after(max(.zero, at - now)) { [self] in
+                    timer = nil
+                    carryOut(core.wakeUp(at: now))
+                }
+            }
+        }
     }
 
-    private func wakeUp() {
-        nextWake = nil
-        let now = now
-        let effects = engine.handle(.wake, at: now)
-        let onlyWakes = effects.allSatisfy { if case .wake = $0 { true } else { false } }
-        if onlyWakes || E.Input.wake.isEphemeral { carryOutUnrecorded(effects) } else { record(.wake, effects, at: now, accepting: nil) }
-    }
-
-    /// Journals an input that was applied, and holds its effects back until that is durable.
-    private func record(_ input: E.Input, _ effects: [Effect<E.Action>], at now: Instant, accepting accepted: StoredReply?) {
+    private func append(_ record: ShellCore<E>.Record, accepting accepted: StoredReply?) {
         var batch = JournalBatch()
         if let accepted { batch.replies.append(accepted) }
-        sequence += 1
         do {
-            batch.entries.append(JournalEntry(sequence: sequence, time: now, input: try JSON.encode(input)))
-            for effect in effects { carryOut(effect, into: &batch, atOnce: false) }
+            batch.entries.append(JournalEntry(sequence: record.sequence, time: record.time, input: try JSON.encode(record.input)))
             entriesSinceSnapshot += 1
             if entriesSinceSnapshot >= entriesBetweenSnapshots {
-                batch.snapshot = JournalSnapshot(sequence: sequence, state: try JSON.encode(engine))
+                batch.snapshot = JournalSnapshot(sequence: record.sequence, state: try JSON.encode(engine))
                 entriesSinceSnapshot = 0
             }
         } catch {
             logger.critical("an input or the state cannot be written as JSON (\(error)); ending before anything rests on it")
             exit(70)
         }
-        hold {}
-        writer?.append(batch, through: held)
+        batch.decisions = record.decisions.map(told)
+        for (id, reply) in record.replies { if let stored = settled(id, ReplyFrame.encode(id: id, reply)) { batch.replies.append(stored) } }
+        writer?.append(batch, through: record.number)
     }
 
-    // MARK: Effects
-
-    /// The effects of an input that leaves no entry: nothing holds them back.
-    private func carryOutUnrecorded(_ effects: [Effect<E.Action>]) {
-        var batch = JournalBatch()
-        for effect in effects { carryOut(effect, into: &batch, atOnce: true) }
-        if !batch.isEmpty { writer?.append(batch, through: 0) }
-    }
-
-    private func carryOut(_ effect: Effect<E.Action>, into batch: inout JournalBatch, atOnce: Bool) {
+    private func carryOut(_ effect: Effect<E.Action>) {
         switch effect {
-        case .wake(let at):
-            wake(at: at)
-        case .decide(var decision):
-            decision.time = Clock.rfc3339()
-            decision.source = source
-            logger.info("\(decision.subject): \(decision.what): \(decision.why)")
-            batch.decisions.append(decision)
         case .reply(let id, let reply):
+            if let frame = ledger[id]?.reply { return answer(id, frame) }
+            // Of an input that leaves no entry: nothing was stored before.
             let frame = ReplyFrame.encode(id: id, reply)
-            if var stored = replies[id] {
-                stored.frame = frame
-                replies[id] = stored
-                batch.replies.append(stored)
+            if let stored = settled(id, frame) {
+                var batch = JournalBatch()
+                batch.replies = [stored]
+                writer?.append(batch, through: 0)
             }
-            out(atOnce) { [self] in answer(id, frame) }
-        case .publish(let event):
-            out(atOnce) { [self] in publish(event) }
-        case .perform(let action):
-            out(atOnce) { [self] in setup.perform(action, self) }
+            answer(id, frame)
+        case .publish(let event): publish(event)
+        case .perform(let action): setup.perform(action, self)
+        // ``ShellCore`` makes steps of their own of these.
+        case .wake, .decide: break
         }
     }
 
-    private func out(_ atOnce: Bool, _ work: @escaping @ReactorActor () -> Void) {
-        if atOnce { work() } else { hold(work) }
+    private func told(_ decision: Decision) -> Decision {
+        var decision = decision
+        decision.time = Clock.rfc3339()
+        decision.source = source
+        logger.info("\(decision.subject): \(decision.what): \(decision.why)")
+        return decision
     }
 
-    private func hold(_ work: @escaping @ReactorActor () -> Void) {
-        held += 1
-        outbox.append((held, work))
+    private func settled(_ id: RequestID, _ frame: Data) -> StoredReply? {
+        ledger.settle(id, frame).map { StoredReply(id: id, digest: $0.digest, frame: frame, acceptedAt: $0.acceptedAt) }
     }
 
-    private func release(through number: UInt64) {
-        durable = max(durable, number)
-        let ready = outbox.prefix { $0.number <= durable }
-        outbox.removeFirst(ready.count)
-        for item in ready { item.release() }
-    }
-
-    /// Runs work after everything submitted so far is durable.
+    /// Runs work after everything submitted so far is durable, in order with its effects.
     private func whenDurable(_ work: @escaping @ReactorActor () -> Void) {
-        guard durable < held else { return work() }
-        hold(work)
-        writer?.append(JournalBatch(), through: held)
-    }
-
-    private func wake(at: Instant) {
-        if let nextWake {
-            guard at < nextWake.at else { return }
-            Reactor.shared.cancel(nextWake.timer)
-        }
-        let timer = Reactor.shared.after(max(.zero, at - now)) { [self] in wakeUp() }
-        nextWake = (at, timer)
+        lastQuestion += 1
+        questions[lastQuestion] = work
+        carryOut(core.ask(lastQuestion))
     }
 
     private func publish(_ event: Event) { publisher?.publish(event) }
@@ -253,8 +234,7 @@ public final class EngineShell<E: Engine>: RunningService {
     private func forgetOldReplies() {
         guard now >= nextForgetting else { return }
         nextForgetting = now + .seconds(600)
-        let oldest = cl_realtime() - StoredReply.keptNanoseconds
-        replies = replies.filter { $0.value.acceptedAt > oldest || $0.value.frame == nil }
+        ledger.forget(acceptedThrough: cl_realtime() - StoredReply.keptNanoseconds)
     }
 
     // MARK: Requests
@@ -289,16 +269,12 @@ public final class EngineShell<E: Engine>: RunningService {
     private func accept(_ request: IncomingRequest, _ make: (IncomingRequest) throws -> E.Input) throws(RequestError) {
         let id = request.header.id
         let digest = try asRequestError { try RequestDigest.of(request) }
-        if let known = replies[id] {
-            guard known.digest == digest else {
-                throw RequestError(RequestErrorCode.idReused, "request id \(id) was used for another request; choose a new one")
-            }
-            if let frame = known.frame {
-                whenDurable { [self] in send(frame, to: request.returnPath) }
-            } else {
-                returnPaths[id, default: []].append(request.returnPath)
-                if returnPaths[id, default: []].count > 8 { returnPaths[id]?.removeFirst() }
-            }
+        switch try ledger.judge(id, digest: digest) {
+        case .new: break
+        case .answered(let frame): return whenDurable { [self] in send(frame, to: request.returnPath) }
+        case .underWay:
+            returnPaths[id, default: []].append(request.returnPath)
+            if returnPaths[id, default: []].count > 8 { returnPaths[id]?.removeFirst() }
             return
         }
         if let full = problems["journal"] { throw RequestError(RequestErrorCode.journalFull, full) }
@@ -306,10 +282,9 @@ public final class EngineShell<E: Engine>: RunningService {
             throw RequestError(RequestErrorCode.timeout, "\(request.header.type) waited longer than its \(timeout) ms before work began; it had no effect")
         }
         let input = try asRequestError { try make(request) }
-        let accepted = StoredReply(id: id, digest: digest, frame: nil, acceptedAt: cl_realtime())
-        replies[id] = accepted
+        let accepted = ledger.accept(id, digest: digest, at: cl_realtime())
         returnPaths[id] = [request.returnPath]
-        submit(input, accepting: accepted)
+        carryOut(core.submit(input, at: now), accepting: StoredReply(id: id, digest: digest, frame: nil, acceptedAt: accepted.acceptedAt))
     }
 
     private func answerBuiltIn(_ request: IncomingRequest) throws(RequestError) -> Bool {
@@ -321,11 +296,7 @@ public final class EngineShell<E: Engine>: RunningService {
         case "health":
             send(ReplyFrame.encode(id: id, .success(health)), to: path)
         case "snapshot":
-            let state = engine.publicState
-            whenDurable { [self] in
-                guard let publisher else { return }
-                send(SnapshotFrame.encode(id: id, epoch: epoch, seq: publisher.seq, typeSeq: publisher.typeSeq, body: state), to: path)
-            }
+            answerSnapshot(id, path)
         case "explain":
             let question = try asRequestError { try request.body(ExplainRequest.self) }
             let limit = min(max(question.limit ?? 200, 1), 5000)
@@ -345,6 +316,15 @@ public final class EngineShell<E: Engine>: RunningService {
             return false
         }
         return true
+    }
+
+    private func answerSnapshot(_ id: RequestID, _ path: ReturnPath) {
+        let capture = core.capture()
+        whenDurable { [self] in
+            guard let publisher else { return }
+            guard core.stands(capture) else { return Reactor.shared.post { [self] in answerSnapshot(id, path) } }
+            send(SnapshotFrame.encode(id: id, epoch: epoch, seq: publisher.seq, typeSeq: publisher.typeSeq, body: capture.state), to: path)
+        }
     }
 
     private func answer(_ id: RequestID, _ frame: Data) {
@@ -371,12 +351,14 @@ public final class EngineShell<E: Engine>: RunningService {
         stopping = true
         publish(Event("service.stopping", body: ServiceLife(version: Version.text, pid: getpid())))
         var batch = JournalBatch()
-        if let state = try? JSON.encode(engine) { batch.snapshot = JournalSnapshot(sequence: sequence, state: state) }
-        hold { [self] in
-            server?.close()
-            publisher?.close()
-            done()
+        if let state = try? JSON.encode(engine) { batch.snapshot = JournalSnapshot(sequence: core.sequence, state: state) }
+        writer?.append(batch, through: 0)
+        writer?.read { [self] _ in
+            Reactor.shared.post { [self] in
+                server?.close()
+                publisher?.close()
+                done()
+            }
         }
-        writer?.append(batch, through: held)
     }
 }

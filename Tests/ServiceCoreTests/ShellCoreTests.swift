@@ -38,6 +38,17 @@ private struct Echo: Engine {
     var publicState: any Encodable & Sendable { Nothing() }
 }
 
+/// Publishes at every wake-up, none of which is journaled.
+private struct EphemeralWake: Engine {
+    enum Input: EngineInput {
+        case wake
+        var isEphemeral: Bool { true }
+    }
+
+    mutating func handle(_ input: Input, at now: Instant) -> [Effect<String>] { [.publish(Event("x", body: Nothing()))] }
+    var publicState: any Encodable & Sendable { Nothing() }
+}
+
 @Suite struct ShellCoreTests {
     private func core(onWake: [Echo.Said] = []) -> ShellCore<Echo> {
         var engine = Echo()
@@ -112,6 +123,25 @@ private struct Echo: Engine {
         #expect(core.ask(2).isEmpty)
         _ = core.submit(.told([.publish("after")]), at: at(2))
         #expect(words(core.durable(through: 2)) == ["p-before", "q2", "p-after"])
+    }
+
+    /// A subscriber takes every event up to the snapshot's number as known to its state.
+    @Test func aCapturedStateStandsUntilAnEventLeavesAtOnce() {
+        var core = core()
+        let capture = core.capture()
+        _ = core.submit(.told([.publish("held")]), at: at(1))
+        _ = core.submit(.passing([.reply, .act("x"), .wake(5)]), at: at(1))
+        _ = core.durable(through: 1)
+        #expect(core.stands(capture))
+        _ = core.submit(.passing([.publish("x")]), at: at(2))
+        #expect(!core.stands(capture) && core.stands(core.capture()))
+    }
+
+    @Test func anEventOfAWakeUpThatIsNotJournaledOvertakesACaptureToo() {
+        var core = ShellCore<EphemeralWake>(engine: EphemeralWake(), sequence: 0)
+        let capture = core.capture()
+        _ = core.wakeUp(at: at(1))
+        #expect(!core.stands(capture))
     }
 }
 

@@ -13,15 +13,26 @@ struct Counter: Engine {
         case add(RequestID, Int)
         case later(RequestID)
         case finishLater
+        /// Seen in passing: not journaled.
+        case glimpse(Int)
         case wake
+        var isEphemeral: Bool { if case .glimpse = self { true } else { false } }
     }
 
-    struct State: Codable, Sendable { var total: Int }
+    struct State: Codable, Sendable {
+        var total: Int
+        var glimpsed = 0
+    }
+    struct Snapshot: Decodable {
+        var seq: UInt64
+        var body: State
+    }
     struct Amount: Codable, Sendable { var amount: Int }
 
     var total = 0
+    var glimpsed = 0
     var waiting: [RequestID] = []
-    var publicState: any Encodable & Sendable { State(total: total) }
+    var publicState: any Encodable & Sendable { State(total: total, glimpsed: glimpsed) }
 
     mutating func handle(_ input: Input, at now: Instant) -> [Effect<Int>] {
         switch input {
@@ -37,6 +48,9 @@ struct Counter: Engine {
         case .finishLater:
             defer { waiting = [] }
             return waiting.map { .reply(to: $0, .done) }
+        case .glimpse(let amount):
+            glimpsed = amount
+            return [.publish(Event("counter.glimpsed", body: Amount(amount: amount)))]
         case .wake:
             return []
         }
@@ -134,6 +148,31 @@ private func code(_ work: () throws -> Data) -> String? {
         #expect(reply.total == 2, "the same id has one effect")
         #expect(await service.performed == [2])
         _ = try call(directory.path, "snapshot")
+        await service.shell.drain {}
+    }
+
+    @Test("a snapshot knows every event that its number covers, also one that left at once while it waited for the disk")
+    func snapshotCoversItsEvents() async throws {
+        let directory = try ScratchDirectory()
+        let disk = HeldJournal.Disk()
+        let service = try await CounterService(disk, directory: directory.path)
+        _ = try call(directory.path, "ping")
+        disk.state.withLock { $0.open = false }
+        await service.shell.submit(.add("a", 2))
+        let client = try await RequestClient(endpoint: "ipc://\(directory.path)/requests", serverKey: nil, security: nil, from: nil, lineage: nil, term: nil)
+        let (answers, answer) = AsyncStream<Result<Data, RequestError>>.makeStream()
+        // Of the same client: the ping is answered after the snapshot was asked for, and the snapshot waits for the disk.
+        for type in ["snapshot", "ping"] {
+            await client.request(type, bodyJSON: Data("{}".utf8), timeout: .seconds(10)) { answer.yield($0) }
+        }
+        var next = answers.makeAsyncIterator()
+        _ = try await next.next()?.get()
+        await service.shell.submit(.glimpse(7))
+        disk.state.withLock { $0.open = true }
+        let snapshot = try ReplyFrame.body(Counter.Snapshot.self, try #require(await next.next()).get())
+        #expect(snapshot.body.total == 2 && snapshot.body.glimpsed == 7)
+        #expect(snapshot.seq == 3, "service.started, the glimpse, then what waited for the disk")
+        await client.close()
         await service.shell.drain {}
     }
 
