@@ -77,9 +77,10 @@ import Testing
             try second.run()
             let strays = { processes { $0.hasPrefix("/usr/bin/qemu-system") && $0.contains("-uuid \(uuid) -accel") } }
             defer {
+                // The guest first: it holds open what `waitUntilExit` waits for.
+                for stray in strays() { kill(stray, SIGKILL) }
                 kill(second.processIdentifier, SIGKILL)
                 second.waitUntilExit()
-                for stray in strays() { kill(stray, SIGKILL) }
             }
             // An agent looks for guests without a record when it starts.
             try cluster.wait("it runs", within: 10) { !strays().isEmpty }
