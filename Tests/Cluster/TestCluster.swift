@@ -241,4 +241,5 @@ func withCluster(grace: String = "5s", function: String = #function, _ scenario:
     let cluster = try TestCluster(grace: grace, function: function)
     defer { cluster.down() }
     try scenario(cluster)
+    try cluster.expectSameDecisionsAgain()
 }
