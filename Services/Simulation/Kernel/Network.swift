@@ -9,6 +9,9 @@ final class Network {
         var held: [() -> Void] = []
     }
 
+    /// How long the wires themselves may keep a message.
+    private static let wireTime: Int64 = 200_000_000
+
     private unowned let world: World
     private var links: [String: [String: Link]] = [:]
 
@@ -54,7 +57,8 @@ final class Network {
                 lost?()
                 return
             }
-            link.held.append { Self.arrive(at: receiver, lost, deliver) }
+            let boot = sender.boots
+            link.held.append { if sender.isOn, sender.boots == boot { Self.arrive(at: receiver, lost, deliver) } else { lost?() } }
             return
         }
         if world.random.chance(chaos.loss) {
@@ -69,9 +73,18 @@ final class Network {
             arrival = max(arrival, link.lastArrival + 1)
             link.lastArrival = arrival
         }
-        world.at(arrival) { Self.arrive(at: receiver, lost, deliver) }
+        let sent = world.now
+        let boot = sender.boots
+        world.at(arrival) { [world] in
+            // What is late is late because its sender has to send it again: a machine that is off does not.
+            guard world.now - sent < Self.wireTime || (sender.isOn && sender.boots == boot) else {
+                lost?()
+                return
+            }
+            Self.arrive(at: receiver, lost, deliver)
+        }
         if world.random.chance(chaos.duplicate) {
-            world.at(arrival + world.random.between(0, 1_000_000_000)) { Self.arrive(at: receiver, nil, deliver) }
+            world.at(arrival + world.random.between(0, 1_000_000_000)) { if sender.isOn, sender.boots == boot { Self.arrive(at: receiver, nil, deliver) } }
         }
     }
 

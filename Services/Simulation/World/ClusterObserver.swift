@@ -17,6 +17,7 @@ final class ClusterObserver {
     private var numbered: [String: String] = [:]
     private var operatorPower: Set<String> = []
     private var spm: String?
+    private var causes: [String: CaseCause] = [:]
 
     init(world: World) { self.world = world }
 
@@ -40,18 +41,20 @@ final class ClusterObserver {
             world.note(.proofRevoked(signed.proof))
             occurred(.revoked(host: signed.proof.host))
         case ("fence.started", let view as FenceCaseView):
-            world.note(.caseOpened(view.id, host: view.host, Self.cause(view.reason)))
+            note(case: view)
             occurred(.caseOpened(host: view.host))
-        case ("fence.succeeded", let view as FenceCaseView), ("fence.closed", let view as FenceCaseView):
+        case (_, let view as FenceCaseView):
+            note(case: view)
             world.tell("fencing-service", "case \(view.id) of \(view.host): \(view.step)", view.reason)
         default: break
         }
     }
 
-    private static func cause(_ reason: String) -> CaseCause {
-        if reason.hasPrefix("no heartbeat for") { return .silent }
-        if reason.hasPrefix("a lockspace is lost") { return .unreaped }
-        return .unknown
+    /// A case may go on for another reason than it was opened for.
+    private func note(case view: FenceCaseView) {
+        guard let cause = view.cause.flatMap(CaseCause.init), causes[view.id] != cause else { return }
+        causes[view.id] = cause
+        world.note(.caseOpened(view.id, host: view.host, cause))
     }
 
     private func host(_ view: HostView) {
