@@ -117,13 +117,33 @@ public struct Comparison: Sendable {
         for index in 0..<same { anchors[entries[index]] = times[index] }
         for index in 0..<sameEnd { anchors[entries[entries.count - 1 - index]] = times[times.count - 1 - index] }
 
-        // One pair for each place; the longer list goes on alone.
-        let left = before[same..<(before.count - sameEnd)]
-        let right = after[same..<(after.count - sameEnd)]
-        for index in same..<max(left.endIndex, right.endIndex) where !left.indices.contains(index) || !right.indices.contains(index) || left[index] != right[index] {
-            differences.append(Difference(
-                kind: .decision, entry: right.indices.contains(index) ? entries[index] : known[index], time: left.indices.contains(index) ? times[index] : nil,
-                recorded: left.indices.contains(index) ? left[index].text : nil, replayed: right.indices.contains(index) ? right[index].text : nil))
+        // What lies between, aligned; where everything differs the beginning is enough.
+        var (left, right) = (same, same)
+        let (leftEnd, rightEnd) = (min(before.count - sameEnd, same + 1000), min(after.count - sameEnd, same + 1000))
+        let edits = after[right..<rightEnd].difference(from: before[left..<leftEnd])
+        let gone = Set(edits.removals.map { $0.place + same })
+        let new = Set(edits.insertions.map { $0.place + same })
+        while left < leftEnd || right < rightEnd {
+            let was = gone.contains(left) ? left : nil
+            let now = new.contains(right) ? right : nil
+            if was != nil || now != nil {
+                differences.append(Difference(
+                    kind: .decision, entry: now.map { entries[$0] } ?? was.flatMap { known[$0] }, time: was.flatMap { times[$0] }, recorded: was.map { before[$0].text },
+                    replayed: now.map { after[$0].text }))
+            } else {
+                anchors[entries[right]] = times[left]
+            }
+            // A change is a removal and an insertion at one place.
+            if was != nil || now == nil { left += 1 }
+            if now != nil || was == nil { right += 1 }
+        }
+    }
+}
+
+extension CollectionDifference.Change {
+    fileprivate var place: Int {
+        switch self {
+        case .remove(let place, _, _), .insert(let place, _, _): place
         }
     }
 }

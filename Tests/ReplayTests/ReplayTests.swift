@@ -81,6 +81,10 @@ import Testing
         more.decisions.insert(Decision("host/host9", "fenced", why: "no reason"), at: 20)
         let added = try Fixtures.replay(more, at: fencing).comparison.differences
         #expect(added.count == 1 && added.first?.recorded == "host/host9: fenced - no reason" && added.first?.replayed == nil)
+
+        fewer.decisions[30].why = "somebody wished it"
+        let both = try Fixtures.replay(fewer, at: fencing).comparison.differences
+        #expect(both.count == 2 && both.last?.recorded?.contains("somebody wished it") == true && both.last?.replayed != nil)
     }
 
     @Test("an input that was changed by one digit leads elsewhere")
