@@ -8,7 +8,7 @@ enum Fixtures {
     /// Version, then service (for a host's, `host1/host-agent`).
     static let all: [String] = {
         let names = FileManager.default.enumerator(atPath: root)?.compactMap { $0 as? String } ?? []
-        return names.filter { ($0 as NSString).lastPathComponent.hasPrefix("journal") && ($0 as NSString).lastPathComponent != "journals" }.sorted()
+        return names.filter { ["journal", "journal.sqlite"].contains(($0 as NSString).lastPathComponent) }.sorted()
     }()
 
     private static let root = Bundle.module.resourcePath.map { $0 + "/Journals" } ?? ""
