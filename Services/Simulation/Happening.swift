@@ -12,7 +12,7 @@ public enum Happening: Codable, Hashable, Sendable {
     case hang(host: String)
     /// A hanging host goes on where it stopped; its clock has run on.
     case thaw(host: String)
-    /// As `hang`, and the time until `resume` is not counted by clocks that stop with the machine.
+    /// As `hang`, and its clocks stand still until `resume`.
     case suspend(host: String)
     case resume(host: String)
     /// Its kernel starts anew, guests end without a goodbye.
