@@ -81,7 +81,8 @@ public struct PlacementEngine: Engine, Equatable {
 
     public mutating func handle(_ input: Input, at now: Instant) -> [Effect<Action>] {
         var turn = Turn(now: now)
-        let before = vms.mapValues { view($0) }
+        let before = vms
+        let stopping = vms.filter { $0.value.phase == .stopping }.mapValues { view($0) }
         switch input {
         case .started(let policy, let lineage): onStarted(policy, lineage, &turn)
         case .wake: break
@@ -101,12 +102,18 @@ public struct PlacementEngine: Engine, Equatable {
         case .prepared(let vm, let id, let error): onPrepared(vm, id, error, &turn)
         }
         proceed(&turn)
-        for name in vms.keys.sorted() {
-            guard let vm = vms[name] else { continue }
-            let after = view(vm)
-            if after != before[name] { turn.publish("vm.status", after) }
-        }
+        publishChanges(since: before, stopping, &turn)
         return turn.effects
+    }
+
+    /// A view follows from its record alone, but for a VM that is being stopped: whether its agent can be asked is seen in it, too.
+    private func publishChanges(since before: [String: VMRecord], _ stopping: [String: VMView], _ turn: inout Turn) {
+        let changed = vms.filter { $0.value.phase == .stopping || $0.value != before[$0.key] }
+        for name in changed.keys.sorted() {
+            guard let vm = changed[name] else { continue }
+            let after = view(vm)
+            if after != stopping[name] ?? before[name].map({ view($0) }) { turn.publish("vm.status", after) }
+        }
     }
 
     /// Everything that was outstanding is forgotten but the runs themselves: a start without an answer becomes `unknown` and is observed, never sent again (I5, I7).

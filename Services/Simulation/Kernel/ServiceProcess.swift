@@ -41,7 +41,7 @@ class ServiceProcess<E: Engine>: Process, Publisher {
 
     override func begin() {
         do {
-            core = ShellCore(engine: try journal.open(), sequence: journal.sequence)
+            core = ShellCore(engine: try journal.open(throughJSON: world.random.chance(0.2)), sequence: journal.sequence)
         } catch {
             return world.violate(.I6, "\(name) cannot read its own journal: \(error)")
         }
@@ -67,6 +67,8 @@ class ServiceProcess<E: Engine>: Process, Publisher {
     func started() {}
     /// Does what the engine wants; overridden.
     func perform(_ action: E.Action) {}
+    /// The engine is about to change.
+    func inputTaken() {}
     /// For the checker and the timeline.
     func published(_ event: Event) {}
 
@@ -74,6 +76,7 @@ class ServiceProcess<E: Engine>: Process, Publisher {
 
     func submit(_ input: E.Input) {
         guard isAlive else { return }
+        inputTaken()
         carryOut(core.submit(input, at: now))
     }
 
@@ -110,6 +113,7 @@ class ServiceProcess<E: Engine>: Process, Publisher {
         let armed = timer
         after(max(.zero, time - now)) { [self] in
             guard timer == armed else { return }
+            inputTaken()
             carryOut(core.wakeUp(at: now))
         }
     }

@@ -27,10 +27,12 @@ struct StableJournal<E: Engine> {
     init(lineage: String) { self.lineage = lineage }
 
     /// Counts a start and rebuilds the engine.
-    mutating func open() throws -> E {
+    ///
+    /// - Parameter throughJSON: as in reality; without it the same values are used as they are, which is faster and as good for whatever is not lost in writing.
+    mutating func open(throughJSON: Bool) throws -> E {
         term += 1
         var engine = try Self.throughJSON(snapshot)
-        for entry in entries { _ = engine.handle(try Self.throughJSON(entry.input), at: entry.time) }
+        for entry in entries { _ = engine.handle(throughJSON ? try Self.throughJSON(entry.input) : entry.input, at: entry.time) }
         return engine
     }
 

@@ -66,7 +66,7 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
                     continue
                 }
                 after(.milliseconds(1)) { [self] in
-                    leases.isRunning ? leases.whenDurable { [self] in followMemberships(.answered(leases.engine.snapshot)) } : followMemberships(.answered(nil))
+                    leases.isRunning ? leases.whenDurable { [self] in followMemberships(.answered(leases.snapshot)) } : followMemberships(.answered(nil))
                 }
             case .tell(let lockspaces):
                 // The engine is told only what it does not know: hearing the same each second changes nothing.

@@ -94,7 +94,8 @@ final class HostMachine {
         if wasOn { world.bootEnded(name, boot) }
     }
 
-    var guests: [Payload] { world.payloads.filter { $0.host === self } }
+    /// Every payload that lives here, in the order of their starts.
+    var guests: [Payload] = []
     var freeMemoryMiB: Int { max(0, definition.memoryMiB - guests.reduce(0) { $0 + $1.memoryMiB }) }
 
     func nextPID() -> Int32 {

@@ -8,6 +8,8 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
     private var connections: [UInt64: GuardProcess] = [:]
     private var lastConnection: UInt64 = 0
     private var lanes = VolumeLanes()
+    /// The engine's snapshot, until something happens to it.
+    private var kept: LeaseSnapshot?
 
     init(on host: HostMachine) {
         self.host = host
@@ -45,6 +47,15 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
             let free = paths.allSatisfy(host.isLockFree)
             after(.zero) { [self] in submit(.locksTested(holder, free: free)) }
         }
+    }
+
+    override func inputTaken() { kept = nil }
+
+    var snapshot: LeaseSnapshot {
+        if let kept { return kept }
+        let made = engine.snapshot
+        kept = made
+        return made
     }
 
     // MARK: Guards

@@ -48,7 +48,7 @@ final class Payload {
 
     func start(isSlow: Bool) {
         for lock in locks { host.inheritLock(lock) }
-        world.payloads.append(self)
+        host.guests.append(self)
         let takes = isSlow ? world.random.between(70_000_000_000, 200_000_000_000) : world.random.between(2_000_000, 50_000_000)
         host.machine.after(Duration(nanoseconds: takes)) { [self] in exec() }
     }
@@ -111,7 +111,7 @@ final class Payload {
         let began = state != .starting
         state = .gone
         for lock in locks { host.dropLock(lock) }
-        world.payloads.removeAll { $0 === self }
+        host.guests.removeAll { $0 === self }
         if began { world.payloadEnded(self, cause) }
     }
 

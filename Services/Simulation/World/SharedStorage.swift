@@ -16,7 +16,10 @@ final class SharedStorage {
     }
 
     private static let sector = 512
+    /// As large as a lease's area: that is mostly read whole, and then nothing is copied.
+    private static let page = 1 << 20
     private unowned let world: World
+    /// By file and number of the page; a page that is missing is zero.
     private var files: [String: [UInt64: [UInt8]]] = [:]
     /// By host and domain; no entry: works.
     private var paths: [String: [String: Path]] = [:]
@@ -26,9 +29,6 @@ final class SharedStorage {
         var resume: () -> Void
         var onPowerLoss: () -> Void
     }
-    /// Reads of the whole lockspace area are the same until a sector of it changes.
-    private var areas: [String: (offset: UInt64, bytes: [UInt8])] = [:]
-
     init(world: World) { self.world = world }
 
     // MARK: Paths
@@ -64,31 +64,42 @@ final class SharedStorage {
 
     private func write(_ path: String, _ offset: UInt64, _ bytes: [UInt8], _ lands: (Int) -> Bool) {
         var file = files.removeValue(forKey: path) ?? [:]
-        for start in stride(from: 0, to: bytes.count, by: Self.sector) where lands(start / Self.sector) {
-            let content = bytes[start..<min(start + Self.sector, bytes.count)]
-            file[(offset + UInt64(start)) / UInt64(Self.sector)] = content.contains { $0 != 0 } ? Array(content) : nil
+        var start = 0
+        while start < bytes.count {
+            let at = Int(offset) + start
+            let end = min(start + Self.sector, bytes.count)
+            if lands(start / Self.sector) {
+                let inPage = at % Self.page
+                file[UInt64(at / Self.page), default: Self.zeroPage].replaceSubrange(inPage..<(inPage + end - start), with: bytes[start..<end])
+            }
+            start = end
         }
         files[path] = file
-        areas[path] = nil
     }
+
+    private static let zeroPage = [UInt8](repeating: 0, count: page)
 
     func read(_ path: String, _ offset: UInt64, _ length: Int) -> [UInt8]? {
         guard let file = files[path] else { return nil }
-        let isArea = length >= 1 << 18
-        if isArea, let kept = areas[path], kept.offset == offset, kept.bytes.count == length { return kept.bytes }
-        var bytes = [UInt8](repeating: 0, count: length)
-        let first = offset / UInt64(Self.sector)
-        let count = (length + Self.sector - 1) / Self.sector
-        func copy(_ content: [UInt8], to sector: UInt64) {
-            let start = Int(sector - first) * Self.sector
-            for index in 0..<min(content.count, length - start) { bytes[start + index] = content[index] }
+        let first = Int(offset) / Self.page
+        let within = Int(offset) % Self.page
+        if within + length <= Self.page {
+            let page = file[UInt64(first)] ?? Self.zeroPage
+            return length == Self.page ? page : Array(page[within..<(within + length)])
         }
-        if file.count < count {
-            for (sector, content) in file where sector >= first && sector < first + UInt64(count) { copy(content, to: sector) }
-        } else {
-            for sector in first..<first + UInt64(count) { if let content = file[sector] { copy(content, to: sector) } }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(length)
+        var at = Int(offset)
+        while bytes.count < length {
+            let inPage = at % Self.page
+            let count = min(Self.page - inPage, length - bytes.count)
+            if let page = file[UInt64(at / Self.page)] {
+                bytes.append(contentsOf: page[inPage..<(inPage + count)])
+            } else {
+                bytes.append(contentsOf: repeatElement(0, count: count))
+            }
+            at += count
         }
-        if isArea { areas[path] = (offset, bytes) }
         return bytes
     }
 

@@ -28,7 +28,7 @@ final class World {
     private(set) lazy var op = OperatorProcess(on: manager)
     private(set) lazy var observer = ClusterObserver(world: self)
     /// Every payload that lives, in the order of their starts.
-    var payloads: [Payload] = []
+    var payloads: [Payload] { hosts.flatMap(\.guests) }
     /// Published volumes, by image.
     var volumes: Set<String> = []
     var checker: InvariantChecker
@@ -178,11 +178,12 @@ final class World {
     }
 
     func bootEnded(_ host: String, _ boot: String) {
-        for payload in payloads where payload.host.name == host {
+        let dying = self.host(host)?.guests ?? []
+        self.host(host)?.guests = []
+        for payload in dying {
             if payload.spec.isGuest, payload.state != .starting { observer.occurred(.end(vm: payload.spec.holder.name)) }
             payload.powerLost()
         }
-        payloads.removeAll { $0.host.name == host }
         note(.bootEnded(host: host, boot: boot))
     }
 
