@@ -61,7 +61,11 @@ struct ClusterPicture {
         if !ha.enabled { preparation.append(.haDisable) } else if ha.hold != nil { preparation.append(.haHold) }
         for alarm in ha.alarms ?? [] { notes.append("an alarm holds recovery now, not in the simulation: \(alarm)") }
         if let fencing = try? status["policy"]?.decoded(as: FencingPolicy.self) { scenario.policy.fencing = fencing } else { notes.append("the policy of fencing-service is not known: defaults are assumed") }
-        if let ioTimeout { scenario.policy.ioTimeout = ioTimeout } else { notes.append("storage.ioTimeout is not known: \(scenario.policy.ioTimeout.words) is assumed") }
+        if let ioTimeout {
+            scenario.policy.ioTimeout = ioTimeout
+        } else if !settings.contains(where: { $0.hasPrefix("storage.ioTimeout=") }) {
+            notes.append("storage.ioTimeout is not known: \(scenario.policy.ioTimeout.words) is assumed")
+        }
         notes.append("every fence device is taken to work and to be verified; other policies are taken to be as by default (--set KEY=VALUE changes one)")
         for setting in settings { try scenario.policy.take(setting) }
     }
