@@ -99,11 +99,18 @@ let package = Package(
         // The command
         service("bulwark", "Services/Operator", ["Simulation", "Invariants", "Replay", "LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
 
+        // Local clusters for programs that measure or break them
+        library("TestLab", "Tests/Lab", ["Messages", "Bus", "ServiceKit", "LeaseVolume", "CLinux"]),
+
+        // Soak (make soak)
+        .executableTarget(
+            name: "bulwark-soak", dependencies: ["TestLab", "Messages", "ServiceKit", "CLinux", arguments], path: "Tests/Soak", swiftSettings: settings),
+
         // Benches (make bench)
         .target(name: "BusBaseline", path: "Tests/Bench/Baseline"),
         .executableTarget(
             name: "bulwark-bench",
-            dependencies: ["Messages", "Bus", "ServiceKit", "BusBaseline", "LeaseEngine", "LeaseVolume", "HostAgentHypervisor", "CLinux", arguments], path: "Tests/Bench",
+            dependencies: ["TestLab", "Messages", "Bus", "ServiceKit", "BusBaseline", "LeaseEngine", "LeaseVolume", "HostAgentHypervisor", "CLinux", arguments], path: "Tests/Bench",
             exclude: ["Baseline", "thresholds.json"], swiftSettings: settings),
 
         // Tests

@@ -5,6 +5,7 @@ import LeaseEngine
 import LeaseVolume
 import Messages
 import ServiceKit
+import TestLab
 
 /// What the steps of a failover cost without us, measured in the same run: the fence agent alone, QEMU alone, and the disk alone.
 final class BareCosts {
@@ -55,7 +56,7 @@ final class BareCosts {
             environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"],
             input: Data(options.utf8), deadline: .seconds(20)
         ).run()
-        guard outcome.end == .exited(0) else { throw BenchFailure("fence_ipmilan: \(outcome.end) \(outcome.errorOutput)") }
+        guard outcome.end == .exited(0) else { throw LabFailure("fence_ipmilan: \(outcome.end) \(outcome.errorOutput)") }
         return Double(outcome.duration.nanoseconds) / 1e6
     }
 
@@ -86,7 +87,7 @@ final class BareCosts {
         func write() -> Bool {
             DirectFile.write(path: path, offset: 1024, bytes: [UInt8](repeating: 0, count: 512), notAfter: Instant(nanoseconds: .max), create: false) == .written
         }
-        guard read(1 << 20), read(512), write(), read(1 << 20), write(), read(1 << 20), write() else { throw BenchFailure("\(path): a sector cannot be read or written") }
+        guard read(1 << 20), read(512), write(), read(1 << 20), write(), read(1 << 20), write() else { throw LabFailure("\(path): a sector cannot be read or written") }
         return Double(cl_boottime() - began) / 1e6
     }
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import CLinux
 import Foundation
 import ServiceKit
+import TestLab
 
 /// `make bench`: measures what Bulwark promises about time and memory, and fails when a bound of `thresholds.json` is broken.
 @main
@@ -37,7 +38,7 @@ struct BenchCommand: ParsableCommand {
             if parts.contains(.bus) { add(try BusBench(rounds: rounds).run()) }
             if parts.contains(.start) { add(try StartBench(rounds: rounds).run()) }
             if parts.contains(where: { [.memory, .restart, .failover].contains($0) }) {
-                let cluster = try LabCluster()
+                let cluster = try LabCluster(for: "bench")
                 defer { cluster.down() }
                 if parts.contains(.memory) { add(try MemoryBench(cluster: cluster).run(after: 30, named: "memory")) }
                 if parts.contains(.restart) { add(try RestartBench(cluster: cluster, rounds: rounds).run()) }
@@ -53,9 +54,4 @@ struct BenchCommand: ParsableCommand {
             if !report.passed { throw ExitCode(1) }
         }
     }
-}
-
-struct BenchFailure: Error, CustomStringConvertible {
-    var description: String
-    init(_ description: String) { self.description = description }
 }

@@ -4,6 +4,7 @@ import BusBaseline
 import CLinux
 import Foundation
 import Messages
+import TestLab
 
 /// Round trips over our bus beside the same over bare libzmq in C: one server process on one core, one client process on another, round by round in turn.
 struct BusBench {
@@ -16,7 +17,7 @@ struct BusBench {
         defer { server.kill() }
         try server.await("the bus server is ready", seconds: 10) { place.isReady }
         let client = Child.output(Child.own, ["bus-measure", place.directory, "--rounds", String(rounds)])
-        guard client.status == 0 else { throw BenchFailure("bus-measure: \(client.text)") }
+        guard client.status == 0 else { throw LabFailure("bus-measure: \(client.text)") }
         return try JSONDecoder().decode([BusCell].self, from: Data(client.text.utf8)).flatMap(\.figures)
     }
 }

@@ -5,6 +5,7 @@ import CLinux
 import Foundation
 import Messages
 import Synchronization
+import TestLab
 
 /// The server process: bare and ours, on core 0. Whoever is not asked sleeps.
 struct BusServe: ParsableCommand {
@@ -13,7 +14,7 @@ struct BusServe: ParsableCommand {
 
     func run() throws {
         _ = cl_set_parent_death_signal(SIGKILL)
-        guard baseline_pin(0) == 0 else { throw BenchFailure("core 0 cannot be had") }
+        guard baseline_pin(0) == 0 else { throw LabFailure("core 0 cannot be had") }
         let place = try BusPlace.load(directory)
         for transport in BusPlace.Transport.allCases {
             Thread.detachNewThread {
@@ -65,7 +66,7 @@ struct BusMeasure: ParsableCommand {
 
     func run() throws {
         _ = cl_set_parent_death_signal(SIGKILL)
-        guard baseline_pin(1) == 0 else { throw BenchFailure("core 1 cannot be had") }
+        guard baseline_pin(1) == 0 else { throw LabFailure("core 1 cannot be had") }
         let place = try BusPlace.load(directory)
         var cells: [BusCell] = []
         for transport in BusPlace.Transport.allCases {
@@ -92,7 +93,7 @@ struct BusMeasure: ParsableCommand {
         let failure = place.withKeys(transport, own: place.client) {
             baseline_measure(place.endpoint(transport, bare: true), $0, size, Int32(Self.warmUp), Int32(count), &times)
         }
-        guard failure == 0 else { throw BenchFailure("bare client: errno \(failure)") }
+        guard failure == 0 else { throw LabFailure("bare client: errno \(failure)") }
         return times.map { Double($0) / 1000 }.percentile(0.5)
     }
 }
@@ -117,7 +118,7 @@ private final class Traveller: Sendable {
             done.signal()
         }
         done.wait()
-        guard let result = made.withLock({ $0 }) else { throw BenchFailure("no client") }
+        guard let result = made.withLock({ $0 }) else { throw LabFailure("no client") }
         return try result.get()
     }
 
@@ -135,7 +136,7 @@ private final class Traveller: Sendable {
             journey.step()
         }
         done.wait()
-        guard let outcome = result.withLock({ $0 }) else { throw BenchFailure("no result") }
+        guard let outcome = result.withLock({ $0 }) else { throw LabFailure("no result") }
         return try outcome.get().percentile(0.5)
     }
 

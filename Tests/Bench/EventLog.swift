@@ -4,6 +4,7 @@ import Foundation
 import Messages
 import ServiceKit
 import Synchronization
+import TestLab
 
 /// What the manager services publish, with the time at which they did: all on this machine's one clock.
 final class EventLog: Sendable {
@@ -18,7 +19,7 @@ final class EventLog: Sendable {
 
     init(_ cluster: LabCluster, services: [String]) throws {
         for service in services {
-            guard let endpoint = cluster.file.services[service]?.events else { throw BenchFailure("\(service) has no events endpoint") }
+            guard let endpoint = cluster.file.services[service]?.events else { throw LabFailure("\(service) has no events endpoint") }
             Thread.detachNewThread { [self] in follow(endpoint) }
         }
         usleep(300_000)

@@ -2,6 +2,7 @@ import CLinux
 import Foundation
 import Messages
 import ServiceKit
+import TestLab
 
 /// Crashes hosts in turn and takes each failover apart, from the services' events and the guards' logs; the bare cost of a step is measured between the crashes.
 struct FailoverBench {
@@ -57,7 +58,7 @@ struct FailoverBench {
     private func failover(of host: String, _ log: EventLog) throws -> Timeline {
         let before = try cluster.vms()
         let moved = before.filter { $0.host == host }.map(\.name)
-        guard !moved.isEmpty else { throw BenchFailure("no VM runs on \(host)") }
+        guard !moved.isEmpty else { throw LabFailure("no VM runs on \(host)") }
         let began = EventLog.now()
         try cluster.lab("crash", host)
         try Wait.until("the VMs of \(host) run elsewhere", seconds: 60, pause: 50_000) {
@@ -88,7 +89,7 @@ struct FailoverBench {
         var last = 0.0
         for vm in vms {
             let placed = first("vm.placed.\(vm.name)")
-            guard let up = first("vm.recovered.\(vm.name)") else { throw BenchFailure("\(vm.name) runs again, but no event says so") }
+            guard let up = first("vm.recovered.\(vm.name)") else { throw LabFailure("\(vm.name) runs again, but no event says so") }
             let marks = guardMarks(vm)
             line.add("decide", proof, placed)
             line.add("spawn", placed, marks["holds its locks"])

@@ -1,4 +1,5 @@
 import Foundation
+import TestLab
 
 /// One measured number. `value` is what is judged; the percentiles tell more of the same samples.
 struct Figure: Codable, Sendable {
@@ -29,15 +30,6 @@ struct Figure: Codable, Sendable {
     }
 }
 
-extension [Double] {
-    /// The nearest rank; NaN of nothing.
-    func percentile(_ share: Double) -> Double {
-        guard !isEmpty else { return .nan }
-        let rank = Int((share * Double(count)).rounded(.up)) - 1
-        return sorted()[Swift.min(Swift.max(rank, 0), count - 1)]
-    }
-}
-
 /// `thresholds.json`: for each figure the aim, and the limit that a run must keep.
 struct Thresholds: Sendable {
     struct Bound: Codable, Sendable {
@@ -51,7 +43,7 @@ struct Thresholds: Sendable {
     var names: [String] { bounds.keys.sorted() }
 
     static func load(_ path: String) throws -> Thresholds {
-        guard let data = FileManager.default.contents(atPath: path) else { throw BenchFailure("\(path) cannot be read; run `make bench` in the source tree") }
+        guard let data = FileManager.default.contents(atPath: path) else { throw LabFailure("\(path) cannot be read; run `make bench` in the source tree") }
         return Thresholds(bounds: try JSONDecoder().decode([String: Bound].self, from: data))
     }
 

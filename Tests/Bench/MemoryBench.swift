@@ -1,4 +1,5 @@
 import Foundation
+import TestLab
 
 /// Resident memory and processor time of a quiet cluster's processes.
 struct MemoryBench {
@@ -15,7 +16,7 @@ struct MemoryBench {
         let memory = try names.map { name in
             // An SPM worker is the agent's executable, too, and no agent.
             let own = processes.filter { $0.executable == name && !$0.arguments.contains("spm-worker") && !$0.arguments.contains("probe") }
-            guard !own.isEmpty else { throw BenchFailure("no process of \(name) was found") }
+            guard !own.isEmpty else { throw LabFailure("no process of \(name) was found") }
             let memory = own.map { ProcessTable.memory($0.pid) }
             let anonymous = memory.map(\.anonymous).max() ?? .nan
             var figure = Figure("\(prefix).\(name)", "resident, the largest of \(own.count); anonymous \(String(format: "%.1f", anonymous)) MB", .megabytes, memory.map(\.resident).max() ?? .nan)

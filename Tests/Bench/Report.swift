@@ -1,4 +1,5 @@
 import Foundation
+import TestLab
 
 /// Everything of one run.
 struct Report: Codable, Sendable {

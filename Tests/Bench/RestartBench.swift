@@ -3,6 +3,7 @@ import CLinux
 import Foundation
 import Messages
 import ServiceKit
+import TestLab
 
 /// kill -9 of each service in turn: how long until it answers again with its state, the supervisor's own time included.
 struct RestartBench {
@@ -31,7 +32,7 @@ struct RestartBench {
     }
 
     private func restart(_ subject: Subject) throws -> Double {
-        guard let victim = ProcessTable.of(cluster: cluster.name).first(where: subject.find) else { throw BenchFailure("\(subject.name) does not run") }
+        guard let victim = ProcessTable.of(cluster: cluster.name).first(where: subject.find) else { throw LabFailure("\(subject.name) does not run") }
         let began = cl_boottime()
         kill(victim.pid, SIGKILL)
         try Wait.until("\(subject.name) is gone", seconds: 5, pause: 200) { !Wait.isListening(at: subject.socket) }

@@ -3,6 +3,7 @@ import CLinux
 import Foundation
 import Messages
 import ServiceKit
+import TestLab
 
 /// From exec to the first answered ping, with an empty state.
 struct StartBench {
@@ -35,7 +36,7 @@ struct StartBench {
             _ = try BlockingClient(endpoint: "ipc://\(socket)").call("ping", Nothing(), timeout: .seconds(5))
         } catch {
             let log = FileManager.default.contents(atPath: "\(place.directory)/\(name).log").map { String(decoding: $0, as: UTF8.self) } ?? ""
-            throw BenchFailure("\(name): \(error)\n\(log.suffix(600))")
+            throw LabFailure("\(name): \(error)\n\(log.suffix(600))")
         }
         return Double(cl_boottime() - began) / 1e6
     }

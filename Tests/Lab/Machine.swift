@@ -4,18 +4,18 @@ import LeaseVolume
 import Messages
 
 /// Where the figures come from: they mean nothing without it.
-struct Machine: Codable, Sendable {
-    var cpu: String
-    var cores: Int
-    var memoryMiB: Int
-    var kernel: String
-    var hypervisor: String
+package struct Machine: Codable, Sendable {
+    package var cpu: String
+    package var cores: Int
+    package var memoryMiB: Int
+    package var kernel: String
+    package var hypervisor: String
     /// File system of the state directory, and what one 512-byte O_DIRECT|O_SYNC write costs there.
-    var disk: String
+    package var disk: String
     /// 1, 5 and 15 minutes.
-    var load: String
+    package var load: String
 
-    static func survey() -> Machine {
+    package static func survey() -> Machine {
         let cpuinfo = text("/proc/cpuinfo").split(separator: "\n")
         func field(_ name: String) -> String {
             guard let line = cpuinfo.first(where: { $0.hasPrefix(name) }), let value = line.split(separator: ":", maxSplits: 1).last else { return "unknown" }
@@ -28,9 +28,9 @@ struct Machine: Codable, Sendable {
             hypervisor: field("flags").split(separator: " ").contains("hypervisor") ? "virtual machine" : "bare metal", disk: disk(), load: load())
     }
 
-    static func load() -> String { text("/proc/loadavg").split(separator: " ").prefix(3).joined(separator: " ") }
+    package static func load() -> String { text("/proc/loadavg").split(separator: " ").prefix(3).joined(separator: " ") }
 
-    var text: String {
+    package var text: String {
         "\(cpu), \(cores) cores (\(hypervisor)), \(memoryMiB) MiB, Linux \(kernel), \(disk), load \(load)\n"
     }
 
@@ -43,7 +43,7 @@ struct Machine: Codable, Sendable {
             guard fields.count > 2, directory.hasPrefix(fields[1]), fields[1].count > best?.place.count ?? 0 else { continue }
             best = (fields[1], "\(fields[2]) on \(fields[0])")
         }
-        let path = "\(directory)/bench-\(getpid())"
+        let path = "\(directory)/survey-\(getpid())"
         defer { unlink(path) }
         let writes = (0..<50).map { _ in
             let began = cl_boottime()

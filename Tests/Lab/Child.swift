@@ -4,19 +4,19 @@ import Messages
 import ServiceKit
 
 /// Processes that a measurement starts itself: they end with it.
-final class Child {
+package final class Child {
     /// This very executable.
-    static let own = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().path
+    package static let own = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().path
     /// Directory of the executables that are measured: beside this one.
-    static let binaries = (own as NSString).deletingLastPathComponent
+    package static let binaries = (own as NSString).deletingLastPathComponent
 
-    let process: Process
-    var pid: pid_t { process.processIdentifier }
+    package let process: Process
+    package var pid: pid_t { process.processIdentifier }
 
     private init(_ process: Process) { self.process = process }
 
     /// - Parameter log: where its output goes; `nil`: nowhere.
-    static func start(_ executable: String, _ arguments: [String], log: String? = nil) throws -> Child {
+    package static func start(_ executable: String, _ arguments: [String], log: String? = nil) throws -> Child {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: executable)
         process.arguments = arguments
@@ -33,20 +33,20 @@ final class Child {
         return Child(process)
     }
 
-    func kill() {
+    package func kill() {
         if process.isRunning { Glibc.kill(pid, SIGKILL) }
         process.waitUntilExit()
     }
 
-    func await(_ what: String, seconds: Double, _ condition: () throws -> Bool) throws {
+    package func await(_ what: String, seconds: Double, _ condition: () throws -> Bool) throws {
         try Wait.until(what, seconds: seconds, pause: 2000) {
-            if !process.isRunning { throw BenchFailure("\(process.executableURL?.lastPathComponent ?? "?") ended before \(what)") }
+            if !process.isRunning { throw LabFailure("\(process.executableURL?.lastPathComponent ?? "?") ended before \(what)") }
             return try condition()
         }
     }
 
     /// Runs it to its end; what it says of failures goes to our standard error.
-    static func output(_ executable: String, _ arguments: [String]) -> (status: Int32, text: String) {
+    package static func output(_ executable: String, _ arguments: [String]) -> (status: Int32, text: String) {
         var child = ChildProcess(executable, arguments, deadline: .seconds(300))
         child.outputLimit = 1 << 20
         let outcome = child.run()
@@ -56,7 +56,7 @@ final class Child {
     }
 
     /// A TCP port of the loopback that nobody listens on.
-    static func freePort() -> Int32 {
+    package static func freePort() -> Int32 {
         let file = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         defer { close(file) }
         var address = sockaddr_in()
@@ -73,19 +73,19 @@ final class Child {
     }
 }
 
-enum Wait {
+package enum Wait {
     /// - Parameter pause: microseconds between two looks.
-    static func until(_ what: String, seconds: Double, pause: UInt32 = 20_000, _ condition: () throws -> Bool) throws {
+    package static func until(_ what: String, seconds: Double, pause: UInt32 = 20_000, _ condition: () throws -> Bool) throws {
         let end = cl_boottime() + Int64(seconds * 1e9)
         while cl_boottime() < end {
             if try condition() { return }
             usleep(pause)
         }
-        throw BenchFailure("not within \(seconds) s: \(what)")
+        throw LabFailure("not within \(seconds) s: \(what)")
     }
 
     /// Whether somebody listens at a socket file now. A bus client that met nobody tries again only after 100 ms, which a measurement cannot use.
-    static func isListening(at path: String) -> Bool {
+    package static func isListening(at path: String) -> Bool {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let room = MemoryLayout.size(ofValue: address.sun_path) - 1
@@ -96,4 +96,9 @@ enum Wait {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(file, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0 }
         }
     }
+}
+
+package struct LabFailure: Error, CustomStringConvertible {
+    package var description: String
+    package init(_ description: String) { self.description = description }
 }

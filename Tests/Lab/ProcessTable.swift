@@ -2,15 +2,15 @@ import CLinux
 import Foundation
 
 /// The processes of one cluster, found in /proc by executable and command line: pids that they report themselves are those of their own namespace.
-enum ProcessTable {
-    struct Entry: Sendable {
-        var pid: pid_t
-        var executable: String
-        var arguments: [String]
+package enum ProcessTable {
+    package struct Entry: Sendable {
+        package var pid: pid_t
+        package var executable: String
+        package var arguments: [String]
     }
 
     /// Every process that runs one of our executables for this cluster.
-    static func of(cluster: String) -> [Entry] {
+    package static func of(cluster: String) -> [Entry] {
         let pids = ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { pid_t($0) }
         return pids.sorted().compactMap { pid in
             guard let executable = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe"), executable.hasPrefix(Child.binaries + "/"),
@@ -23,7 +23,7 @@ enum ProcessTable {
     }
 
     /// Seconds on a processor so far.
-    static func processorTime(_ pid: pid_t) -> Double {
+    package static func processorTime(_ pid: pid_t) -> Double {
         let stat = FileManager.default.contents(atPath: "/proc/\(pid)/stat").map { String(decoding: $0, as: UTF8.self) } ?? ""
         guard let end = stat.lastIndex(of: ")") else { return 0 }
         let ticks = stat[stat.index(after: end)...].split(separator: " ").dropFirst(11).prefix(2).compactMap { Double($0) }.reduce(0, +)
@@ -31,7 +31,7 @@ enum ProcessTable {
     }
 
     /// Resident and anonymous memory in MB (1024 x 1024).
-    static func memory(_ pid: pid_t) -> (resident: Double, anonymous: Double) {
+    package static func memory(_ pid: pid_t) -> (resident: Double, anonymous: Double) {
         let status = FileManager.default.contents(atPath: "/proc/\(pid)/status").map { String(decoding: $0, as: UTF8.self) } ?? ""
         func megabytes(_ field: String) -> Double {
             status.split(separator: "\n").first { $0.hasPrefix(field + ":") }.flatMap { $0.split(whereSeparator: \.isWhitespace).dropFirst().first }.flatMap { Double($0) }
