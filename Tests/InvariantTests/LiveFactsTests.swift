@@ -122,6 +122,30 @@ struct LiveFactsTests {
         #expect(stream.checker.liveRunCount == 1)
     }
 
+    /// Its machine boots anew within the grace: its agent knows that before fencing-service does.
+    @Test func aRunThatIsOverByAReboot() {
+        var stream = Stream()
+        for _ in 0..<2 {
+            stream.reports("host1", 1)
+            stream.wait(5)
+        }
+        let proof = Proof(id: "ended", kind: .ended, host: "host1", hostID: 1, holder: "web", attempt: 1, statement: "booted anew")
+        let over = VMObservation(vm: "web", attempt: 1, state: .stopped, evidence: "", ended: SignedProof(proof: proof, statement: "", signature: "", key: ""))
+        stream.hear(.vms(AgentVMs(host: "host1", bootID: "host1-boot2", complete: true, vms: [over])))
+        #expect(stream.checker.liveRunCount == 0)
+        for _ in 0..<3 {
+            stream.reports("host2", 2)
+            stream.wait(5)
+        }
+        #expect(stream.violations == [])
+        // What is over by such a word and still reported is told.
+        for _ in 0..<3 {
+            stream.reports("host1", 1)
+            stream.wait(5)
+        }
+        #expect(stream.violations.map(\.invariant) == [.I3])
+    }
+
     /// An agent that has just started does not know yet what runs.
     @Test func anIncompleteReportEndsNothing() {
         var stream = Stream()

@@ -95,7 +95,9 @@ extension LiveFacts {
     private mutating func takeEnded(_ proof: Proof, _ run: Run) -> [Fact] {
         guard proven[run.description]?.id != proof.id else { return [] }
         proven[run.description] = proof
-        return [.proofMade(proof)]
+        // An agent also speaks of what ran before its machine booted anew.
+        let earlier = sightings.keys.filter { $0.host == run.host && $0.holder == run.holder }.sorted { $0.boot < $1.boot }
+        return earlier.flatMap { end($0) } + [.proofMade(proof)]
     }
 
     private mutating func missing(from listed: Set<Run>, _ role: Holder.Role, host: String, boot: String) -> [Fact] {
