@@ -1,0 +1,167 @@
+import Messages
+import Simulation
+
+/// Where mutants live: random scenarios, most with more of what the guard is there for. Every world is clean without a mutant.
+let worlds: [String: @Sendable (UInt64) -> Scenario] = [
+    "plain": { .random(seed: $0, hours: 0.5) },
+    // Writes of the dead land late, and hosts die often.
+    "settle": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.policy.settle = .seconds(20)
+        world.policy.fencing.grace = .seconds(5)
+        world.troubles($0, every: 150) { host, _, at in [(at, .crash(host: host))] }
+        return world
+    },
+    // No VM has leases: locks, tombstones and proofs alone keep them apart. An operator starts them again.
+    "leaseless": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.policy.settle = .seconds(20)
+        world.policy.fencing.grace = .seconds(5)
+        for index in world.vms.indices {
+            world.vms[index].leases = false
+            world.vms[index].ha = false
+        }
+        world.troubles($0, every: 120) { host, _, at in [(at, .crash(host: host))] }
+        world.troubles($0 + 1, every: 100) { host, vm, at in
+            [(at, .cutBoth(host, "manager")), (at + 1, .vmStop(vm: vm)), (at + 5, .vmStart(vm: vm, host: host)), (at + 12, .heal(host, "manager")), (at + 14, .vmStop(vm: vm))]
+        }
+        for (index, vm) in world.vms.enumerated() { world.repeats(every: 9, from: index, .vmStart(vm: vm.name, host: nil)) }
+        return world
+    },
+    // Guests die while their storage hangs.
+    "hanging": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.policy.fencing.grace = .seconds(30)
+        world.troubles($0, every: 90) { host, vm, at in
+            [(at, .storageHangs(domain: "all", host: host)), (at + 3, .guestCrash(vm: vm)), (at + 5, .kill(.vmGuard(vm: vm))), (at + 60, .storageHeals(domain: "all", host: host))]
+        }
+        return world
+    },
+    // Memberships end while guests run: storage hangs, lease-services stand still, hosts freeze.
+    "expiring": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.policy.ioTimeout = .seconds(2)
+        world.domains = ["dom1", "dom2"]
+        for index in world.vms.indices where index % 2 == 0 { world.vms[index].disks = ["dom1", "dom2"] }
+        world.troubles($0, every: 100) { host, _, at in
+            switch at % 5 {
+            case 0: [(at, .storageHangs(domain: "dom1", host: host)), (at + 40, .storageHeals(domain: "dom1", host: host))]
+            case 1: [(at, .freeze(.leaseService(host: host))), (at + 40, .unfreeze(.leaseService(host: host)))]
+            case 2: [(at, .stop(.leaseService(host: host))), (at + 40, .start(.leaseService(host: host)))]
+            case 3: [(at, .storageSlow(domain: "dom2", host: host)), (at + 15, .storageHangs(domain: "dom2", host: host)), (at + 50, .storageHeals(domain: "dom2", host: host))]
+            default: [(at, .hang(host: host)), (at + 17, .thaw(host: host))]
+            }
+        }
+        return world
+    },
+    // Somebody presses the button of a host that is being fenced.
+    "buttons": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.pace.boot = .seconds(1)
+        world.pace.bmc = .seconds(8)
+        world.policy.fencing.grace = .seconds(5)
+        world.troubles($0, every: 90) { host, _, at in [(at, .crash(host: host)), (at + 12 + at % 20, .switchOn(host: host))] }
+        return world
+    },
+    // A device that cannot tell whose it is switches the next host.
+    "miswired": {
+        var world = Scenario(seed: $0, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
+        world.hosts[0].fence = .wrongMachineUnverified
+        world.troubles($0, every: 200) { _, _, at in [(at, .isolate("host1")), (at + 100, .healNetwork)] }
+        return world
+    },
+    // A device that tells that it is another host's.
+    "foreign": {
+        var world = Scenario(seed: $0, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
+        world.hosts[0].fence = .wrongMachine
+        world.troubles($0, every: 200) { _, _, at in [(at, .isolate("host1")), (at + 100, .healNetwork)] }
+        return world
+    },
+    // fencing-service is away while hosts fall silent, and back when they are, too.
+    "restarts": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.hosts = ["host1", "host2", "host3", "host4"].map { Scenario.Host($0) }
+        world.policy.fencing.grace = .seconds(10)
+        world.chaos = Scenario.Chaos()
+        world.timeline = []
+        world.troubles($0, every: 200) { host, _, at in
+            [
+                (at, .haHold), (at + 1, .cutBoth(host, "manager")), (at + 30, .stop(.fencingService)), (at + 32, .heal(host, "manager")), (at + 40, .start(.fencingService)),
+                (at + 41, .haRelease), (at + 43, .haRelease), (at + 60, .haRelease),
+            ]
+        }
+        return world
+    },
+    // Guests that cannot be killed.
+    "stuck": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.timeline = []
+        world.policy.ioTimeout = .seconds(2)
+        world.troubles($0, every: 300) { host, vm, at in
+            [(at, .guestStuck(vm: vm)), (at + 1, .storageHangs(domain: "all", host: host)), (at + 60, .storageHeals(domain: "all", host: host))]
+        }
+        return world
+    },
+    // The manager hears nobody, or few.
+    "deaf": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.troubles($0, every: 200) { _, _, at in [(at, .isolate("manager")), (at + 90, .healNetwork)] }
+        return world
+    },
+    // An operator confirms that a host is off that nobody hears, and does not look.
+    "erring": {
+        var world = Scenario(seed: $0, hosts: ["host1", "host2", "host3"].map { Scenario.Host($0, fence: .none) }, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
+        world.troubles($0, every: 200) { host, _, at in [(at, .cutBoth(host, "manager")), (at + 60, .hostConfirmOff(host: host)), (at + 100, .heal(host, "manager"))] }
+        return world
+    },
+    // Every process dies every few minutes, between any two of its steps.
+    "kills": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.chaos.kill = 0.3
+        for (index, vm) in world.vms.enumerated() { world.repeats(every: 40, from: index, .vmStart(vm: vm.name, host: nil)) }
+        for (index, vm) in world.vms.enumerated() { world.repeats(every: 77, from: index, .vmStop(vm: vm.name)) }
+        return world
+    },
+    "building": { .random(seed: $0, hours: 0.5) },
+    // Much is lost on the way.
+    "lossy": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.chaos.loss = 0.1
+        return world
+    },
+]
+
+extension Scenario {
+    /// Adds troubles, one after the other, each with a host and a VM that chance picks.
+    ///
+    /// - Parameter pause: seconds between two, on average.
+    fileprivate mutating func troubles(_ seed: UInt64, every pause: Int64, _ make: (_ host: String, _ vm: String, _ at: Int64) -> [(Int64, Happening)]) {
+        var state = seed &* 0x2545_F491_4F6C_DD1D
+        func pick(_ bound: Int) -> Int {
+            state &+= 0x9E37_79B9_7F4A_7C15
+            var mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+            return Int((mixed ^ (mixed >> 31)) % UInt64(max(bound, 1)))
+        }
+        var at = Int64(5 + pick(Int(pause)))
+        while .seconds(at + pause) < end {
+            for (time, what) in make(hosts[pick(hosts.count)].name, vms[pick(vms.count)].name, at) where .seconds(time) < end {
+                add(.seconds(time) + .milliseconds(Int64(pick(1000))), what)
+            }
+            at += pause / 2 + Int64(pick(Int(pause)))
+        }
+    }
+
+    fileprivate mutating func repeats(every pause: Int64, from first: Int, _ what: Happening) {
+        var at = pause + Int64(first)
+        while .seconds(at) < end {
+            add(.seconds(at), what)
+            at += pause
+        }
+    }
+
+    private mutating func add(_ at: Messages.Duration, _ what: Happening) {
+        let index = timeline.firstIndex { at < $0.at } ?? timeline.count
+        timeline.insert(Moment(at: at, what), at: index)
+    }
+}
