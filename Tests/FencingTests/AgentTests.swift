@@ -17,8 +17,12 @@ import Testing
 
     private func agent(_ script: String) throws -> FenceAgent {
         let path = directory + "/fence_fake"
-        try "#!/bin/sh\n\(script)\n".write(toFile: path, atomically: true, encoding: .utf8)
-        chmod(path, 0o755)
+        // By a child: an agent that another test starts just now would inherit a file that this process writes, and until it executes this one is busy.
+        let writer = Process()
+        writer.executableURL = URL(fileURLWithPath: "/bin/sh")
+        writer.arguments = ["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$2\"; chmod 755 \"$2\"", "sh", script, path]
+        try writer.run()
+        writer.waitUntilExit()
         return FenceAgent(directory: directory, lockDirectory: directory)
     }
 
