@@ -1,6 +1,6 @@
 import DomainMonitorEngine
 import FencingEngine
-public import Messages
+import Messages
 
 extension Scenario {
     /// A cluster and its troubles, all from a seed: topology, policy, what breaks when and for how long, what an operator does meanwhile.
@@ -73,6 +73,7 @@ private struct ScenarioMaker {
             chaos.ioSlow = 0.01 * Double(random.below(10)) / 10
             chaos.ioFail = 0.005 * Double(random.below(10)) / 10
         }
+        if random.chance(0.2) { chaos.journalFail = 0.001 * Double(1 + random.below(5)) }
         chaos.torn = Double(random.below(11)) / 10
         if random.chance(0.6) { chaos.kill = 0.02 * Double(1 + random.below(10)) / 10 }
         scenario.chaos = chaos

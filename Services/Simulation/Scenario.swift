@@ -147,7 +147,7 @@ public struct Scenario: Codable, Hashable, Sendable {
     public struct Pace: Codable, Hashable, Sendable {
         /// From power-on to the start of a host's processes.
         public var boot: Duration
-        /// From the start of a guest to its being up.
+        /// What it takes to start a guest, about.
         public var guestStart: Duration
         /// What a BMC takes to answer.
         public var bmc: Duration
@@ -161,7 +161,7 @@ public struct Scenario: Codable, Hashable, Sendable {
         public var supervisor: Duration
 
         public init(
-            boot: Duration = .seconds(30), guestStart: Duration = .seconds(1), bmc: Duration = .milliseconds(500), message: Duration = .milliseconds(2),
+            boot: Duration = .seconds(30), guestStart: Duration = .milliseconds(100), bmc: Duration = .milliseconds(500), message: Duration = .milliseconds(2),
             storage: Duration = .milliseconds(10), journal: Duration = .milliseconds(5), supervisor: Duration = .seconds(1)
         ) {
             self.boot = boot

@@ -41,6 +41,18 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     #expect(answered.observations.first?.ended != nil)
 }
 
+@Test func aStartThatFailsIsNeverReportedAsARun() {
+    var bench = EngineBench()
+    _ = bench.start("web1", 1)
+    _ = bench.send(.sighted(vm("web1", 1), .acquiring))
+    _ = bench.send(.sighted(vm("web1", 1), .ending(why: "the payload could not be executed")))
+    #expect(bench.engine.vms.vms.map(\.state) == [.starting])
+    _ = bench.start("web2", 1)
+    _ = bench.send(.sighted(vm("web2", 1), .running(pid: 9, lver: 1, paused: false)))
+    _ = bench.send(.sighted(vm("web2", 1), .ending(why: "the leases' deadline has passed")))
+    #expect(bench.engine.vms.vms.map(\.state) == [.starting, .running])
+}
+
 @Test func aRefusedGuardLeavesNothingAndSaysWhy() {
     var bench = EngineBench()
     _ = bench.start("web1", 1)

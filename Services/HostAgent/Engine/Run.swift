@@ -51,7 +51,8 @@ struct Run: Codable, Sendable {
         switch phase {
         case .starting: .starting
         case .running(_, let paused): paused ? .paused : .running
-        case .ending: .running
+        // A start that fails is ended again by its guard: it was never seen running.
+        case .ending: starters.isEmpty ? .running : .starting
         case .unknown: .unknown
         case .quiescing, .signing, .over: .stopped
         }

@@ -46,11 +46,13 @@ final class Network {
     /// Sends a message to a process; `deliver` runs in whatever life the process then has. `lost` is told when it never will.
     func send(from sender: Machine, to receiver: Process, lost: (() -> Void)? = nil, _ deliver: @escaping () -> Void) {
         guard sender.isOn else { return }
+        world.countMessage()
         let target = receiver.machine
-        guard sender !== target else {
-            return world.after(nanoseconds: world.random.between(20_000, 400_000)) { Self.arrive(at: receiver, lost, deliver) }
-        }
         let link = link(sender.name, target.name)
+        guard sender !== target else {
+            link.lastArrival = max(world.now + world.random.between(20_000, 400_000), link.lastArrival + 1)
+            return world.at(link.lastArrival) { Self.arrive(at: receiver, lost, deliver) }
+        }
         let chaos = world.chaos
         guard !link.isCut else {
             guard link.held.count < 64, world.random.chance(0.5) else {

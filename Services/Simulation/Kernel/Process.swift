@@ -43,7 +43,8 @@ class Process {
         guard isAlive else { return }
         vanish()
         guard startsAtBoot else { return machine.remove(self) }
-        machine.after(.milliseconds(200 + Int64(world.random.below(1500)))) { [weak self] in self?.start() }
+        let pause = world.scenario.pace.supervisor.nanoseconds
+        machine.after(Duration(nanoseconds: world.random.between(pause / 4, pause * 2))) { [weak self] in self?.start() }
     }
 
     /// It is gone, whatever the reason.

@@ -139,14 +139,18 @@ class ServiceProcess<E: Engine>: Process, Publisher {
         guard !isCommitting, !commits.isEmpty else { return }
         isCommitting = true
         let slow = world.random.chance(world.chaos.ioSlow)
-        let takes = slow ? world.random.between(100_000_000, 3_000_000_000) : world.random.between(300_000, 3_000_000)
+        let takes = slow ? world.random.between(100_000_000, 3_000_000_000) : world.random.between(300_000, max(400_000, world.scenario.pace.journal.nanoseconds))
+        let fails = world.random.chance(world.chaos.journalFail)
         after(Duration(nanoseconds: takes)) { [self] in
             let batch = commits
             commits = []
             isCommitting = false
             guard let last = batch.last?.number else { return }
+            // Nobody knows what of it is on the disk: the process ends.
+            if fails, world.random.chance(0.5) { return kill() }
             if world.diesHere(self) { return }
             for item in batch { item.write() }
+            if fails { return kill() }
             if world.diesHere(self) { return }
             let life = life
             carryOut(core.durable(through: last))
@@ -205,7 +209,10 @@ class ServiceProcess<E: Engine>: Process, Publisher {
 
     /// The state as a snapshot request finds it.
     func snapshot(_ completion: @escaping ((any Sendable), EventPosition) -> Void) {
-        let state = engine.publicState
-        whenDurable { [self] in completion(state, EventPosition(epoch: epoch, seq: seq, typeSeq: typeSeq)) }
+        let capture = core.capture()
+        whenDurable { [self] in
+            guard core.stands(capture) else { return after(.zero) { [self] in snapshot(completion) } }
+            completion(capture.state, EventPosition(epoch: epoch, seq: seq, typeSeq: typeSeq))
+        }
     }
 }

@@ -108,7 +108,8 @@ final class ClusterObserver {
         for vm in world.scenario.vms {
             let view = vms.first { $0.name == vm.name }
             world.note(.found(view == nil ? .removed(vm: vm.name) : .defined(vm: vm.name)))
-            if let view { world.note(.found(.wanted(vm: vm.name, view.wanted))) }
+            // One that could not be started anywhere is given up, and says so.
+            if let view, view.status != .error { world.note(.found(.wanted(vm: vm.name, view.wanted))) }
         }
         let views = world.fencing.engine.hostViews
         for host in world.hosts {

@@ -17,8 +17,8 @@ extension World {
             for host in hosts { host.losePower("all power is lost") }
             manager.powerOff()
         case .returnAllPower:
-            for host in hosts { after(nanoseconds: random.between(0, 20_000_000_000)) { host.getPower("power is back") } }
-            after(nanoseconds: random.between(0, 20_000_000_000)) { [self] in manager.powerOn() }
+            for host in hosts { after(nanoseconds: random.between(0, 5_000_000_000)) { host.getPower("power is back") } }
+            after(nanoseconds: random.between(0, 5_000_000_000)) { [self] in manager.powerOn() }
         case .kill(let name): processes(name).forEach { $0.kill() }
         case .stop(let name):
             for process in processes(name) {

@@ -7,7 +7,7 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
     unowned let host: HostMachine
     private var connections: [UInt64: GuardProcess] = [:]
     private var lastConnection: UInt64 = 0
-    private var lanes = VolumeLanes()
+    private var lanes: VolumeLanes?
     /// The engine's snapshot, until something happens to it.
     private var kept: LeaseSnapshot?
 
@@ -22,7 +22,7 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
 
     override func started() {
         connections = [:]
-        lanes = VolumeLanes()
+        lanes = VolumeLanes(of: self)
         let policy = world.scenario.policy
         submit(.started(HostIdentity(
             name: machine.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, firing: policy.watchdogFire, settle: policy.settle)))
@@ -38,7 +38,7 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
 
     override func perform(_ action: LeaseAction) {
         switch action {
-        case .io(let request): lanes.submit(request, for: self)
+        case .io(let request): lanes?.submit(request)
         case .note(let fact): after(.zero) { [self] in submit(.noted(fact)) }
         case .tell(let connection, let message):
             guard let guest = connections[connection] else { return }

@@ -49,7 +49,8 @@ final class Payload {
     func start(isSlow: Bool) {
         for lock in locks { host.inheritLock(lock) }
         host.guests.append(self)
-        let takes = isSlow ? world.random.between(70_000_000_000, 200_000_000_000) : world.random.between(2_000_000, 50_000_000)
+        let pace = world.scenario.pace.guestStart.nanoseconds
+        let takes = isSlow ? world.random.between(61_000_000_000, 75_000_000_000) : world.random.between(pace / 4, pace * 5 / 4 + 1)
         host.machine.after(Duration(nanoseconds: takes)) { [self] in exec() }
     }
 

@@ -122,6 +122,7 @@ final class SharedStorage {
 
     /// - Parameter act: what happens at the device; its argument says which of the operation's sectors take part.
     private func submit(of machine: Machine, domain: String, _ done: @escaping (Result) -> Void, _ act: @escaping ((Int) -> Bool) -> Result) {
+        world.countStorageOperation()
         let chaos = world.chaos
         let boot = machine.boots
         let all: (Int) -> Bool = { _ in true }

@@ -1,30 +1,58 @@
 import LeaseEngine
 import Messages
 
-/// The threads of one lease-service: each lane does one thing after the other, what is late is abandoned to the device.
-struct VolumeLanes {
-    private var busyUntilDone: [Lane: [VolumeRequest]] = [:]
+/// The I/O threads of one lease-service: the real ``LaneOrder`` says who does what next, what is late is abandoned to the device.
+final class VolumeLanes {
+    private var order = LaneOrder()
+    private var requests: [IOToken: VolumeRequest] = [:]
+    private unowned let service: LeaseProcess
+    private let life: Int
+    private var timer = 0
 
-    func submit(_ request: VolumeRequest, for service: LeaseProcess) {
-        let life = service.life
-        let domain = service.world.domain(ofPath: request.operation.path)
-        var isLate = false
-        var isDone = false
-        service.after(request.timeout) {
-            guard !isDone else { return }
-            isLate = true
-            service.submit(.completed(request.token, .timedOut))
+    init(of service: LeaseProcess) {
+        self.service = service
+        life = service.life
+    }
+
+    func submit(_ request: VolumeRequest) {
+        requests[request.token] = request
+        carryOut(order.submit(lane: request.lane.name, token: request.token, timeout: request.timeout, at: service.clock))
+    }
+
+    private func carryOut(_ steps: [LaneOrder.Step], _ result: IOResult? = nil) {
+        for step in steps where service.isAlive && service.life == life {
+            switch step {
+            case .start: break
+            case .call(let seat): service.after(.zero) { [self] in begin(seat) }
+            case .completed(let token): if let result { service.submit(.completed(token, result)) }
+            case .timedOut(let token): service.submit(.completed(token, .timedOut))
+            case .landed(let token): service.submit(.landed(token))
+            }
         }
-        func finish(_ result: IOResult) {
-            isDone = true
-            service.run(life) { service.submit(isLate ? .landed(request.token) : .completed(request.token, result)) }
-        }
-        switch request.operation {
+        arm()
+    }
+
+    private func arm() {
+        guard let wake = order.nextWake else { return }
+        timer += 1
+        let armed = timer
+        service.after(max(.zero, wake - service.clock)) { [self] in if timer == armed { carryOut(order.wake(at: service.clock)) } }
+    }
+
+    private func begin(_ seat: LaneOrder.Seat) {
+        guard let token = order.take(seat, at: service.clock), let request = requests.removeValue(forKey: token) else { return }
+        arm()
+        perform(request.operation) { [self] result in service.run(life) { [self] in carryOut(order.finish(seat), result) } }
+    }
+
+    private func perform(_ operation: VolumeOperation, _ done: @escaping (IOResult) -> Void) {
+        guard operation.mayBegin(at: service.clock) else { return done(.expired) }
+        let storage = service.world.storage
+        switch operation {
         case .read(let path, let offset, let length):
-            service.world.storage.read(of: service.machine, domain: domain, path, offset, length) { finish(IOResult($0)) }
-        case .write(let path, let offset, let bytes, let notAfter, let create):
-            guard service.clock < notAfter else { return finish(.expired) }
-            service.world.storage.write(of: service.machine, domain: domain, path, offset, bytes, create: create) { finish(IOResult($0)) }
+            storage.read(of: service.machine, domain: service.world.domain(ofPath: path), path, offset, length) { done(IOResult($0)) }
+        case .write(let path, let offset, let bytes, _, let create):
+            storage.write(of: service.machine, domain: service.world.domain(ofPath: path), path, offset, bytes, create: create) { done(IOResult($0)) }
         }
     }
 }
@@ -38,13 +66,5 @@ extension IOResult {
             case .missing: .missing("no such file")
             case .failed: .failed("an input/output error")
             }
-    }
-}
-
-extension VolumeOperation {
-    var path: String {
-        switch self {
-        case .read(let path, _, _), .write(let path, _, _, _, _): path
-        }
     }
 }

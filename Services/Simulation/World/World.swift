@@ -215,4 +215,6 @@ final class World {
     }
 
     func countPowerOff() { statistics.powerOffs += 1 }
+    func countMessage() { statistics.messages += 1 }
+    func countStorageOperation() { statistics.storageOperations += 1 }
 }
