@@ -2,13 +2,14 @@
 # make down   stops it; its state stays (make down ARGUMENTS=--purge removes that, too)
 # make test   installs what tests need and runs them
 # make build  release build of all executables
+# make soak   breaks a local cluster of its own at random and judges it: ARGUMENTS="--failovers 100 --seed 1"; an hour, and no part of make test
 # make bench  measures round trips, failover, start, restart and memory of the release build; fails when a threshold is broken
 #
 # ARGUMENTS are passed on to bulwark: make up ARGUMENTS="--hosts 5"
 
 ARGUMENTS =
 
-.PHONY: up down test bench build packages test-packages
+.PHONY: up down test soak bench build packages test-packages
 
 up: packages build
 	.build/release/bulwark up $(ARGUMENTS)
@@ -21,6 +22,9 @@ build:
 
 bench: packages build
 	.build/release/bulwark-bench --json .build/bench.json
+
+soak: packages build
+	.build/release/bulwark-soak $(ARGUMENTS)
 
 test: test-packages
 	Tests/run

@@ -43,15 +43,15 @@ struct MemoryLog {
     struct Verdict {
         var role: String
         var start: Sample
-        var first: Sample
+        /// After the warm-up; `nil`: too early to say.
+        var first: Sample?
         var last: Sample
-        var peak: Double
         /// Of the process that lived longest, from its second sample on.
         var lifeFirst: Sample
         var lifeLast: Sample
 
-        var ratio: Double { last.megabytes / first.megabytes }
-        var isFlat: Bool { Self.isFlat(first, last) && Self.isFlat(lifeFirst, lifeLast) }
+        var ratio: Double { last.megabytes / (first?.megabytes ?? .nan) }
+        var isFlat: Bool { first.map { Self.isFlat($0, last) && Self.isFlat(lifeFirst, lifeLast) } ?? true }
 
         private static func isFlat(_ first: Sample, _ last: Sample) -> Bool {
             last.megabytes <= first.megabytes * MemoryLog.ratioBound || last.megabytes <= first.megabytes + MemoryLog.growthBound
@@ -61,9 +61,9 @@ struct MemoryLog {
     var verdicts: [Verdict] {
         roles.keys.sorted().compactMap { role in
             guard let samples = roles[role], let start = samples.first, let last = samples.last else { return nil }
-            let longest = lives[role]?.values.map { $0.dropFirst() }.max { Self.span($0) < Self.span($1) }
+            let longest = lives[role]?.values.map { $0.drop { $0.failovers < Self.warmUp } }.map { $0.dropFirst() }.max { Self.span($0) < Self.span($1) }
             return Verdict(
-                role: role, start: start, first: samples.first { $0.failovers >= Self.warmUp } ?? start, last: last, peak: samples.map(\.megabytes).max() ?? .nan,
+                role: role, start: start, first: samples.first { $0.failovers >= Self.warmUp }, last: last,
                 lifeFirst: longest?.first ?? last, lifeLast: longest?.last ?? last)
         }
     }

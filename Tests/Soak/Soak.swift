@@ -51,7 +51,7 @@ final class Soak {
         let before = try cluster.vms()
         let incarnations = try incarnations()
         guard let victim = try victim(fault, before) else { throw LabFailure("no VM runs anywhere") }
-        doing += " of \(victim)"
+        doing += ", \(victim)"
         say("\(doing); VMs there: \(before.filter { $0.host == victim }.map(\.name).joined(separator: " "))")
         let began = cl_boottime()
         for act in Script(fault, on: victim, of: cluster).acts {

@@ -8,7 +8,8 @@ struct Summary {
     let seconds: Double
     let loads: (start: String, end: String)
 
-    var isFlat: Bool { soak.memory.verdicts.allSatisfy(\.isFlat) }
+    /// Judged only after a while.
+    var isFlat: Bool { soak.failovers < 2 * MemoryLog.warmUp || soak.memory.verdicts.allSatisfy(\.isFlat) }
 
     var text: String {
         var lines = ["", "\(soak.failovers) failovers in \(soak.steps.count) faults, \(Int(seconds / 60)) min; load at the start \(loads.start), at the end \(loads.end)", ""]
@@ -23,10 +24,10 @@ struct Summary {
             let life = "\(number(verdict.lifeFirst.megabytes)) -> \(number(verdict.lifeLast.megabytes)) (\(verdict.lifeLast.failovers - verdict.lifeFirst.failovers))"
             lines.append(
                 row(
-                    verdict.role, number(verdict.start.megabytes), number(verdict.first.megabytes), number(verdict.last.megabytes), String(format: "%.2f", verdict.ratio),
+                    verdict.role, number(verdict.start.megabytes), verdict.first.map { number($0.megabytes) } ?? "-", number(verdict.last.megabytes), String(format: "%.2f", verdict.ratio),
                     life + (verdict.isFlat ? "" : "  NOT FLAT")))
         }
-        lines.append("memory is \(isFlat ? "flat" : "NOT FLAT") (\(MemoryLog.boundText))")
+        lines.append(soak.failovers < 2 * MemoryLog.warmUp ? "memory is judged after \(2 * MemoryLog.warmUp) failovers" : "memory is \(isFlat ? "flat" : "NOT FLAT") (\(MemoryLog.boundText))")
         return lines.joined(separator: "\n")
     }
 
