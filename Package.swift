@@ -124,7 +124,7 @@ let package = Package(
         tests("PlacementTests", "Tests/PlacementTests", ["PlacementEngine", "Messages"]),
         tests("DomainMonitorTests", "Tests/DomainMonitorTests", ["DomainMonitorEngine", "Messages"]),
         tests("HostAgentTests", "Tests/HostAgentTests", ["vm-guard", "host-agent", "GuardEngine", "HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "Bus", "Messages", "CLinux"]),
-        tests("SimulationTests", "Tests/SimulationTests", ["bulwark", "Simulation", "FencingEngine", "Messages"]),
+        tests("SimulationTests", "Tests/SimulationTests", ["bulwark", "Simulation", "Invariants", "FencingEngine", "Messages"]),
         tests("InvariantTests", "Tests/InvariantTests", ["Invariants", "Messages"]),
         tests("OperatorTests", "Tests/OperatorTests", ["bulwark", "Messages", "Bus"]),
         tests(

@@ -80,7 +80,7 @@ final class Payload {
 
     /// SIGKILL. What waits for storage that does not answer stays, or leaves a write behind.
     func kill(_ cause: EndCause) {
-        guard state == .starting || state == .running else { return }
+        guard isHere, state == .starting || state == .running else { return }
         self.cause = cause
         let wasRunning = state == .running
         state = .dying

@@ -40,7 +40,8 @@ final class SharedStorage {
         paths[host, default: [:]][domain] = path
         guard before == .hangs, path != .hangs else { return }
         let waiting = stalled[host]?.removeValue(forKey: domain) ?? []
-        for item in waiting { world.after(nanoseconds: world.random.between(1_000_000, 500_000_000), item.resume) }
+        // What is sent anew may overtake what was sent before, within the time that `settle` stands for.
+        for item in waiting { world.after(nanoseconds: world.random.between(0, min(500_000_000, world.longestInFlight)), item.resume) }
     }
 
     /// The host is off: what its kernel still had is gone; what the network or the array had may land.
