@@ -45,6 +45,31 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         clean(world)
     }
 
+    @Test func anOffThatWaitedForASlowJournalIsNotSentToAHostThatIsHeardAgain() {
+        let world = World()
+        world.slowOff = true
+        world.machines["host2"]?.cut = true
+        world.run(until: 20, "decided") { world.waitingOff != nil }
+        world.machines["host2"]?.cut = false
+        world.run(2)
+        world.sendWaitingOff()
+        world.run(until: 10, "closed") { world.allUp && world.view("host2").fenceCase == nil }
+        #expect(world.offs.isEmpty && world.view("host2").incarnation == Incarnation(1))
+        clean(world)
+    }
+
+    @Test func anOffThatWaitedForASlowJournalStillHitsASilentHost() {
+        let world = World()
+        world.slowOff = true
+        world.machines["host2"]?.frozen = true
+        world.run(until: 20, "decided") { world.waitingOff != nil }
+        world.run(2)
+        world.slowOff = false
+        world.sendWaitingOff()
+        world.run(until: 40, "all Up again") { world.offs["host2"] == 1 && world.allUp }
+        clean(world)
+    }
+
     @Test func silenceThatEndsBeforeTheOffClosesTheCase() {
         let world = World()
         world.submit(.haHold(world.request(), HoldRequest(why: "maintenance of the switch")))

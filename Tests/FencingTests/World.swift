@@ -249,6 +249,7 @@ final class World {
         switch action {
         case .watch(let watch): _ = monitor.watch(watch, at: now)
         case .unwatch(let host): monitor.unwatch(host)
+        case .fence(let run) where run.action == .off && slowOff: waitingOff = run
         case .fence(let run): fence(run)
         case .identify(let host, _):
             let machine = machines[host]
@@ -317,6 +318,18 @@ final class World {
         let due = acts.filter { $0.at <= now }
         acts.removeAll { $0.at <= now }
         for act in due { if act.action == .off { crash(act.host) } else { powerOn(act.host) } }
+    }
+
+    /// The decision to switch off waits for a slow journal, until ``sendWaitingOff()``.
+    var slowOff = false
+    private(set) var waitingOff: FenceRun?
+
+    /// As the shell does when the run's turn has come.
+    func sendWaitingOff() {
+        guard let run = waitingOff else { return }
+        waitingOff = nil
+        guard let obstacle = engine.obstacle(to: run) else { return fence(run) }
+        submit(.fenceEnded(FenceResult(run: run.id, host: run.host, outcome: .failed(obstacle))))
     }
 
     /// Hosts whose power an operator commands in this test.

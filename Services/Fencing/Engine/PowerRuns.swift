@@ -14,6 +14,15 @@ extension FencingEngine {
         if let run = hosts[name]?.run { perform(.fence(run)) }
     }
 
+    /// Why a run that was decided on is not to begin any more; `nil`: it may. Asked when its turn comes: its decision may have waited for a slow journal meanwhile, and an `off` that silence
+    /// was the reason for hits nobody who is heard again (S11). It then ends as ``FencingInput/fenceEnded(_:)`` all the same.
+    public func obstacle(to run: FenceRun) -> String? {
+        guard run.action == .off, let host = hosts[run.host], host.run?.id == run.id, host.liveness == .heard, host.command == nil, let open = host.fenceCase,
+            open.cause == .silent, open.incarnation == host.incarnation
+        else { return nil }
+        return "\(run.host) was heard again before it was sent"
+    }
+
     mutating func onFenceEnded(_ result: FenceResult) {
         guard let host = hosts[result.host], let run = host.run, run.id == result.run else { return }
         let before = host.power

@@ -105,6 +105,10 @@ final class FencingWorld {
     // MARK: Fence devices
 
     private func fence(_ run: FenceRun, _ shell: Shell) {
+        if let obstacle = shell.engine.obstacle(to: run) {
+            let result = FenceResult(run: run.id, host: run.host, outcome: .failed(obstacle))
+            return Reactor.shared.post { shell.submit(.fenceEnded(result)) }
+        }
         let agent = agent
         Blocking.run(
             "fence \(run.host)", { agent.run(run.action.rawValue, on: run.device, of: run.host, deadline: run.deadline) },

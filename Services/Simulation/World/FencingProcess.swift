@@ -94,6 +94,9 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
 
     private func fence(_ run: FenceRun) {
         guard let host = world.host(run.host) else { return }
+        if let obstacle = engine.obstacle(to: run) {
+            return after(.zero) { [self] in submit(.fenceEnded(FenceResult(run: run.id, host: run.host, outcome: .failed(obstacle)))) }
+        }
         world.tell(name, "fence \(run.action.rawValue) \(run.host)")
         if run.action != .status { world.observer.powerCommanded(run.host, isOff: run.action == .off) }
         guard lingering[run.host] ?? 0 == 0 else {
