@@ -81,8 +81,12 @@ public struct LockspaceHost: Codable, Hashable, Sendable {
     public var state: LockspaceHostState
     /// Since this host last saw the sector change; `nil` if it never did.
     public var lastChange: Duration?
+    /// For how long this host has read the same there: since the last change, or since it first read the sector if it never saw one.
+    public var unchangedFor: Duration?
 
-    public init(hostID: Int, name: String, generation: UInt64, timestamp: UInt64, ioTimeout: Int, state: LockspaceHostState, lastChange: Duration?) {
+    public init(
+        hostID: Int, name: String, generation: UInt64, timestamp: UInt64, ioTimeout: Int, state: LockspaceHostState, lastChange: Duration?, unchangedFor: Duration? = nil
+    ) {
         self.hostID = hostID
         self.name = name
         self.generation = generation
@@ -90,6 +94,7 @@ public struct LockspaceHost: Codable, Hashable, Sendable {
         self.ioTimeout = ioTimeout
         self.state = state
         self.lastChange = lastChange
+        self.unchangedFor = unchangedFor
     }
 }
 

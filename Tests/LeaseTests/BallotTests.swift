@@ -49,6 +49,20 @@ struct BallotTests {
 
     private func block(_ host: Int, _ area: [UInt8]) throws -> BallotBlock { try BallotBlock(area[Geometry.standard.blockOffset(host: host)...].prefix(512)) }
 
+    /// A write that was given up long ago lands over the leader of the next version: neither its holder nor anybody else is kept out of that lease for ever.
+    @Test func aLeaderThatComesLateBuriesNoRelease() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        var first = acquisition(host: 1)
+        _ = run(&first, on: &area)
+        let late = Array(area[0..<512])
+        _ = release(host: 1, lver: 1, on: &area)
+        var second = acquisition(host: 2)
+        _ = run(&second, on: &area)
+        area.replaceSubrange(0..<512, with: late)
+        #expect(!release(host: 2, lver: 2, on: &area).isEmpty)
+        #expect(try block(2, area).isReleased)
+    }
+
     /// Checksums don't keep numbers small: such a lease is refused, and lease-service lives on.
     @Test func numbersWithoutASuccessorAreRefused() throws {
         func code(_ area: [UInt8]) -> String? {

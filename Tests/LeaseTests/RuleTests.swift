@@ -77,6 +77,21 @@ struct RuleTests {
         }
     }
 
+    /// Without a proof too: the owner's later generation says that its leases are void, not that its last write has landed.
+    @Test func S4_aVoidLeaseIsOpenOnlyOnceItsLastWritesHaveSettled() throws {
+        let world = calmWorld()
+        let (one, two) = (world.hosts[0], world.hosts[1])
+        #expect(start(world, one, 1)?.isRunning == true)
+        one.powerOff()
+        world.run(for: .seconds(1))
+        one.powerOn()
+        world.run(for: .seconds(1))
+        let guest = start(world, two, 2, wait: .seconds(4))
+        #expect(guest?.isRunning == false && guest?.refusal == nil)
+        world.run(for: .seconds(2))
+        #expect(guest?.isRunning == true)
+    }
+
     @Test func S2_aRestartedServiceTakesUpItsMembership() throws {
         let world = calmWorld()
         let one = world.hosts[0]

@@ -21,7 +21,7 @@ public struct AcceptedProof: Codable, Hashable, Sendable {
 /// |------------|---------------------------------------------|-----------------------------------------------------------------------------|
 /// | reading    | area: leader free, or ours                  | phase one                                                                   |
 /// |            | area: owned by another                      | checking                                                                    |
-/// | checking   | owner's sector free or of a later generation | phase one (its leases are void)                                            |
+/// | checking   | owner's sector free or of a later generation: its leases are void | settling since that was first seen (S4), then phase one |
 /// |            | a proof covers that owner and generation    | settling, then phase one (S1)                                               |
 /// |            | anything else, expired or not               | refused (S6)                                                                |
 /// | phase one  | own block {mbal}; area                      | a higher ballot or version: retry; else phase two with the highest proposal seen, or us |
@@ -58,6 +58,8 @@ struct Acquisition: Sendable {
     let proofs: [AcceptedProof]
     let settle: Duration
     private let giveUpAt: Instant
+    /// The lockspace's other hosts as this one saw them so far.
+    private let observed: [Int: HostObservation]
 
     private(set) var phase = Phase.reading
     private var leader: LeaderRecord?
@@ -65,10 +67,12 @@ struct Acquisition: Sendable {
     private var mbal: UInt64 = 0
     private var retries = 0
     private var lostTo: LeaderRecord?
+    /// The record whose owner's membership was seen to be over, and when that was first seen.
+    private var voidSeen: (leader: LeaderRecord, at: Instant)?
     /// The proof that opened it, if one did.
     private(set) var opener: (proof: Proof, owner: LeaderRecord)?
 
-    init(name: LeaseName, geometry: Geometry, hostID: Int, generation: UInt64, proofs: [AcceptedProof], settle: Duration, giveUpAt: Instant) {
+    init(name: LeaseName, geometry: Geometry, hostID: Int, generation: UInt64, proofs: [AcceptedProof], settle: Duration, giveUpAt: Instant, observed: [Int: HostObservation] = [:]) {
         self.name = name
         self.geometry = geometry
         self.hostID = hostID
@@ -76,6 +80,7 @@ struct Acquisition: Sendable {
         self.proofs = proofs
         self.settle = settle
         self.giveUpAt = giveUpAt
+        self.observed = observed
     }
 
     var wakeAt: Instant? {
@@ -178,19 +183,29 @@ struct Acquisition: Sendable {
             return refuse(.corrupt, "the sector of its owner, host id \(leader.ownerID): \(error.sentence)", owner: leader)
         }
         guard owner.kind == .delta, owner.lockspace == name.lockspace else { return refuse(.corrupt, "the owner's sector is of another lockspace", owner: leader) }
-        if owner.isFree || owner.ownerID != leader.ownerID || owner.ownerGeneration > leader.ownerGeneration { return enterBallot() }
         let covering = proofs.filter { $0.proof.covers(lockspace: name.lockspace, hostID: Int(leader.ownerID), generation: leader.ownerGeneration) }
-        guard let proof = covering.min(by: { opensAt($0) < opensAt($1) }) else {
+        let best = covering.min { opensAt($0) < opensAt($1) }
+        if owner.isFree || owner.ownerID != leader.ownerID || owner.ownerGeneration > leader.ownerGeneration {
+            // That it is void proves nothing of its last writes: they may still be under way, as after a proof.
+            let earlier = observed[Int(leader.ownerID)].flatMap { $0.isOfSameLife(owner) ? $0.lifeSeen : nil }
+            let seen = voidSeen.flatMap { $0.leader == leader ? $0.at : nil } ?? earlier ?? now
+            voidSeen = (leader, seen)
+            let opens = min(seen + settle, best.map(opensAt) ?? seen + settle)
+            return now >= opens ? enterBallot() : settle(until: opens)
+        }
+        guard let proof = best else {
             let code: LeaseErrorCode = lostTo == nil ? .held : .lostBallot
             return refuse(code, "it is held by \(owner.name), host id \(leader.ownerID), generation \(leader.ownerGeneration), and nothing proves that its holder is gone", owner: leader, named: owner.name)
         }
         let opens = opensAt(proof)
-        guard now >= opens else {
-            phase = .settling(until: opens)
-            return .pause(until: opens)
-        }
+        guard now >= opens else { return settle(until: opens) }
         opener = (proof.proof, leader)
         return enterBallot()
+    }
+
+    private mutating func settle(until opens: Instant) -> Step {
+        phase = .settling(until: opens)
+        return .pause(until: opens)
     }
 
     /// When the writes of what the proof says is dead have settled (S4); from the receipt on, for the sender may not know the whole age.

@@ -6,12 +6,32 @@ struct HostObservation: Sendable {
     var record: LeaderRecord
     var firstSeen: Instant
     var lastChange: Instant?
+    /// Since it is read with this generation, in use or free.
+    var lifeSeen: Instant
+
+    init(record: LeaderRecord, firstSeen: Instant) {
+        self.record = record
+        self.firstSeen = firstSeen
+        lifeSeen = firstSeen
+    }
+
+    mutating func see(_ seen: LeaderRecord, at now: Instant) {
+        if record != seen { lastChange = now }
+        if !isOfSameLife(seen) { lifeSeen = now }
+        record = seen
+    }
+
+    func isOfSameLife(_ other: LeaderRecord) -> Bool {
+        record.ownerID == other.ownerID && record.ownerGeneration == other.ownerGeneration && record.isFree == other.isFree
+    }
+
+    var unchangedSince: Instant { lastChange ?? firstSeen }
 
     /// Whether it is alive, in sanlock's terms: only "changed or not" counts, timed by the owner's own timeout.
     func state(firing: Duration, at now: Instant) -> LockspaceHostState {
         guard !record.isFree else { return .free }
         let patience = Duration.seconds(8 * Int64(max(record.ioTimeout, 1)))
-        let silence = now - (lastChange ?? firstSeen)
+        let silence = now - unchangedSince
         if silence > patience + firing { return .dead }
         if lastChange == nil { return .unknown }
         return silence > patience ? .fail : .live

@@ -108,7 +108,7 @@ extension LeaseEngine {
         }
         var acquisition = Acquisition(
             name: name, geometry: membership.geometry, hostID: host.hostID, generation: membership.record.generation, proofs: work.request.proofs,
-            settle: host.settle, giveUpAt: now + .seconds(60))
+            settle: host.settle, giveUpAt: now + .seconds(60), observed: membership.hosts)
         let step = acquisition.begin()
         work.offset = offset
         work.current = acquisition

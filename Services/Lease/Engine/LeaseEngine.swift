@@ -230,7 +230,8 @@ public struct LeaseEngine: Engine {
                 membership.hosts[id].map { seen in
                     LockspaceHost(
                         hostID: id, name: seen.record.name, generation: seen.record.ownerGeneration, timestamp: seen.record.timestamp,
-                        ioTimeout: Int(seen.record.ioTimeout), state: seen.state(firing: host.firing, at: now), lastChange: seen.lastChange.map { now - $0 })
+                        ioTimeout: Int(seen.record.ioTimeout), state: seen.state(firing: host.firing, at: now), lastChange: seen.lastChange.map { now - $0 },
+                        unchangedFor: now - seen.unchangedSince)
                 }
             })
     }

@@ -399,10 +399,8 @@ struct Membership: Sendable {
                 hosts[id] = nil
                 continue
             }
-            if var known = hosts[id] {
-                if known.record != seen { known.lastChange = now }
-                known.record = seen
-                hosts[id] = known
+            if hosts[id] != nil {
+                hosts[id]?.see(seen, at: now)
             } else {
                 hosts[id] = HostObservation(record: seen, firstSeen: now)
             }

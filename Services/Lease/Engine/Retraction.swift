@@ -54,7 +54,9 @@ struct Retraction: Sendable {
             }
             let owned = isOurs(leader) && block.lver == leader.lver
             let proposed = lver == nil && block.lver > leader.lver && block.lver - leader.lver == 1 && block.bal != 0
-            guard owned || proposed else { return .done("nothing of ours on disk") }
+            // A late write of another host has put an older leader over ours: who decides next meets our block.
+            let buried = lver.map { block.lver == $0 && leader.lver < $0 && block.bal != 0 } ?? false
+            guard owned || proposed || buried else { return .done("nothing of ours on disk") }
             block.isReleased = true
             block.sharedGeneration = nil
             phase = .marking(leader)
