@@ -177,6 +177,74 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         clean(world)
     }
 
+    /// Whoever could read its renewals has begun to read only after its death.
+    @Test func s10AReaderThatNeverSawItRenewCountsOnceItHasReadTheSameForTwoRenewals() {
+        let world = World { $0.machines["host2"]?.guid = nil }
+        world.leasesAnswer = false
+        world.crash("host2")
+        world.run(30)
+        for reader in ["host1", "host3"] { world.machines[reader]?.readsSince = world.now }
+        world.leasesAnswer = true
+        let began = world.now
+        world.run(until: 30, "a proof") { !world.proofs.isEmpty }
+        #expect(world.now - began >= .seconds(4))
+        clean(world)
+    }
+
+    /// It would never be Up again.
+    @Test func s10FenceNowThroughAForeignDeviceIsRefused() {
+        let world = World { $0.machines["host2"]?.guid = "f00" }
+        world.run(5)
+        let id = world.request()
+        world.submit(.fenceNow(id, HostRequest(host: "host2")))
+        #expect(world.refusal(id) == "fence.held")
+        world.run(30)
+        #expect(world.allUp)
+    }
+
+    @Test func s10AFenceNowThatCannotBeDoneIsTakenBackByAnActivation() {
+        let world = World { $0.machines["host2"]?.bmc = .dead }
+        world.submit(.fenceNow(world.request(), HostRequest(host: "host2")))
+        world.run(30)
+        #expect(world.step("host2") == "failed" && world.status("host2") == .nonResponsive)
+        world.submit(.hostActivate(world.request(), HostRequest(host: "host2")))
+        #expect(world.allUp)
+        world.machines["host2"]?.bmc = .works
+        world.run(30)
+        #expect(world.allUp && world.offs.isEmpty)
+        clean(world)
+    }
+
+    @Test func s10AnActivationTakesBackNoOffThatMayHaveBeenDone() {
+        let world = World()
+        world.submit(.fenceNow(world.request(), HostRequest(host: "host2")))
+        world.run(until: 10, "off") { world.step("host2") == "off" }
+        world.submit(.hostActivate(world.request(), HostRequest(host: "host2")))
+        #expect(world.view("host2").fenceCase != nil)
+        world.run(until: 60, "back") { world.ons["host2"] == 1 && world.allUp }
+        clean(world)
+    }
+
+    @Test(arguments: [false, true]) func whoSwitchesASuspectOnMayWaitForItsBoot(_ boots: Bool) {
+        let world = World { $0.machines["host2"]?.guid = nil }
+        world.leasesAnswer = false
+        world.crash("host2")
+        world.run(30)
+        #expect(world.proofs.isEmpty && world.step("host2") == "failed")
+        world.powerOn("host2")
+        world.machines["host2"]?.readyAt = world.now + (boots ? .seconds(40) : .seconds(100_000))
+        world.machines["host2"]?.joinedAt = world.now + .seconds(45)
+        world.run(50)
+        #expect(world.offs.isEmpty)
+        if boots {
+            world.run(until: 30, "Up") { world.allUp }
+            #expect(world.proofs.map(\.kind).allSatisfy { $0 == .rebooted })
+        } else {
+            world.run(until: 40, "off, it does not boot") { world.offs["host2"] == 1 }
+        }
+        clean(world)
+    }
+
     @Test func s10AForeignDeviceIsNeverSwitchedOff() {
         let world = World { $0.machines["host2"]?.guid = "f00" }
         world.machines["host2"]?.frozen = true

@@ -33,6 +33,8 @@ final class World {
         var storageCut = false
         /// Its lease-service sees nothing change any more: what it reads of others looks old.
         var staleReads = false
+        /// Its lease-service began to read others' sectors then.
+        var readsSince: Instant?
         var obeys = true
         /// Delays of the fence agent.
         var latency = Duration.milliseconds(300)
@@ -276,6 +278,9 @@ final class World {
         guard leasesAnswer, reachable(question.reader), let suspect = machines[question.host] else { return nil }
         if machines[question.reader]?.storageCut == true { return [] }
         let age = machines[question.reader]?.staleReads == true ? .seconds(100) : now - suspect.lastRenewal
+        if let since = machines[question.reader]?.readsSince, since > suspect.lastRenewal {
+            return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: nil, unchangedFor: now - since, ioTimeout: 1)]
+        }
         return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: age, ioTimeout: 1)]
     }
 

@@ -118,6 +118,7 @@ extension FencingEngine {
     }
 
     private mutating func onReadsOff(_ name: String, _ open: FenceCase) {
+        updateCase(name) { $0.readOff = true }
         if open.step == .recheckingOff { mintPowerOff(name) } else { readGenerations(name) }
     }
 
@@ -127,14 +128,20 @@ extension FencingEngine {
             let ending = open.offSent ? "the off had no effect, its guests were not touched" : "no off was sent"
             return closeCase(name, "\(name) reads on and is heard with the same boot id: \(ending)")
         }
+        if open.readOff == true { return letBoot(name) }
         switch open.step {
         case .confirmingOff:
             postpone(name, .failed, "the device still reads on after off\(detail.isEmpty ? "" : " (\(detail))"); tried again every \(policy.retry.milliseconds) ms")
-        case .recheckingOff, .readingGenerations:
-            postpone(name, .failed, "\(name) read off and reads on again: somebody switched it on")
         default:
             considerOff(name)
         }
+    }
+
+    /// Somebody switched it on before its life was proven over. Its new life proves that as well as we could: it is not switched off while it may still boot.
+    private mutating func letBoot(_ name: String) {
+        updateCase(name) { $0.readOff = false }
+        postpone(
+            name, .failed, "\(name) read off and reads on again: somebody switched it on; it has \(policy.bootTimeout.milliseconds / 1000) s to be heard", after: policy.bootTimeout)
     }
 
     // MARK: Before off

@@ -12,6 +12,8 @@ struct FenceCase: Codable, Hashable, Sendable {
     var told: String?
     /// The `off` of this case was sent.
     var offSent = false
+    /// The device last read off: if it reads on next, somebody has switched the machine on.
+    var readOff: Bool?
     /// A proof covers ``incarnation``; what is left is to bring the host back.
     var proven = false
     /// The power-on part was entered: the host is to boot.

@@ -25,6 +25,7 @@ public import Messages
 /// | checking           | status off                    | reading-generations (already off is fenced)                 |
 /// |                    | status on                     | held (S17, hold, HA off), gathering-evidence or accepting   |
 /// |                    | status unknown                | failed: no `off` to a device that cannot even be read       |
+/// | any step           | status on, after off was read, not proven | failed, for the time of a boot: somebody switched it on, a new life proves as much |
 /// | any step           | status off, device known to be another machine's | failed: it says nothing about this host (S10) |
 /// | held               | the reason is gone, or retry  | checking                                                    |
 /// | gathering-evidence | renewals stopped / go on      | accepting / held                                            |
@@ -41,7 +42,7 @@ public import Messages
 /// | resolving          | a status                      | closed if on and alive, else reading-generations            |
 /// | failed             | retry                         | checking                                                    |
 ///
-/// The same life heard again closes a case whose `off` was not sent; afterwards a status decides (resolving). A new life proves the old one over (`rebooted`).
+/// The same life heard again closes a case whose `off` was not sent (one that an operator asked for: when it is activated); afterwards a status decides (resolving). A new life proves the old one over (`rebooted`).
 public struct FencingEngine: Engine {
     public typealias Input = FencingInput
     public typealias Action = FencingAction

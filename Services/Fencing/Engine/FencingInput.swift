@@ -195,7 +195,8 @@ public struct SectorAnswer: Codable, Hashable, Sendable {
         guard case .success(let list) = result else { return }
         sectors = list.lockspaces.flatMap { lockspace in
             lockspace.hosts.filter { $0.hostID == question.hostID }.map { slot in
-                Sector(lockspace: lockspace.lockspace, generation: slot.generation, held: slot.state != .free, lastChange: slot.lastChange, ioTimeout: slot.ioTimeout)
+                Sector(lockspace: lockspace.lockspace, generation: slot.generation, held: slot.state != .free, lastChange: slot.lastChange,
+                    unchangedFor: slot.unchangedFor, ioTimeout: slot.ioTimeout)
             }
         }
     }
@@ -209,17 +210,21 @@ public struct Sector: Codable, Hashable, Sendable {
     public var held: Bool
     /// Since the reader last saw it change; `nil` if it never did.
     public var lastChange: Duration?
+    /// How long the reader has read the same there, whether it saw the last change or not.
+    public var unchangedFor: Duration?
     public var ioTimeout: Int
-    public init(lockspace: String, generation: UInt64, held: Bool, lastChange: Duration?, ioTimeout: Int) {
+    public init(lockspace: String, generation: UInt64, held: Bool, lastChange: Duration?, unchangedFor: Duration? = nil, ioTimeout: Int) {
         self.lockspace = lockspace
         self.generation = generation
         self.held = held
         self.lastChange = lastChange
+        self.unchangedFor = unchangedFor
         self.ioTimeout = ioTimeout
     }
 
-    /// At least one renewal was due and did not come: unchanged for two renewal intervals, which are 2 x io_timeout each.
-    public var renewalsStopped: Bool { held && (lastChange.map { $0 >= missed } ?? false) }
+    /// At least one renewal was due and did not come: unchanged for two renewal intervals, which are 2 x io_timeout each. A reader that began to read after the last renewal
+    /// knows that too, once it has read on for so long.
+    public var renewalsStopped: Bool { held && ((unchangedFor ?? lastChange).map { $0 >= missed } ?? false) }
     /// The reader saw it change within its owner's renewal intervals.
     public var renewalsSeen: Bool { held && (lastChange.map { $0 < missed } ?? false) }
     /// How long, from the read on, the owner's guards may still let their guests run: to 8 x io_timeout after the last renewal (S8). Zero: not any more, as far as

@@ -116,6 +116,8 @@ extension FencingEngine {
         guard let host = known(id, request.host) else { return }
         guard host.hasLife else { return refuse(id, RequestErrorCode.conflict, "\(host.name) was never heard: there is no life to prove over") }
         guard host.fenceDevice != nil else { return refuse(id, FencingErrorCode.noDevice, "\(host.name) has no fence device") }
+        // No off would ever be sent, and the host would not be Up again for all that it answers.
+        if host.deviceIsForeign { return refuse(id, FencingErrorCode.held, Self.foreignDevice) }
         if let open = host.fenceCase {
             if !open.proven, open.incarnation == host.incarnation { updateCase(host.name) { $0.cause = .operatorAsked } }
             if open.step == .held || open.step == .failed { checkPower(host.name) }

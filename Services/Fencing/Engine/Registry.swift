@@ -105,6 +105,7 @@ extension FencingEngine {
 
     mutating func onHostActivate(_ id: RequestID, _ request: HostRequest) {
         guard let host = known(id, request.host) else { return }
+        takeBackFenceNow(host)
         update(host.name) {
             $0.nonOperational = nil
             $0.error = nil
@@ -117,6 +118,15 @@ extension FencingEngine {
         watch(host.name)
         settleStatus(host.name)
         reply(id, .success(view(of: host.name)))
+    }
+
+    /// Whoever asked for a fence that cannot be done may take it back while the host answers: of the same life nothing is proven, and nothing was done to it.
+    private mutating func takeBackFenceNow(_ host: HostRecord) {
+        guard let open = host.fenceCase, open.cause == .operatorAsked, !open.proven, open.incarnation == host.incarnation, host.liveness == .heard,
+            host.run?.action.isDestructive != true, host.unresolved == nil, host.minted == nil
+        else { return }
+        guard !open.offSent || (open.step == .failed && host.power == .on) else { return }
+        closeCase(host.name, "an operator activated \(host.name), which answers; \(open.offSent ? "the off had no effect" : "no off was sent")")
     }
 
     mutating func onSetStatus(_ id: RequestID, _ body: HostSetStatus, _ field: WritableKeyPath<HostRecord, String?>) {
