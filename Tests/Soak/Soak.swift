@@ -124,7 +124,8 @@ final class Soak {
         let first = try TickRecords(cluster)
         diskCount = first.disks.count
         guard first.vms.isSuperset(of: try cluster.vms().map(\.name)) else { throw LabFailure("the disks of \(first.vms.sorted()) were found, and no others") }
-        let end = cl_boottime() + 60_000_000_000
+        // A guest that met an I/O error resets its machine, whose BIOS tries again after a minute when it cannot read the disk.
+        let end = cl_boottime() + 90_000_000_000
         var idle: [String] = []
         repeat {
             try Interruption.sleep(until: cl_boottime() + 300_000_000)

@@ -39,7 +39,8 @@ struct SoakCommand: ParsableCommand {
         let began = cl_boottime()
         var failure: (any Error)?
         do { try soak.run(failovers: failovers) } catch { failure = error }
-        let summary = Summary(soak: soak, watch: watch, seconds: Double(cl_boottime() - began) / 1e9, loads: (machine.load, Machine.load()))
+        let summary = Summary(
+            soak: soak, watch: watch, seconds: Double(cl_boottime() - began) / 1e9, loads: (machine.load, Machine.load()), failure: failure)
         print(summary.text)
         if failure is Interruption.Interrupted {
             print("\ninterrupted at \(soak.doing), seed \(seed)")

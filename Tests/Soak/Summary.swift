@@ -7,6 +7,8 @@ struct Summary {
     let watch: WatchLog
     let seconds: Double
     let loads: (start: String, end: String)
+    /// What ended it early.
+    let failure: (any Error)?
 
     /// Judged only after a while.
     var isFlat: Bool { soak.failovers < 2 * MemoryLog.warmUp || soak.memory.verdicts.allSatisfy(\.isFlat) }
@@ -16,7 +18,7 @@ struct Summary {
         lines.append(row("fault", "times", "failovers", "to all well p50", "max"))
         for kind in Fault.Kind.allCases { lines += line(kind.rawValue, soak.steps.filter { $0.kind == kind }) }
         lines += line("all", soak.steps)
-        lines += ["", "ticks: \(soak.diskCount) disks, looked at twice after each fault: never two writers"]
+        lines += ["", "ticks: \(soak.diskCount) disks, looked at twice after each fault: \(failure is DoubleWriter ? "TWO WRITERS" : "never two writers")"]
         lines.append("watch: \(watch.facts) facts, \(watch.alarms.count) alarms\(watch.unheard.isEmpty ? "" : "; never heard: \(watch.unheard.joined(separator: ", "))")")
         lines.append("VMs that began anew while their host lived: \(soak.restarts)")
         lines += ["", row("resident, MB", "start", "after \(MemoryLog.warmUp)", "end", "ratio", "longest life (its failovers)")]

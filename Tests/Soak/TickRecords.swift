@@ -1,6 +1,9 @@
 import Foundation
 import TestLab
 
+/// What must never be.
+struct DoubleWriter: Error, CustomStringConvertible { var description: String }
+
 /// What the guests left on their disks, read past every service by `bulwark lab ticks`.
 struct TickRecords {
     struct Disk: Decodable {
@@ -26,7 +29,7 @@ struct TickRecords {
         let output = cluster.bulwark(["--json", "lab", "ticks"])
         disks = try JSONDecoder().decode([Disk].self, from: Data(output.text.utf8))
         if let double = disks.first(where: { $0.foreign != nil }), let foreign = double.foreign {
-            throw LabFailure("DOUBLE WRITER on \(double.path) of \(double.vm ?? "?"): boot \(foreign.seenBy) saw \(foreign.other) at its write \(foreign.atCount)")
+            throw DoubleWriter(description: "DOUBLE WRITER on \(double.path) of \(double.vm ?? "?"): boot \(foreign.seenBy) saw \(foreign.other) at its write \(foreign.atCount)")
         }
         guard output.status == 0 else { throw LabFailure("bulwark lab ticks: exit status \(output.status)") }
     }

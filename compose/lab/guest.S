@@ -55,7 +55,6 @@ main:
   mov $0x4201, %ax
   mov $seen, %bx
   call disk
-  jc rest                       # unreadable: write nothing blindly
   cmpl $0, counter
   je write                      # not written yet: whoever is there ran before us
   mov $seen+12, %si
@@ -92,7 +91,6 @@ write:
   mov $0x4301, %ax
   mov $tick, %bx
   call disk
-rest:
   mov $0, %ah
   int $0x1a
   mov %dx, last
@@ -104,7 +102,8 @@ rest:
   jb 1b
   jmp main
 
-# ax: 0x42 (read) or 0x43 (write) and the sector; bx: the buffer. Carry set and an E on the serial port if it failed.
+# ax: 0x42 (read) or 0x43 (write) and the sector; bx: the buffer. After an error the BIOS would report success and transfer nothing, and what was not written is not
+# to be missed later: an E on the serial port, and the machine is reset.
 disk:
   mov %bx, buffer
   movzbw %al, %cx
@@ -116,7 +115,10 @@ disk:
   jnc 1f
   mov $'E', %al
   call serial
-  stc
+  mov $0xfe, %al
+  out %al, $0x64
+2:hlt
+  jmp 2b
 1:ret
 
 # si: a text; di: an id. Writes both and a new line to the serial port.
