@@ -28,6 +28,21 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         for (index, vm) in world.vms.enumerated() { world.repeats(every: 9, from: index, .vmStart(vm: vm.name, host: nil)) }
         return world
     },
+    // A start waits on its way until its VM has been asked for and started elsewhere.
+    "late": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
+        world.chaos = Scenario.Chaos()
+        world.timeline = []
+        for index in world.vms.indices {
+            world.vms[index].leases = false
+            world.vms[index].ha = false
+        }
+        world.troubles($0, every: 150) { host, vm, at in
+            [(at, .vmStop(vm: vm)), (at + 20, .cut(from: "manager", to: host)), (at + 21, .vmStart(vm: vm, host: host)), (at + 85 + at % 20, .heal(host, "manager"))]
+        }
+        return world
+    },
     // Guests die while their storage hangs.
     "hanging": {
         var world = Scenario.random(seed: $0, hours: 0.5)
@@ -92,13 +107,65 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         }
         return world
     },
+    // Storage is slow, and VMs are stopped and started elsewhere while their leases are being taken.
+    "contended": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
+        world.pace.storage = .seconds(3)
+        world.pace.boot = .seconds(5)
+        world.policy.ioTimeout = .seconds(10)
+        world.policy.settle = .zero
+        world.policy.fencing.grace = .seconds(5)
+        world.chaos = Scenario.Chaos(ioSlow: 0.1)
+        world.vms = (1...5).map { Scenario.VM("vm\($0)") }
+        world.timeline = []
+        world.troubles($0, every: 40) { host, vm, at in
+            let other = host == "host1" ? "host2" : "host1"
+            return [
+                (at, .vmStop(vm: vm)), (at + 15, .vmStart(vm: vm, host: host)), (at + 18 + at % 6, .vmStop(vm: vm)),
+                (at + 20 + at % 6, .vmStart(vm: vm, host: other)), (at + 21 + at % 6, .vmStart(vm: vm, host: other)), (at + 23 + at % 6, .vmStart(vm: vm, host: other)),
+            ] + (at % 4 == 0 ? [(at + 20, .crash(host: host))] : at % 4 == 1 ? [(at + 20, .kill(.leaseService(host: host)))] : [])
+        }
+        return world
+    },
+    // Renewals take seconds, then the storage stands still.
+    "creeping": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
+        world.policy.ioTimeout = .seconds(10)
+        world.chaos = Scenario.Chaos(ioSlow: 0.5)
+        world.timeline = []
+        world.troubles($0, every: 300) { host, _, at in [(at, .storageHangs(domain: "all", host: host)), (at + 100, .storageHeals(domain: "all", host: host))] }
+        return world
+    },
+    // BMCs that fail when hosts are not heard.
+    "blind": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.hosts = ["host1", "host2", "host3", "host4"].map { Scenario.Host($0) }
+        world.timeline = []
+        world.troubles($0, every: 200) { host, _, at in
+            let faults: [BMCFault] = [.isDead, .hangs, .saysOn, .actsLate, .refuses]
+            return [(at, .bmc(host: host, faults[Int(at % 5)])), (at + 1, .cutBoth(host, "manager")), (at + 100, .bmc(host: host, .works)), (at + 101, .heal(host, "manager"))]
+        }
+        return world
+    },
+    // The manager hears two of four.
+    "half": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.hosts = ["host1", "host2", "host3", "host4"].map { Scenario.Host($0) }
+        world.timeline = []
+        world.troubles($0, every: 250) { _, _, at in
+            [(at, .cutBoth("host1", "manager")), (at, .cutBoth("host2", "manager")), (at, .cutBoth("host3", "manager")), (at + 100, .healNetwork)]
+        }
+        return world
+    },
     // Guests that cannot be killed.
     "stuck": {
         var world = Scenario.random(seed: $0, hours: 0.5)
         world.timeline = []
         world.policy.ioTimeout = .seconds(2)
         world.troubles($0, every: 300) { host, vm, at in
-            [(at, .guestStuck(vm: vm)), (at + 1, .storageHangs(domain: "all", host: host)), (at + 60, .storageHeals(domain: "all", host: host))]
+            [(at, .guestStuck(vm: vm)), (at + 1, .storageHangs(domain: "all", host: host)), (at + 2, at % 3 == 0 ? .kill(.vmGuard(vm: vm)) : .spmMove), (at + 60, .storageHeals(domain: "all", host: host))]
         }
         return world
     },
@@ -106,12 +173,6 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
     "deaf": {
         var world = Scenario.random(seed: $0, hours: 0.5)
         world.troubles($0, every: 200) { _, _, at in [(at, .isolate("manager")), (at + 90, .healNetwork)] }
-        return world
-    },
-    // An operator confirms that a host is off that nobody hears, and does not look.
-    "erring": {
-        var world = Scenario(seed: $0, hosts: ["host1", "host2", "host3"].map { Scenario.Host($0, fence: .none) }, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
-        world.troubles($0, every: 200) { host, _, at in [(at, .cutBoth(host, "manager")), (at + 60, .hostConfirmOff(host: host)), (at + 100, .heal(host, "manager"))] }
         return world
     },
     // Every process dies every few minutes, between any two of its steps.
@@ -122,7 +183,6 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         for (index, vm) in world.vms.enumerated() { world.repeats(every: 77, from: index, .vmStop(vm: vm.name)) }
         return world
     },
-    "building": { .random(seed: $0, hours: 0.5) },
     // Much is lost on the way.
     "lossy": {
         var world = Scenario.random(seed: $0, hours: 0.5)
