@@ -140,6 +140,14 @@ struct CheckerTests {
         ]),
         Case("what was not acknowledged may be lost", [], [.asked("r1", .maintenance(host: "host1", true)), .found(.maintenance(host: "host1", false))]),
         Case("one attempt begins twice", [.I6], [Make.began(first), .guestEnded(first, .guest), Make.began(first)]),
+        Case("of two that overlapped either may have been last", [], [
+            .asked("r1", .maintenance(host: "host1", true)), .asked("r2", .maintenance(host: "host1", false)), .acknowledged("r2"), .acknowledged("r1"),
+            .found(.maintenance(host: "host1", false)), .found(.maintenance(host: "host1", true)),
+        ]),
+        Case("of two that did not the second was", [.I6], [
+            .asked("r1", .maintenance(host: "host1", true)), .acknowledged("r1"), .asked("r2", .maintenance(host: "host1", false)), .acknowledged("r2"),
+            .found(.maintenance(host: "host1", true)),
+        ]),
         Case("a start against an acknowledged stop", [.I6], [.asked("r1", .wanted(vm: "web", false)), .acknowledged("r1"), Make.sent(first)]),
         Case("a start that was sent before is repeated", [], [Make.sent(first), .asked("r1", .wanted(vm: "web", false)), .acknowledged("r1"), Make.sent(first)]),
         Case("an effect is done again", [.I6], [.effectBegan("task 1"), .effectDone("task 1"), .effectBegan("task 1")]),

@@ -20,9 +20,6 @@ extension FencingEngine {
             fenceCase: host.fenceCase?.view(of: name))
     }
 
-    /// Whether what is done to its power now is an operator's command, not a step of its case.
-    public func runsOperatorsCommand(_ name: String) -> Bool { hosts[name]?.command != nil }
-
     /// - Parameter name: `nil` for all hosts.
     public func history(of name: String?) -> FenceHistory {
         let open = names.compactMap { hosts[$0]?.fenceCase?.view(of: $0) }

@@ -41,6 +41,8 @@ final class World {
     /// FNV-1a over everything that happened.
     private(set) var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     private var ids: UInt64 = 0
+    /// The newest version of each lease that its leader sector ever said.
+    private var leaseVersions: [LeaseName: UInt64] = [:]
     init(_ scenario: Scenario, isVerbose: Bool) {
         self.scenario = scenario
         self.isVerbose = isVerbose
@@ -203,15 +205,19 @@ final class World {
     }
 
     /// A sector of a lease may have another owner now.
+    ///
+    /// Not if it says an older version than before: that is a write of another host that comes very late. Nobody can take the lease by it, for the ballot blocks
+    /// say the newer version, and whoever reads them decides for that.
     func sectorsChanged(_ path: String, _ offset: UInt64, _ length: Int) {
         guard path.hasSuffix("leases") else { return }
         let geometry = Geometry.standard
         let start = offset / UInt64(geometry.alignment) * UInt64(geometry.alignment)
         guard offset == start, let sector = storage.read(path, start, geometry.sectorSize), let leader = try? LeaderRecord(sector[...]), !leader.name.isEmpty else { return }
+        let lease = LeaseName(lockspace: leader.lockspace, resource: leader.name)
+        guard leader.lver >= leaseVersions[lease] ?? 0 else { return tell("storage", "an old version \(leader.lver) of lease \(lease.resource) lands late") }
+        leaseVersions[lease] = leader.lver
         let owner = leader.isFree ? nil : hosts.first { $0.id == Int(leader.ownerID) }?.name
-        note(.leaseChanged(
-            LeaseName(lockspace: leader.lockspace, resource: leader.name),
-            owner.map { LeaseOwner(host: $0, generation: leader.ownerGeneration, lver: leader.lver) }))
+        note(.leaseChanged(lease, owner.map { LeaseOwner(host: $0, generation: leader.ownerGeneration, lver: leader.lver) }))
     }
 
     func countPowerOff() { statistics.powerOffs += 1 }
