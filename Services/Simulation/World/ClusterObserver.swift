@@ -16,6 +16,7 @@ final class ClusterObserver {
     private var domainStatuses: [String: DomainStatus] = [:]
     private var numbered: [String: String] = [:]
     private var operatorPower: Set<String> = []
+    private var pendingPower: Set<String> = []
     private var spm: String?
     private var causes: [String: CaseCause] = [:]
 
@@ -27,7 +28,11 @@ final class ClusterObserver {
         times.append(Duration(nanoseconds: world.now - readyAt))
     }
     func answered(_ command: Happening, _ refusal: RequestError?) { answers.append(Observed.Answer(command: command, refusal: refusal)) }
-    func operatorWantsPower(of host: String) { operatorPower.insert(host) }
+    /// - Parameter isPending: the operator waits for the answer of a power command, which goes before any case.
+    func operatorWantsPower(of host: String, isPending: Bool = false) {
+        operatorPower.insert(host)
+        if isPending { pendingPower.insert(host) } else { pendingPower.remove(host) }
+    }
 
     // MARK: Events
 
@@ -94,7 +99,8 @@ final class ClusterObserver {
     /// fencing-service's command is on its way to the device.
     func powerCommanded(_ host: String, isOff: Bool) {
         let open = world.fencing.engine.view(of: host)?.fenceCase?.id
-        let cause: PowerCause = open.map { .fenceCase($0) } ?? (operatorPower.contains(host) ? .operatorAsked : .none)
+        let isOperators = pendingPower.contains(host) || (open == nil && operatorPower.contains(host))
+        let cause: PowerCause = isOperators ? .operatorAsked : open.map { .fenceCase($0) } ?? .none
         world.note(.powerCommanded(host: host, isOff ? .off : .on, cause))
         occurred(isOff ? .off(host: host) : .on(host: host))
         if isOff { world.countPowerOff() }

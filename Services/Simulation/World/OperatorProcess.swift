@@ -68,9 +68,11 @@ final class OperatorProcess: Process {
             world.observer.operatorWantsPower(of: host)
             send(fencing, { .fenceNow($0, HostRequest(host: host, reason: "the operator wants it")) }, nil, answered)
         case .power(let host, let action):
-            world.observer.operatorWantsPower(of: host)
-            let verb = action
-            send(fencing, { .power($0, verb, HostRequest(host: host)) }, nil, answered)
+            world.observer.operatorWantsPower(of: host, isPending: true)
+            send(fencing, { .power($0, action, HostRequest(host: host)) }, nil) { [world] refusal in
+                world.observer.operatorWantsPower(of: host, isPending: false)
+                answered(refusal)
+            }
         case .haHold: send(fencing, { .haHold($0, HoldRequest(why: "the operator works")) }, .held(true), answered)
         case .haRelease: send(fencing, { .haHold($0, HoldRequest(why: "the operator is done", release: true)) }, .held(false), answered)
         case .haEnable: send(fencing, { .haEnable($0) }, .enabled(true), answered)
