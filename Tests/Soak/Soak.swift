@@ -124,7 +124,7 @@ final class Soak {
         let first = try TickRecords(cluster)
         diskCount = first.disks.count
         guard first.vms.isSuperset(of: try cluster.vms().map(\.name)) else { throw LabFailure("the disks of \(first.vms.sorted()) were found, and no others") }
-        // A guest that met an I/O error resets its machine, whose BIOS tries again after a minute when it cannot read the disk.
+        // A guest that met an I/O error resets its machine after a while.
         let end = cl_boottime() + 90_000_000_000
         var idle: [String] = []
         repeat {

@@ -103,7 +103,8 @@ write:
   jmp main
 
 # ax: 0x42 (read) or 0x43 (write) and the sector; bx: the buffer. After an error the BIOS would report success and transfer nothing, and what was not written is not
-# to be missed later: an E on the serial port, and the machine is reset.
+# to be missed later: an E on the serial port, and 20 s later the machine is reset. Sooner the BIOS might find no disk, and it looks only once; by then the disk is well
+# or the guard has ended this guest.
 disk:
   mov %bx, buffer
   movzbw %al, %cx
@@ -115,10 +116,13 @@ disk:
   jnc 1f
   mov $'E', %al
   call serial
+  mov $364, %cx                 # timer interrupts
+2:hlt
+  loop 2b
   mov $0xfe, %al
   out %al, $0x64
-2:hlt
-  jmp 2b
+3:hlt
+  jmp 3b
 1:ret
 
 # si: a text; di: an id. Writes both and a new line to the serial port.
