@@ -104,6 +104,14 @@ final class SharedStorage {
         return bytes
     }
 
+    func leaseVolumes(of domain: String) -> [String] {
+        let layout = DomainLayout(root: "\(World.root)/\(domain)")
+        return [layout.leases, layout.xleases]
+    }
+
+    /// How many areas of a megabyte were ever written to.
+    func slots(of path: String) -> Int { (files[path]?.keys.max()).map { Int($0) + 1 } ?? 0 }
+
     // MARK: Operations of a host
 
     /// Performs a read. `done` runs on the host, if that still lives.

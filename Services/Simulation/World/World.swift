@@ -159,6 +159,7 @@ final class World {
         if payload.spec.isGuest {
             statistics.guestStarts += 1
             observer.occurred(.start(vm: run.holder.name, host: run.host))
+            for lease in payload.leases where lease.lver < leaseVersions[lease.name] ?? 0 { believe(lease) }
             note(.guestBegan(run, writes: payload.spec.diskLocks, leases: payload.leases))
         } else {
             note(.workerBegan(run, lease: payload.leases.first ?? GuardLease(name: LeaseName(lockspace: "", resource: ""))))
@@ -218,6 +219,22 @@ final class World {
         leaseVersions[lease] = leader.lver
         let owner = leader.isFree ? nil : hosts.first { $0.id == Int(leader.ownerID) }?.name
         note(.leaseChanged(lease, owner.map { LeaseOwner(host: $0, generation: leader.ownerGeneration, lver: leader.lver) }))
+    }
+
+    /// A run begins with an older version than there was: after a late leader its own host may count on from that, since its own ballot block was the only newer one.
+    private func believe(_ lease: GuardLease) {
+        leaseVersions[lease.name] = lease.lver
+        tell("storage", "version \(lease.lver) of lease \(lease.name.resource) follows a leader that went back")
+        let geometry = Geometry.standard
+        for path in storage.leaseVolumes(of: lease.name.lockspace) {
+            for slot in 0..<storage.slots(of: path) {
+                guard let sector = storage.read(path, UInt64(slot * geometry.alignment), geometry.sectorSize), let leader = try? LeaderRecord(sector[...]),
+                    leader.lockspace == lease.name.lockspace, leader.name == lease.name.resource, !leader.isFree
+                else { continue }
+                let owner = hosts.first { $0.id == Int(leader.ownerID) }?.name
+                note(.leaseChanged(lease.name, owner.map { LeaseOwner(host: $0, generation: leader.ownerGeneration, lver: leader.lver) }))
+            }
+        }
     }
 
     func countPowerOff() { statistics.powerOffs += 1 }
