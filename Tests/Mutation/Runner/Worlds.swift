@@ -9,6 +9,7 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         var world = Scenario.random(seed: $0, hours: 0.5)
         world.policy.settle = .seconds(20)
         world.policy.fencing.grace = .seconds(5)
+        world.pace.boot = .seconds(60)
         world.troubles($0, every: 150) { host, _, at in [(at, .crash(host: host))] }
         return world
     },
@@ -39,7 +40,7 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
             world.vms[index].ha = false
         }
         world.troubles($0, every: 150) { host, vm, at in
-            [(at, .vmStop(vm: vm)), (at + 20, .cut(from: "manager", to: host)), (at + 21, .vmStart(vm: vm, host: host)), (at + 85 + at % 20, .heal(host, "manager"))]
+            [(at, .vmStop(vm: vm)), (at + 20, .cut(from: "manager", to: host)), (at + 21, .vmStart(vm: vm, host: host)), (at + 22, .kill(.placementService)), (at + 50 + at % 20, .heal(host, "manager"))]
         }
         return world
     },
