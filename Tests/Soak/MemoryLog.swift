@@ -50,7 +50,7 @@ struct MemoryLog {
         var lifeFirst: Sample
         var lifeLast: Sample
 
-        var ratio: Double { last.megabytes / (first?.megabytes ?? .nan) }
+        var ratio: Double? { first.map { last.megabytes / $0.megabytes } }
         var isFlat: Bool { first.map { Self.isFlat($0, last) && Self.isFlat(lifeFirst, lifeLast) } ?? true }
 
         private static func isFlat(_ first: Sample, _ last: Sample) -> Bool {

@@ -49,8 +49,10 @@ struct Script {
             lab(0.1, [["hang", "crash", "cut-network"][Int(fault.way % 3)], victim])
             lab(span(7, 25), ["heal", victim])
         case .storage:
-            lab(0, ["cut-storage", victim, ["--hang", "--error"][Int(fault.way % 2)]])
-            lab(span(2, 32), ["heal", victim])
+            let hangs = fault.way % 2 == 0
+            lab(0, ["cut-storage", victim, hangs ? "--hang" : "--error"])
+            // A file that has failed fails for good: a guest that its guard did not end at its deadline would be up and never write again.
+            lab(span(hangs ? 2 : 18, 32), ["heal", victim])
         case .kills: kills()
         }
         acts.sort { $0.at < $1.at }

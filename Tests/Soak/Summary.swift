@@ -26,7 +26,7 @@ struct Summary {
             let life = "\(number(verdict.lifeFirst.megabytes)) -> \(number(verdict.lifeLast.megabytes)) (\(verdict.lifeLast.failovers - verdict.lifeFirst.failovers))"
             lines.append(
                 row(
-                    verdict.role, number(verdict.start.megabytes), verdict.first.map { number($0.megabytes) } ?? "-", number(verdict.last.megabytes), String(format: "%.2f", verdict.ratio),
+                    verdict.role, number(verdict.start.megabytes), verdict.first.map { number($0.megabytes) } ?? "-", number(verdict.last.megabytes), verdict.ratio.map { String(format: "%.2f", $0) } ?? "-",
                     life + (verdict.isFlat ? "" : "  NOT FLAT")))
         }
         lines.append(soak.failovers < 2 * MemoryLog.warmUp ? "memory is judged after \(2 * MemoryLog.warmUp) failovers" : "memory is \(isFlat ? "flat" : "NOT FLAT") (\(MemoryLog.boundText))")
