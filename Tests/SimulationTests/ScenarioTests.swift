@@ -1,3 +1,4 @@
+import Invariants
 import Messages
 import Simulation
 import Testing
