@@ -92,6 +92,18 @@ struct RuleTests {
         #expect(guest?.isRunning == true)
     }
 
+    @Test func S4_whatEndedWhileItsStorageHungIsFreeOnlyOnceItsLastWritesHaveSettled() throws {
+        let world = calmWorld()
+        let (one, two) = (world.hosts[0], world.hosts[1])
+        let guest = try #require(start(world, one, 1))
+        one.stalledUntil = world.now + .seconds(8)
+        guest.vanish()
+        world.run(for: .seconds(10))
+        #expect(start(world, two, 2)?.refusal == "lease.held")
+        world.run(for: .seconds(3))
+        #expect(start(world, two, 3)?.isRunning == true)
+    }
+
     @Test func S2_aRestartedServiceTakesUpItsMembership() throws {
         let world = calmWorld()
         let one = world.hosts[0]
@@ -252,7 +264,8 @@ struct RuleTests {
         one.killService()
         guest?.vanish()
         one.startService()
-        world.run(for: .seconds(3))
+        // Whether storage answered when its guard died, it cannot know: that has to settle (S4).
+        world.run(for: .seconds(8))
         #expect(start(world, two, 2)?.isRunning == true)
     }
 

@@ -38,6 +38,9 @@ struct AcquireWork: Sendable {
 
 struct ReleaseWork: Sendable {
     let grant: Grant
+    let began: Instant
+    /// When each lockspace may be written, once its storage has answered (S4).
+    var opens: [String: Instant] = [:]
     var index = 0
     var offset: UInt64?
     var current: Retraction?

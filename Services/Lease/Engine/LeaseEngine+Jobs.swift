@@ -229,7 +229,7 @@ extension LeaseEngine {
     mutating func startRelease(_ grant: Grant) {
         let known = jobs.values.contains { if case .release(let work) = $0.work { work.grant.holder == grant.holder } else { false } }
         guard !known else { return }
-        _ = start(.release(ReleaseWork(grant: grant)))
+        _ = start(.release(ReleaseWork(grant: grant, began: now)))
     }
 
     /// Takes the next lease in hand; those whose membership is over are void already and are not written.
@@ -290,6 +290,12 @@ extension LeaseEngine {
     private mutating func onReleaseResult(_ id: UInt64, _ work: ReleaseWork, _ result: IOResult) -> Effects {
         var work = work
         let name = work.grant.leases[work.index].name
+        if case .data = result, let opens = opens(&work), now < opens {
+            work.current = nil
+            jobs[id]?.work = .release(work)
+            jobs[id]?.wakeAt = opens
+            return []
+        }
         guard work.current != nil else {
             switch index(in: result, of: name.lockspace) {
             case .failure: return pause(id, .release(work))
@@ -312,6 +318,19 @@ extension LeaseEngine {
             return pause(id, .release(work))
         }
         return carryOut(step, id, work)
+    }
+
+    /// Storage that took longer to answer may not have answered when the holder ended.
+    private static let promptly = Duration.milliseconds(250)
+
+    /// Killed is not quiesced (S4): what a holder had sent when its storage did not answer may land a while after that answers again, and until then frees nothing.
+    private func opens(_ work: inout ReleaseWork) -> Instant? {
+        let lease = work.grant.leases[work.index]
+        // Without a version nothing ever ran with it.
+        guard lease.lver > 0 else { return nil }
+        let opens = work.opens[lease.name.lockspace] ?? (now - work.began > Self.promptly ? now + host.settle : now)
+        work.opens[lease.name.lockspace] = opens
+        return opens
     }
 
     /// Tries again in a second: what was begun on disk must be ended, or the membership be lost.
