@@ -39,8 +39,9 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
             world.vms[index].leases = false
             world.vms[index].ha = false
         }
-        world.troubles($0, every: 150) { host, vm, at in
-            [(at, .vmStop(vm: vm)), (at + 20, .cut(from: "manager", to: host)), (at + 21, .vmStart(vm: vm, host: host)), (at + 22, .kill(.placementService)), (at + 50 + at % 20, .heal(host, "manager"))]
+        world.troubles($0, every: 150) { _, vm, at in
+            [(at, .vmStop(vm: vm))] + ["host1", "host2", "host3"].map { (at + 20, .cut(from: "manager", to: $0)) }
+                + [(at + 21, .vmStart(vm: vm, host: nil)), (at + 22, .kill(.placementService)), (at + 50 + at % 20, .healNetwork)]
         }
         return world
     },
@@ -48,8 +49,16 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
     "hanging": {
         var world = Scenario.random(seed: $0, hours: 0.5)
         world.policy.fencing.grace = .seconds(30)
+        world.policy.settle = .seconds(5)
+        for index in world.vms.indices where index % 2 == 0 {
+            world.vms[index].leases = false
+            world.vms[index].ha = false
+        }
         world.troubles($0, every: 90) { host, vm, at in
-            [(at, .storageHangs(domain: "all", host: host)), (at + 3, .guestCrash(vm: vm)), (at + 5, .kill(.vmGuard(vm: vm))), (at + 60, .storageHeals(domain: "all", host: host))]
+            [
+                (at, .storageHangs(domain: "all", host: host)), (at + 3, .guestCrash(vm: vm)), (at + 5, .kill(.vmGuard(vm: vm))), (at + 15, .vmStart(vm: vm, host: nil)),
+                (at + 40, .vmStart(vm: vm, host: nil)), (at + 60, .storageHeals(domain: "all", host: host)),
+            ]
         }
         return world
     },
