@@ -66,7 +66,16 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
                     continue
                 }
                 after(.milliseconds(1)) { [self] in
-                    leases.isRunning ? leases.whenDurable { [self] in followMemberships(.answered(leases.snapshot)) } : followMemberships(.answered(nil))
+                    var isAnswered = false
+                    let asked = life
+                    func answer(_ snapshot: LeaseSnapshot?) {
+                        guard !isAnswered, life == asked else { return }
+                        isAnswered = true
+                        followMemberships(.answered(snapshot))
+                    }
+                    leases.isRunning ? leases.whenDurable { answer(leases.snapshot) } : answer(nil)
+                    // It may die before what it knows is durable.
+                    if !isAnswered { after(timeout) { answer(nil) } }
                 }
             case .tell(let lockspaces):
                 // The engine is told only what it does not know: hearing the same each second changes nothing.

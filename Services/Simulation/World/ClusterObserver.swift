@@ -15,6 +15,7 @@ final class ClusterObserver {
     private var vmStatuses: [String: VMStatus] = [:]
     private var domainStatuses: [String: DomainStatus] = [:]
     private var numbered: [String: String] = [:]
+    private var proofs: Set<String> = []
     private var operatorPower: Set<String> = []
     private var pendingPower: Set<String> = []
     private var spm: String?
@@ -40,6 +41,7 @@ final class ClusterObserver {
         switch (event.type, event.body) {
         case ("host.status", let view as HostView), ("host.registered", let view as HostView): host(view)
         case ("host.proof", let signed as SignedProof):
+            proofs.insert(signed.proof.id)
             world.note(.proofMade(signed.proof))
             occurred(.proof(host: signed.proof.host, signed.proof.kind))
         case ("host.proof-revoked", let signed as SignedProof):
@@ -53,6 +55,11 @@ final class ClusterObserver {
             world.tell("fencing-service", "case \(view.id) of \(view.host): \(view.step)", view.reason)
         default: break
         }
+    }
+
+    /// What is durable and was not published before fencing-service died is known by its snapshot.
+    func fencingStarted() {
+        for signed in world.fencing.engine.hostViews.compactMap(\.proof) where proofs.insert(signed.proof.id).inserted { world.note(.proofMade(signed.proof)) }
     }
 
     /// A case may go on for another reason than it was opened for.

@@ -24,6 +24,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         // Fence runs live in a PID namespace that ends with the service.
         lingering = [:]
         world.note(.serviceStarted(name))
+        world.observer.fencingStarted()
         submit(.started(FencingStart(policy: world.scenario.policy.fencing, signingKey: Keys.fencing)))
         checkNetwork()
         guard world.scenario.policy.fencing.graceSPM > .zero else { return }
