@@ -35,8 +35,10 @@ private final class Performance {
         let timeline = world.timeline.map { TimelineLine(at: $0.at - ready, who: $0.who, what: $0.what, why: $0.why) }
         var statistics = world.statistics
         statistics.simulated = Duration(nanoseconds: world.now)
-        return Outcome(
+        let outcome = Outcome(
             timeline: timeline, violations: world.violations, unmet: unmet, hash: world.hash, statistics: statistics, observed: world.observer.observed)
+        world.dismantle()
+        return outcome
     }
 
     // MARK: Bring-up

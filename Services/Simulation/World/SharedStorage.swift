@@ -31,6 +31,11 @@ final class SharedStorage {
     }
     init(world: World) { self.world = world }
 
+    func dismantle() {
+        files = [:]
+        stalled = [:]
+    }
+
     // MARK: Paths
 
     func path(of host: String, to domain: String) -> Path { paths[host]?[domain] ?? .works }

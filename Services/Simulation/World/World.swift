@@ -98,6 +98,12 @@ final class World {
         now = max(now, end)
     }
 
+    /// Nothing happens any more: what still waits holds the world, and the world holds that.
+    func dismantle() {
+        queue = EventQueue()
+        storage.dismantle()
+    }
+
     /// Runs on a machine's processors if it is still in that boot; after the thaw, if it is frozen.
     func onMachine(_ machine: Machine, _ boot: Int, _ work: @escaping () -> Void) {
         guard machine.isOn, machine.boots == boot else { return }
