@@ -34,7 +34,12 @@ extension World {
 
     /// What an operator does who finds everything mended: gives power to what has none, and takes back what was ordered for the time of the trouble.
     func operatorCleansUp() {
-        for host in hosts { host.getPower("an operator switches it on") }
+        let views = fencing.engine.hostViews
+        for host in hosts {
+            // Who has an open case and a device of its own is switched on by fencing-service.
+            if host.hasOwnDevice, let open = views.first(where: { $0.name == host.name })?.fenceCase, !open.reason.contains("an operator switched it off") { continue }
+            host.getPower("an operator switches it on")
+        }
         _ = op.command(.haRelease)
         _ = op.command(.haEnable)
         for view in fencing.engine.hostViews where view.status != .up { _ = op.command(.hostActivate(host: view.name)) }

@@ -75,8 +75,12 @@ public struct InvariantChecker: Sendable {
         case .writeLanded(let run, let disk): storage.judgeWrite(run, disk, &judgement)
         case .published(let run, let lver, let what): onPublished(run, lver, what, &judgement)
         case .leaseChanged(let lease, let owner): storage.change(lease, owner, &judgement)
-        case .proofMade(let proof): runs.take(proof, &judgement)
-        case .proofRevoked(let proof): runs.revoke(proof)
+        case .proofMade(let proof):
+            runs.take(proof, &judgement)
+            storage.take(proof, &judgement)
+        case .proofRevoked(let proof):
+            runs.revoke(proof)
+            storage.revoke(proof)
         case .asked(let id, let promise): promises.ask(id, promise)
         case .acknowledged(let id): promises.acknowledge(id)
         case .refused(let id): promises.refuse(id)

@@ -9,13 +9,14 @@ struct Power: Sendable {
         var fact: Fact
     }
 
-    private var lastHeard: [String: (last: Instant, before: Instant?)] = [:]
+    /// The newest heartbeats of each host, the latest last.
+    private var heartbeats: [String: [Instant]] = [:]
     private(set) var cases: [String: Case] = [:]
     private(set) var starts: [String: Instant] = [:]
 
     mutating func heard(_ host: String, _ now: Instant) {
-        guard let known = lastHeard[host] else { return lastHeard[host] = (now, nil) }
-        lastHeard[host] = (now, known.last)
+        heartbeats[host, default: []].append(now)
+        if heartbeats[host, default: []].count > 16 { heartbeats[host]?.removeFirst() }
     }
 
     mutating func open(_ id: String, _ host: String, _ cause: CaseCause, _ now: Instant) {
@@ -27,9 +28,7 @@ struct Power: Sendable {
 
     /// How long a host was silent, heartbeats apart that are younger than `crossing`; `nil`: never heard.
     func silence(of host: String, at now: Instant, crossing: Duration) -> Duration? {
-        guard let heard = lastHeard[host] else { return nil }
-        if now - heard.last >= crossing { return now - heard.last }
-        return heard.before.map { now - $0 }
+        heartbeats[host]?.last { now - $0 >= crossing }.map { now - $0 }
     }
 }
 
@@ -52,7 +51,7 @@ extension InvariantChecker {
         if let silence = power.silence(of: host, at: judgement.now, crossing: settings.crossing), silence < settings.grace {
             judgement.violation(.I5, "\(host) is switched off for its silence (case \(id)); it was heard \(silence.milliseconds) ms ago", earlier: fenceCase.fact)
         }
-        guard let start = power.starts["fencing-service"], judgement.now - start < settings.grace, fenceCase.opened > start else { return }
+        guard let start = power.starts["fencing-service"], judgement.now - start < settings.grace else { return }
         judgement.violation(
             .I5, "\(host) is switched off for its silence (case \(id)) \((judgement.now - start).milliseconds) ms after fencing-service began to listen", earlier: fenceCase.fact)
     }

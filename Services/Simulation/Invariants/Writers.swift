@@ -13,6 +13,8 @@ struct Writers: Sendable {
     /// Live runs by the leases that they were granted.
     private var holders: [LeaseName: Held] = [:]
     private var owners: [LeaseName: LeaseOwner?] = [:]
+    /// Of each host: lockspace to the highest generation that a proof covers.
+    private var covered: [String: [String: UInt64]] = [:]
     /// What each live run has.
     private var disks: [Run: [String]] = [:]
     private var leases: [Run: [LeaseName]] = [:]
@@ -27,6 +29,9 @@ struct Writers: Sendable {
         for lease in granted {
             if let other = holders[lease.name], other.run != run {
                 judgement.violation(run.invariant, "\(run) began with lease \(lease.name.resource), with which \(other.run) still runs", earlier: other.fact)
+            }
+            if lease.generation > 0, let highest = covered[run.host]?[lease.name.lockspace], lease.generation <= highest {
+                judgement.violation(.I3, "\(run) began with generation \(lease.generation) of lease \(lease.name.resource), which a proof covers up to \(highest)")
             }
             holders[lease.name] = Held(run: run, lease: lease, fact: judgement.fact)
             if let owner = owners[lease.name] { judge(run, lease, owner, &judgement, earlier: nil) }
@@ -50,6 +55,19 @@ struct Writers: Sendable {
         guard let held = holders[lease] else { return }
         judge(held.run, held.lease, owner, &judgement, earlier: held.fact)
     }
+
+    /// A proof opens the leases that it covers: nobody may run with them.
+    mutating func take(_ proof: Proof, _ judgement: inout Judgement) {
+        guard proof.kind != .ended else { return }
+        covered[proof.host, default: [:]].merge(proof.generations) { max($0, $1) }
+        for held in holders.values.filter({ $0.run.host == proof.host }).sorted(by: { "\($0.run)\($0.lease.name)" < "\($1.run)\($1.lease.name)" }) {
+            guard let covered = proof.generations[held.lease.name.lockspace], held.lease.generation > 0, held.lease.generation <= covered else { continue }
+            judgement.violation(
+                .I3, "proof \(proof.id) (\(proof.kind.rawValue)) covers generation \(held.lease.generation) of \(held.lease.name.resource), with which \(held.run) runs", earlier: held.fact)
+        }
+    }
+
+    mutating func revoke(_ proof: Proof) { covered[proof.host] = nil }
 
     private func judge(_ run: Run, _ lease: GuardLease, _ owner: LeaseOwner?, _ judgement: inout Judgement, earlier: Fact?) {
         guard let owner else {

@@ -5,6 +5,7 @@ import Messages
 final class Network {
     private final class Link {
         var isCut = false
+        var cutAt: Int64 = 0
         var lastArrival: Int64 = 0
         var held: [() -> Void] = []
     }
@@ -24,7 +25,11 @@ final class Network {
         return made
     }
 
-    func cut(_ from: String, _ to: String) { link(from, to).isCut = true }
+    func cut(_ from: String, _ to: String) {
+        let link = link(from, to)
+        if !link.isCut { link.cutAt = world.now }
+        link.isCut = true
+    }
     func isCut(_ from: String, _ to: String) -> Bool { links[from]?[to]?.isCut ?? false }
 
     func heal(_ from: String, _ to: String) {
@@ -41,6 +46,11 @@ final class Network {
     /// Whether a machine reaches no other one.
     func isIsolated(_ machine: String, among machines: [String]) -> Bool {
         machines.allSatisfy { $0 == machine || isCut(machine, $0) || isCut($0, machine) }
+    }
+
+    /// Whether nothing has reached a machine for so long.
+    func isDeaf(_ machine: String, for nanoseconds: Int64, among machines: [String]) -> Bool {
+        machines.allSatisfy { $0 == machine || (isCut($0, machine) && world.now - link($0, machine).cutAt >= nanoseconds) }
     }
 
     /// Sends a message to a process; `deliver` runs in whatever life the process then has. `lost` is told when it never will.

@@ -110,7 +110,12 @@ final class ClusterObserver {
         let cause: PowerCause = isOperators ? .operatorAsked : open.map { .fenceCase($0) } ?? .none
         world.note(.powerCommanded(host: host, isOff ? .off : .on, cause))
         occurred(isOff ? .off(host: host) : .on(host: host))
-        if isOff { world.countPowerOff() }
+        guard isOff else { return }
+        world.countPowerOff()
+        // Nobody answers, so nobody can have seen that its renewals stopped (S17); what was asked before may still be under way for a moment.
+        if !isOperators, let open, causes[open] == .silent, world.network.isDeaf(world.manager.name, for: 8_000_000_000, among: world.machineNames) {
+            world.violate(.I5, "\(host) is switched off for its silence (case \(open)) while no host at all reaches the manager")
+        }
     }
 
     // MARK: Promises

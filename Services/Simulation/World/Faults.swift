@@ -1,4 +1,5 @@
 import HostAgentEngine
+import LeaseEngine
 import Messages
 
 extension World {
@@ -92,6 +93,13 @@ extension World {
         }
     }
 
+    /// It cannot be killed, and its leases are lost: fencing-service is to free its VM (S13), time alone will not.
+    private func isForFencing(_ payload: Payload) -> Bool {
+        guard payload.state == .dying, payload.host.hasOwnDevice else { return false }
+        let joined = payload.host.leases.engine.snapshot.lockspaces.filter { $0.state == .joined }
+        return payload.leases.contains { lease in !joined.contains { $0.lockspace == lease.name.lockspace && $0.generation == lease.generation } }
+    }
+
     /// Nothing is broken any more, and everybody has power.
     func mendEverything() {
         chaos = Scenario.Chaos()
@@ -104,7 +112,7 @@ extension World {
             host.machine.wake()
         }
         manager.wake()
-        for payload in payloads { payload.isStuck = false }
+        for payload in payloads where !isForFencing(payload) { payload.isStuck = false }
         for process in hosts.flatMap(\.machine.processes) + manager.processes {
             process.stepsToLive = nil
             process.isHeldDown = false

@@ -51,6 +51,9 @@ final class HostMachine {
     var hardwareID: String { HostMachine.hardwareID(name) }
     static func hardwareID(_ name: String) -> String { "hardware-of-\(name)" }
 
+    /// fencing-service can switch it off and on, and knows that.
+    var hasOwnDevice: Bool { definition.fence == .verified || definition.fence == .vouched }
+
     // MARK: Power
 
     func getPower(_ why: String) {

@@ -17,7 +17,7 @@ final class Payload {
     let spec: GuardSpec
     let pid: Int32
     unowned let host: HostMachine
-    private weak var parent: GuardProcess?
+    private(set) weak var parent: GuardProcess?
     private let deadline: Instant?
     private let boot: Int
     let bootID: String
@@ -80,6 +80,7 @@ final class Payload {
 
     /// SIGKILL. What waits for storage that does not answer stays, or leaves a write behind.
     func kill(_ cause: EndCause) {
+        // With its machine's power it goes by itself.
         guard isHere, state == .starting || state == .running else { return }
         self.cause = cause
         let wasRunning = state == .running

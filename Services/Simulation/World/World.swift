@@ -27,6 +27,7 @@ final class World {
     private(set) lazy var monitor = MonitorProcess(on: manager)
     private(set) lazy var op = OperatorProcess(on: manager)
     private(set) lazy var observer = ClusterObserver(world: self)
+    private lazy var memberships = MembershipObserver(world: self)
     /// Every payload that lives, in the order of their starts.
     var payloads: [Payload] { hosts.flatMap(\.guests) }
     /// Published volumes, by image.
@@ -47,13 +48,16 @@ final class World {
         self.scenario = scenario
         self.isVerbose = isVerbose
         random = Random(seed: scenario.seed)
-        checker = InvariantChecker(InvariantChecker.Settings(grace: scenario.policy.fencing.grace))
+        checker = InvariantChecker(InvariantChecker.Settings(grace: scenario.policy.fencing.grace, crossing: Self.slowestCommit + .seconds(1)))
         hosts = scenario.hosts.enumerated().map { HostMachine($1, id: $0 + 1, world: self) }
         for host in hosts { hostsByName[host.name] = host }
         for (index, host) in hosts.enumerated() { host.wire(to: hosts, at: index) }
         // Made in this order, so that they start in it.
         _ = (fencing, spm, placement, monitor, op)
     }
+
+    /// What is decided leaves after its journal entry is durable, which may take so long.
+    static let slowestCommit = Duration.seconds(3)
 
     // MARK: Names
 
@@ -216,6 +220,7 @@ final class World {
     /// Not if it says an older version than before: that is a write of another host that comes very late. Nobody can take the lease by it, for the ballot blocks
     /// say the newer version, and whoever reads them decides for that.
     func sectorsChanged(_ path: String, _ offset: UInt64, _ length: Int) {
+        if path.hasSuffix("/ids") { return memberships.changed(path, offset) }
         guard path.hasSuffix("leases") else { return }
         let geometry = Geometry.standard
         let start = offset / UInt64(geometry.alignment) * UInt64(geometry.alignment)

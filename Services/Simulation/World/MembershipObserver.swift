@@ -1,0 +1,51 @@
+import HostAgentEngine
+import Invariants
+import LeaseFormat
+import Messages
+
+/// Looks whether what runs with leases still may, by what its host's sector says on the storage, whatever the services believe (I1, I2).
+///
+/// | sector of a host | nothing may run there |
+/// |---|---|
+/// | written with a later generation | with leases of an earlier one |
+/// | given back | with leases of that lockspace |
+/// | not written anew for 8 x io_timeout | with leases of that lockspace |
+final class MembershipObserver {
+    private unowned let world: World
+    private var newest: [String: [Int: LeaderRecord]] = [:]
+
+    /// A guard's kill takes a moment, and a sector's time is whole seconds.
+    private static let tolerance = Duration.seconds(2)
+
+    init(world: World) { self.world = world }
+
+    func changed(_ path: String, _ offset: UInt64) {
+        let geometry = Geometry.standard
+        let id = Int(offset) / geometry.sectorSize + 1
+        guard let host = world.hosts.first(where: { $0.id == id }), let bytes = world.storage.read(path, offset, geometry.sectorSize),
+            let sector = try? LeaderRecord(bytes[...]), sector.kind == .delta, sector.ownerID == UInt64(id)
+        else { return }
+        // A write that was abandoned may land after the next one.
+        if let known = newest[sector.lockspace]?[id], known.ownerGeneration == sector.ownerGeneration, known.timestamp > sector.timestamp, !sector.isFree { return }
+        newest[sector.lockspace, default: [:]][id] = sector
+        // Anybody may take these leases now: not even what waits to be reaped may be left.
+        if sector.isFree { judge(host, sector.lockspace, "has given its host id back", host.guests) { _ in true } }
+        judge(host, sector.lockspace, "is a member with generation \(sector.ownerGeneration)", host.guests) { $0 < sector.ownerGeneration }
+        let end = Instant(nanoseconds: Int64(clamping: sector.timestamp) * 1_000_000_000) + .seconds(8 * Int64(sector.ioTimeout)) + Self.tolerance
+        let boot = host.machine.bootID
+        host.machine.after(max(.zero, end - host.machine.clock)) { [self] in
+            // A machine that was frozen has some time for its guards.
+            host.machine.after(Self.tolerance) { [self] in
+                guard newest[sector.lockspace]?[id] == sector, host.machine.bootID == boot else { return }
+                judge(host, sector.lockspace, "renewed its membership last \((host.machine.clock - end).milliseconds / 1000 + 8 * Int64(sector.ioTimeout)) s ago", host.guests.filter { $0.state == .running && $0.parent?.isFrozen != true }) { _ in true }
+            }
+        }
+    }
+
+    private func judge(_ host: HostMachine, _ lockspace: String, _ what: String, _ payloads: [Payload], _ isVoid: (UInt64) -> Bool) {
+        for payload in payloads where payload.state == .running || payload.state == .dying {
+            guard payload.leases.contains(where: { $0.name.lockspace == lockspace && isVoid($0.generation) }) else { continue }
+            world.violate(payload.spec.isGuest ? .I1 : .I2, "\(payload.spec.holder) runs on \(host.name), which \(what) in \(lockspace)")
+        }
+    }
+}
