@@ -5,7 +5,7 @@ import Simulation
 
 // Runs seeds of a world, with the guard switched off that BULWARK_MUTANT names. One line for each seed, one for the first broken promise of each.
 //
-// mutant --world NAME --first SEED --count N [--all]
+// mutant --world NAME --first SEED --count N [--all]; world `random` is what `bulwark simulate --seed` runs, for --hours H
 
 func value(_ name: String) -> String? {
     let arguments = CommandLine.arguments
@@ -15,7 +15,9 @@ func value(_ name: String) -> String? {
 
 let first = value("--first").flatMap { UInt64($0) } ?? 1
 let count = value("--count").flatMap { UInt64($0) } ?? 1
-guard let make = worlds[value("--world") ?? "plain"] else { fatalError("there is no such world") }
+let hours = value("--hours").flatMap { Double($0) } ?? 1
+let made: ((UInt64) -> Scenario)? = value("--world") == "random" ? { Scenario.random(seed: $0, hours: hours) } : worlds[value("--world") ?? "plain"]
+guard let make = made else { fatalError("there is no such world") }
 
 for seed in first..<(first + count) {
     let scenario = make(seed)
