@@ -1,5 +1,12 @@
 /// What is to happen, in order of time; of what happens at one time, in the order in which it was asked for.
 struct EventQueue {
+    /// Whose work it is; values instead of closures around closures, for there are millions of them.
+    enum Work {
+        case anybody(() -> Void)
+        case machine(Machine, Machine.Due, () -> Void)
+        case process(Process, life: Int, Machine.Due, () -> Void)
+    }
+
     private struct Entry {
         var at: Int64
         var number: UInt64
@@ -8,7 +15,7 @@ struct EventQueue {
 
     /// A binary heap of small entries; the work itself stays where it is.
     private var heap: [Entry] = []
-    private var works: [(() -> Void)?] = []
+    private var works: [Work?] = []
     private var free: [Int] = []
     private var number: UInt64 = 0
 
@@ -16,7 +23,7 @@ struct EventQueue {
     /// Time of the first.
     var next: Int64? { heap.first?.at }
 
-    mutating func add(at time: Int64, _ work: @escaping () -> Void) {
+    mutating func add(at time: Int64, _ work: Work) {
         let slot: Int
         if let reused = free.popLast() {
             slot = reused
@@ -30,7 +37,7 @@ struct EventQueue {
         rise(heap.count - 1)
     }
 
-    mutating func removeFirst() -> (at: Int64, work: () -> Void)? {
+    mutating func removeFirst() -> (at: Int64, work: Work)? {
         guard let first = heap.first, let last = heap.popLast() else { return nil }
         if !heap.isEmpty {
             heap[0] = last

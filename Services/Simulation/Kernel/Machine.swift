@@ -12,7 +12,10 @@ final class Machine {
     enum State { case off, on, frozen, suspended }
 
     let name: String
-    unowned let world: World
+    /// Its place among the machines.
+    let index: Int
+    /// Unsafe, but never dangling: machines and processes act only while their world runs.
+    unowned(unsafe) let world: World
     private(set) var state = State.off
     /// Counts boots; together with the name it makes the boot id.
     private(set) var boots = 0
@@ -23,8 +26,9 @@ final class Machine {
     private var anchor: (world: Int64, local: Int64) = (0, 0)
     private var waiting: [() -> Void] = []
 
-    init(_ name: String, drift: Int64, world: World) {
+    init(_ name: String, index: Int, drift: Int64, world: World) {
         self.name = name
+        self.index = index
         self.drift = drift
         self.world = world
     }
@@ -89,22 +93,39 @@ final class Machine {
     func remove(_ process: Process) { processes.removeAll { $0 === process } }
 
     /// Runs work on this machine's processors once its clock has gone that far; never, if it is off by then.
-    func after(_ delay: Duration, _ work: @escaping () -> Void) {
-        let boot = boots
-        let due = clock.nanoseconds + max(0, delay.nanoseconds)
-        world.after(nanoseconds: trueTime(max(0, delay.nanoseconds))) { [self] in fire(due, boot, work) }
+    func after(_ delay: Duration, _ work: @escaping () -> Void) { schedule(delay) { .machine(self, $0, work) } }
+
+    /// As ``after(_:_:)``, in a life of a process.
+    func after(_ delay: Duration, in process: Process, _ work: @escaping () -> Void) {
+        let life = process.life
+        schedule(delay) { .process(process, life: life, $0, work) }
     }
 
-    private func fire(_ due: Int64, _ boot: Int, _ work: @escaping () -> Void) {
-        guard boots == boot else { return }
+    /// By the clock of a boot.
+    struct Due {
+        var local: Int64
+        var boot: Int
+    }
+
+    private func schedule(_ delay: Duration, _ work: (Due) -> EventQueue.Work) {
+        let delay = max(0, delay.nanoseconds)
+        world.after(nanoseconds: trueTime(delay), work(Due(local: clock.nanoseconds + delay, boot: boots)))
+    }
+
+    /// What was to be done then.
+    func fire(_ due: Due, _ work: EventQueue.Work) {
+        guard boots == due.boot else { return }
         switch state {
         case .off: return
-        case .frozen, .suspended: waiting.append { [self] in fire(due, boot, work) }
+        case .frozen, .suspended: waiting.append { [self] in fire(due, work) }
         case .on:
-            let rest = due - clock.nanoseconds
+            let rest = due.local - clock.nanoseconds
             // The clock stood still meanwhile; differences of rounding are none.
-            guard rest > 1000 else { return work() }
-            world.after(nanoseconds: trueTime(rest)) { [self] in fire(due, boot, work) }
+            guard rest <= 1000 else { return world.after(nanoseconds: trueTime(rest), work) }
+            switch work {
+            case .anybody(let work), .machine(_, _, let work): work()
+            case .process(let process, let life, _, let work): process.run(life, work)
+            }
         }
     }
 }

@@ -13,16 +13,21 @@ final class Network {
     /// How long the wires themselves may keep a message.
     private static let wireTime: Int64 = 200_000_000
 
-    private unowned let world: World
-    private var links: [String: [String: Link]] = [:]
+    /// Unsafe, but never dangling: see ``Machine/world``.
+    private unowned(unsafe) let world: World
+    /// From each machine to each, by their places.
+    private let links: [[Link]]
 
-    init(world: World) { self.world = world }
+    init(world: World) {
+        self.world = world
+        let places = world.machines.indices
+        links = places.map { _ in places.map { _ in Link() } }
+    }
 
     private func link(_ from: String, _ to: String) -> Link {
-        if let known = links[from]?[to] { return known }
-        let made = Link()
-        links[from, default: [:]][to] = made
-        return made
+        // A machine that there is not has a wire of its own.
+        guard let from = world.machine(from), let to = world.machine(to) else { return Link() }
+        return links[from.index][to.index]
     }
 
     func cut(_ from: String, _ to: String) {
@@ -30,7 +35,7 @@ final class Network {
         if !link.isCut { link.cutAt = world.now }
         link.isCut = true
     }
-    func isCut(_ from: String, _ to: String) -> Bool { links[from]?[to]?.isCut ?? false }
+    func isCut(_ from: String, _ to: String) -> Bool { link(from, to).isCut }
 
     func heal(_ from: String, _ to: String) {
         let link = link(from, to)
@@ -58,7 +63,7 @@ final class Network {
         guard sender.isOn else { return }
         world.countMessage()
         let target = receiver.machine
-        let link = link(sender.name, target.name)
+        let link = links[sender.index][target.index]
         guard sender !== target else {
             link.lastArrival = max(world.now + world.random.between(20_000, 400_000), link.lastArrival + 1)
             return world.at(link.lastArrival) { Self.arrive(at: receiver, lost, deliver) }

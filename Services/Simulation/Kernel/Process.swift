@@ -5,8 +5,9 @@ import Messages
 /// Subclasses override ``begin()`` and ``end()``.
 class Process {
     let name: String
-    unowned let machine: Machine
-    unowned var world: World { machine.world }
+    /// Unsafe, but never dangling: see ``Machine/world``.
+    unowned(unsafe) let machine: Machine
+    unowned(unsafe) let world: World
     /// Services come back with their machine; guards don't.
     let startsAtBoot: Bool
     private(set) var isAlive = false
@@ -22,6 +23,7 @@ class Process {
     init(_ name: String, on machine: Machine, startsAtBoot: Bool = true) {
         self.name = name
         self.machine = machine
+        world = machine.world
         self.startsAtBoot = startsAtBoot
         machine.add(self)
     }
@@ -69,10 +71,7 @@ class Process {
     }
 
     /// Does something in this life, once its machine's clock has gone that far; while it is frozen that waits.
-    func after(_ delay: Duration, _ work: @escaping () -> Void) {
-        let life = life
-        machine.after(delay) { [self] in run(life, work) }
-    }
+    func after(_ delay: Duration, _ work: @escaping () -> Void) { machine.after(delay, in: self, work) }
 
     /// Does something now, as one who comes from outside: never in another life, later if frozen.
     func run(_ life: Int, _ work: @escaping () -> Void) {

@@ -5,7 +5,7 @@ import Messages
 
 /// host-agent of one host: its engine, and the pure halves of its keepers around a simulated machine.
 final class AgentProcess: ServiceProcess<HostAgentEngine> {
-    unowned let host: HostMachine
+    unowned(unsafe) let host: HostMachine
     private var memberships = MembershipFollower()
     private var storage = StorageWatch(probeInterval: .seconds(2))
     private var heartbeats = Heartbeats(every: .seconds(1))

@@ -3,9 +3,9 @@ import Messages
 
 /// The power switch of one host, with its faults. It has power of its own.
 final class BMC {
-    unowned let world: World
+    unowned(unsafe) let world: World
     /// The chassis it is wired to.
-    unowned let chassis: HostMachine
+    unowned(unsafe) let chassis: HostMachine
     let guid: String?
     var fault = BMCFault.works
     /// Counts commands for people and expectations.

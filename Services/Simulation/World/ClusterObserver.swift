@@ -7,7 +7,7 @@ import SPMEngine
 
 /// Sees what the services publish, and turns it into facts for the checker and into what expectations are about.
 final class ClusterObserver {
-    private unowned let world: World
+    private unowned(unsafe) let world: World
     private(set) var occurrences: [Occurrence] = []
     private var times: [Duration] = []
     private(set) var answers: [Observed.Answer] = []

@@ -6,7 +6,7 @@ import Messages
 /// A guard that answers is asked every two seconds in reality; here only while one of the two is frozen, since an answer that says the same changes nothing.
 final class GuardObserver {
     let spec: GuardSpec
-    private unowned let agent: AgentProcess
+    private unowned(unsafe) let agent: AgentProcess
     private let life: Int
     private let report: (GuardSighting) -> Void
     private var watcher: GuardWatcher

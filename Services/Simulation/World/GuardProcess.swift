@@ -6,7 +6,7 @@ import Messages
 /// vm-guard: the real engine between its locks, its lease-service, its payload and the agent.
 final class GuardProcess: Process {
     let spec: GuardSpec
-    unowned let host: HostMachine
+    unowned(unsafe) let host: HostMachine
     private var engine: GuardEngine
     private var heldLocks: [String] = []
     private var connection: UInt64?

@@ -6,7 +6,7 @@ final class HostMachine {
     let definition: Scenario.Host
     /// In every lockspace.
     let id: Int
-    unowned let world: World
+    unowned(unsafe) let world: World
     let machine: Machine
     private(set) var hasPower = false
     private(set) lazy var agent = AgentProcess(on: self)
@@ -31,7 +31,7 @@ final class HostMachine {
         self.definition = definition
         self.id = id
         self.world = world
-        machine = Machine(definition.name, drift: Int64(definition.drift), world: world)
+        machine = Machine(definition.name, index: id, drift: Int64(definition.drift), world: world)
         _ = (leases, agent)
     }
 

@@ -4,7 +4,7 @@ import Messages
 
 /// lease-service of one host: the real engine, its disks and the guards that are connected to it.
 final class LeaseProcess: ServiceProcess<LeaseEngine> {
-    unowned let host: HostMachine
+    unowned(unsafe) let host: HostMachine
     private var connections: [UInt64: GuardProcess] = [:]
     private var lastConnection: UInt64 = 0
     private var lanes: VolumeLanes?

@@ -18,9 +18,10 @@ final class SharedStorage {
     private static let sector = 512
     /// As large as a lease's area: that is mostly read whole, and then nothing is copied.
     private static let page = 1 << 20
-    private unowned let world: World
+    private unowned(unsafe) let world: World
     /// By file and number of the page; a page that is missing is zero.
-    private var files: [String: [UInt64: [UInt8]]] = [:]
+    private var files: [String: File] = [:]
+    private final class File { var pages: [UInt64: [UInt8]] = [:] }
     /// By host and domain; no entry: works.
     private var paths: [String: [String: Path]] = [:]
     /// What waits for a path to heal: by host and domain.
@@ -42,7 +43,7 @@ final class SharedStorage {
 
     func setPath(of host: String, to domain: String, _ path: Path) {
         let before = self.path(of: host, to: domain)
-        paths[host, default: [:]][domain] = path
+        paths[host, default: [:]][domain] = path == .works ? nil : path
         guard before == .hangs, path != .hangs else { return }
         let waiting = stalled[host]?.removeValue(forKey: domain) ?? []
         // What is sent anew may overtake what was sent before, within the time that `settle` stands for.
@@ -66,27 +67,31 @@ final class SharedStorage {
     func exists(_ path: String) -> Bool { files[path] != nil }
 
     /// Whole or not at all, at once: how a volume is made.
-    func put(_ path: String, _ offset: UInt64, _ bytes: [UInt8]) { write(path, offset, bytes) { _ in true } }
+    func put(_ path: String, _ offset: UInt64, _ bytes: [UInt8]) { write(path, offset, bytes, nil) }
 
-    private func write(_ path: String, _ offset: UInt64, _ bytes: [UInt8], _ lands: (Int) -> Bool) {
-        var file = files.removeValue(forKey: path) ?? [:]
+    /// - Parameter lands: of each sector; `nil`: all do.
+    private func write(_ path: String, _ offset: UInt64, _ bytes: [UInt8], _ lands: ((Int) -> Bool)?) {
+        let file = files[path] ?? File()
+        files[path] = file
+        let step = lands == nil ? Self.page : Self.sector
         var start = 0
         while start < bytes.count {
             let at = Int(offset) + start
-            let end = min(start + Self.sector, bytes.count)
-            if lands(start / Self.sector) {
-                let inPage = at % Self.page
-                file[UInt64(at / Self.page), default: Self.zeroPage].replaceSubrange(inPage..<(inPage + end - start), with: bytes[start..<end])
+            let inPage = at % Self.page
+            let end = min(start + min(step, Self.page - inPage), bytes.count)
+            if bytes.count == Self.page, end - start == Self.page {
+                file.pages[UInt64(at / Self.page)] = bytes
+            } else if lands?(start / Self.sector) ?? true {
+                file.pages[UInt64(at / Self.page), default: Self.zeroPage].replaceSubrange(inPage..<(inPage + end - start), with: bytes[start..<end])
             }
             start = end
         }
-        files[path] = file
     }
 
     private static let zeroPage = [UInt8](repeating: 0, count: page)
 
     func read(_ path: String, _ offset: UInt64, _ length: Int) -> [UInt8]? {
-        guard let file = files[path] else { return nil }
+        guard let file = files[path]?.pages else { return nil }
         let first = Int(offset) / Self.page
         let within = Int(offset) % Self.page
         if within + length <= Self.page {
@@ -115,7 +120,7 @@ final class SharedStorage {
     }
 
     /// How many areas of a megabyte were ever written to.
-    func slots(of path: String) -> Int { (files[path]?.keys.max()).map { Int($0) + 1 } ?? 0 }
+    func slots(of path: String) -> Int { (files[path]?.pages.keys.max()).map { Int($0) + 1 } ?? 0 }
 
     // MARK: Operations of a host
 
@@ -135,11 +140,10 @@ final class SharedStorage {
     }
 
     /// - Parameter act: what happens at the device; its argument says which of the operation's sectors take part.
-    private func submit(of machine: Machine, domain: String, _ done: @escaping (Result) -> Void, _ act: @escaping ((Int) -> Bool) -> Result) {
+    private func submit(of machine: Machine, domain: String, _ done: @escaping (Result) -> Void, _ act: @escaping (((Int) -> Bool)?) -> Result) {
         world.countStorageOperation()
         let chaos = world.chaos
         let boot = machine.boots
-        let all: (Int) -> Bool = { _ in true }
         switch path(of: machine.name, to: domain) {
         case .fails:
             return machine.after(.milliseconds(1)) { done(.failed) }
@@ -147,7 +151,7 @@ final class SharedStorage {
             return whenPathAnswers(
                 machine.name, domain,
                 { [self] in
-                    let result = act(all)
+                    let result = act(nil)
                     world.onMachine(machine, boot) { done(result) }
                 },
                 onPowerLoss: { [self] in landLater(act) })
@@ -166,25 +170,25 @@ final class SharedStorage {
                 return whenPathAnswers(
                     machine.name, domain,
                     { [self] in
-                        let result = act(all)
+                        let result = act(nil)
                         world.onMachine(machine, boot) { done(result) }
                     },
                     onPowerLoss: { [self] in landLater(act) })
             }
             // An error may come of the operation or of its answer.
-            let result = fails && world.random.chance(0.5) ? Result.failed : act(all)
+            let result = fails && world.random.chance(0.5) ? Result.failed : act(nil)
             world.onMachine(machine, boot) { done(fails ? .failed : result) }
         }
     }
 
     /// An operation of a host that has died lands within the longest time that an array or a network keeps it, or never.
-    private func landLater(_ act: @escaping ((Int) -> Bool) -> Result) {
+    private func landLater(_ act: @escaping (((Int) -> Bool)?) -> Result) {
         guard world.random.chance(0.5) else { return }
         let longest = world.longestInFlight
         let isTorn = world.random.chance(world.chaos.torn)
         let part = world.random.next()
         world.after(nanoseconds: longest > 0 ? world.random.between(0, longest) : 0) {
-            _ = act(isTorn ? { sector in (part >> UInt64(sector % 64)) & 1 == 1 } : { _ in true })
+            _ = act(isTorn ? { sector in (part >> UInt64(sector % 64)) & 1 == 1 } : nil)
         }
     }
 }

@@ -5,7 +5,7 @@ import Messages
 final class VolumeLanes {
     private var order = LaneOrder()
     private var requests: [IOToken: VolumeRequest] = [:]
-    private unowned let service: LeaseProcess
+    private unowned(unsafe) let service: LeaseProcess
     private let life: Int
     private var timer = 0
 

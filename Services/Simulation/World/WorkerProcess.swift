@@ -4,7 +4,7 @@ import Messages
 
 /// The SPM's worker, payload of the role's guard: it makes volumes and leases, and publishes after a look at its lease (S12).
 final class WorkerProcess: Process {
-    unowned let host: HostMachine
+    unowned(unsafe) let host: HostMachine
     let pool: String
     let holder: Holder
     let lver: UInt64

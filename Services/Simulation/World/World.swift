@@ -20,7 +20,7 @@ final class World {
     let keys = Keys()
     private(set) var hosts: [HostMachine] = []
     private var hostsByName: [String: HostMachine] = [:]
-    private(set) lazy var manager = Machine("manager", drift: 0, world: self)
+    private(set) lazy var manager = Machine("manager", index: 0, drift: 0, world: self)
     private(set) lazy var fencing = FencingProcess(on: manager)
     private(set) lazy var placement = PlacementProcess(on: manager)
     private(set) lazy var spm = SPMProcess(on: manager)
@@ -62,7 +62,10 @@ final class World {
     // MARK: Names
 
     func host(_ name: String) -> HostMachine? { hostsByName[name] }
-    var machineNames: [String] { ["manager"] + hosts.map(\.name) }
+    /// In the order of their places.
+    var machines: [Machine] { [manager] + hosts.map(\.machine) }
+    var machineNames: [String] { machines.map(\.name) }
+    func machine(_ name: String) -> Machine? { name == manager.name ? manager : host(name)?.machine }
 
     func newID() -> String {
         ids += 1
@@ -89,15 +92,20 @@ final class World {
 
     // MARK: Time
 
-    func at(_ time: Int64, _ work: @escaping () -> Void) { queue.add(at: max(time, now), work) }
-    func after(nanoseconds: Int64, _ work: @escaping () -> Void) { queue.add(at: now + max(0, nanoseconds), work) }
+    func at(_ time: Int64, _ work: @escaping () -> Void) { queue.add(at: max(time, now), .anybody(work)) }
+    func after(nanoseconds: Int64, _ work: @escaping () -> Void) { queue.add(at: now + max(0, nanoseconds), .anybody(work)) }
+    func after(nanoseconds: Int64, _ work: EventQueue.Work) { queue.add(at: now + max(0, nanoseconds), work) }
 
     /// Lets time pass until `end`, or until something is true that is looked at after each event that may have changed it.
     func run(until end: Int64) {
         while let next = queue.next, next <= end, let event = queue.removeFirst() {
             now = event.at
             statistics.events += 1
-            event.work()
+            switch event.work {
+            case .anybody(let work): work()
+            case .machine(let machine, let due, _): machine.fire(due, event.work)
+            case .process(let process, _, let due, _): process.machine.fire(due, event.work)
+            }
         }
         now = max(now, end)
     }
