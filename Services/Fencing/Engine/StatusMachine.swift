@@ -30,8 +30,9 @@ extension FencingEngine {
         if let run = host.run, run.action.isDestructive { return (acting, "a power \(run.action.rawValue) runs") }
         if host.initializing { return (.initializing, "its agent finds out what runs there") }
         if let reason = host.nonOperational { return (.nonOperational, reason) }
+        if host.status == .up { return (.up, "answers") }
         let missing = missingLockspaces(host)
-        if !missing.isEmpty, host.status != .up {
+        if !missing.isEmpty {
             let text = "has not joined \(missing.joined(separator: ", ")), which other hosts have"
             let patient = host.answeringSince.map { now - $0 < policy.joinPatience } ?? true
             return patient ? (.initializing, text) : (.nonOperational, text)

@@ -39,6 +39,7 @@ extension HostAgentEngine {
     /// Guards that are not reaped although a lockspace of theirs is lost (S13).
     var unreapedGuards: [String] {
         let lost = lockspaces.filter { $0.state == .lost }.map(\.lockspace)
+        guard !lost.isEmpty else { return [] }
         return runs.values.filter { run in run.mayRun && run.spec.leases.contains { lost.contains($0.lockspace) } }.map(\.holder.description).sorted()
     }
 

@@ -51,7 +51,8 @@ public struct LaneOrder: Sendable {
 
     /// When ``wake(at:)`` is due.
     public var nextWake: Instant? {
-        lanes.values.flatMap { lane in [lane.current?.deadline] + lane.queue.map(\.waitsUntil) }.compactMap(\.self).min()
+        let busy = lanes.values.filter { $0.current != nil || !$0.queue.isEmpty }
+        return busy.flatMap { lane in [lane.current?.deadline] + lane.queue.map(\.waitsUntil) }.compactMap(\.self).min()
     }
 
     /// The timeout counts from when the work is taken; in a lane without a thread from now.

@@ -185,7 +185,7 @@ extension LeaseEngine {
     }
 
     mutating func testLocks() -> Effects {
-        let orphans = sortedGrants.filter { $0.state != .releasing && links[$0.holder]?.connection == nil }
+        let orphans = sorted(grants.values.filter { $0.state != .releasing && links[$0.holder]?.connection == nil })
         guard !orphans.isEmpty else {
             nextLockTest = nil
             return []

@@ -243,7 +243,7 @@ public struct LeaseEngine: Engine {
         LeaseSnapshot(
             host: host.name, hostID: host.hostID, bootID: host.bootID,
             lockspaces: memberships.keys.sorted().compactMap { memberships[$0].map(view(of:)) },
-            leases: sortedGrants.filter { $0.state == .granted }.flatMap { grant in
+            leases: sorted(grants.values.filter { $0.state == .granted }).flatMap { grant in
                 grant.leases.map { lease in
                     LeaseView(
                         lease: lease.name, path: memberships[lease.name.lockspace].map { path(of: lease.name, in: $0) } ?? "", offset: 0, status: .exclusive,
@@ -257,7 +257,8 @@ public struct LeaseEngine: Engine {
         return name.resource == DomainLayout.sdm ? layout.leases : layout.xleases
     }
 
-    var sortedGrants: [Grant] { grants.values.sorted { $0.holder.description < $1.holder.description } }
+    var sortedGrants: [Grant] { sorted(Array(grants.values)) }
+    func sorted(_ grants: [Grant]) -> [Grant] { grants.sorted { $0.holder.description < $1.holder.description } }
 
     // MARK: I/O
 

@@ -19,9 +19,9 @@ public enum Images {
 
     /// A whole lease area of a free resource.
     public static func resource(_ name: String, lockspace: String, hosts: UInt64? = nil, geometry: Geometry = .standard) -> [UInt8] {
-        var image = LeaderRecord(lockspace: lockspace, resource: name, hosts: hosts, geometry: geometry).sector
-        image += RequestRecord().sector(geometry)
-        image += [UInt8](repeating: 0, count: geometry.alignment - image.count)
+        let head = LeaderRecord(lockspace: lockspace, resource: name, hosts: hosts, geometry: geometry).sector + RequestRecord().sector(geometry)
+        var image = [UInt8](repeating: 0, count: geometry.alignment)
+        image.replaceSubrange(..<head.count, with: head)
         return image
     }
 }

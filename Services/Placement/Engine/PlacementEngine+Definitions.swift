@@ -87,8 +87,8 @@ extension PlacementEngine {
     }
 
     /// Asks for the next piece of storage work of every VM in preparation; the work is idempotent and may be asked for again at any time.
-    mutating func proceedPreparations(_ turn: inout Turn) {
-        for name in vms.keys.sorted() {
+    mutating func proceedPreparations(_ names: [String], _ turn: inout Turn) {
+        for name in names {
             guard var vm = vms[name], vm.phase == .preparing, var preparation = vm.preparation, !preparation.asked else { continue }
             if let retryAt = preparation.retryAt, retryAt > turn.now {
                 turn.wake(at: retryAt)

@@ -50,12 +50,12 @@ extension PlacementEngine {
         hold(signed, &turn)
     }
 
-    /// A life sign of an incarnation that was proven dead; what follows for the runs there: ``proceedDoubts(_:)``.
+    /// A life sign of an incarnation that was proven dead; what follows for the runs there: ``proceedDoubts(_:_:)``.
     mutating func onProofRevoked(_ host: String) { proofs[host] = nil }
 
     /// A run that is over only by a proof about its host is unknown again once no held proof covers it, whichever proof ended it and whatever was tried since.
-    mutating func proceedDoubts(_ turn: inout Turn) {
-        for name in vms.keys.sorted() {
+    mutating func proceedDoubts(_ names: [String], _ turn: inout Turn) {
+        for name in names {
             guard var vm = vms[name], vm.preparation == nil, vm.run == nil || vm.end != nil else { continue }
             var runs = Array(vm.provenRuns.values)
             if case .hostProven = vm.end, let run = vm.run { runs.append(run) }

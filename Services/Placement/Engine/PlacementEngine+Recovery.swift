@@ -3,16 +3,18 @@ import Messages
 /// What is done next, asked after every input: storage work, questions to agents, and starts in the order of priority.
 extension PlacementEngine {
     mutating func proceed(_ turn: inout Turn) {
-        proceedPreparations(&turn)
-        proceedDoubts(&turn)
-        proceedQuestions(&turn)
-        proceedSightings(&turn)
+        // Most VMs run, and nothing is to be done about them.
+        let names = vms.values.filter { !$0.isWell }.map(\.definition.name).sorted()
+        proceedPreparations(names, &turn)
+        proceedDoubts(names, &turn)
+        proceedQuestions(names, &turn)
+        proceedSightings(names, &turn)
         proceedStarts(&turn)
     }
 
     /// Observes runs whose state is not known and repeats stops, each question under a new id; a run that was only refused an answer is asked again later.
-    private mutating func proceedQuestions(_ turn: inout Turn) {
-        for name in vms.keys.sorted() {
+    private mutating func proceedQuestions(_ names: [String], _ turn: inout Turn) {
+        for name in names {
             guard var vm = vms[name], let run = vm.run, vm.end == nil, vm.ask == nil, canAsk(vm), let host = hosts[run.host] else { continue }
             switch vm.phase {
             case .stopping: break
@@ -41,8 +43,8 @@ extension PlacementEngine {
     }
 
     /// A run that should be over and is still reported after the time of doubt is an alarm; such a VM is not started.
-    private mutating func proceedSightings(_ turn: inout Turn) {
-        for name in vms.keys.sorted() {
+    private mutating func proceedSightings(_ names: [String], _ turn: inout Turn) {
+        for name in names {
             guard let sighting = vms[name]?.sighting, !sighting.alarmed else { continue }
             let judged = sighting.since + policy.doubt
             guard judged <= turn.now else {

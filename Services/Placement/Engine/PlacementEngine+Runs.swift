@@ -11,7 +11,8 @@ extension PlacementEngine {
         }
         let listed = Dictionary(grouping: report.vms, by: \.vm)
         tellAliens(listed.keys.sorted().filter { vms[$0] == nil }.flatMap { listed[$0] ?? [] }, on: report.host, &turn)
-        for name in vms.keys.sorted() {
+        let concerned = vms.values.filter { listed[$0.definition.name] != nil || $0.run?.host == report.host || $0.sighting?.host == report.host }
+        for name in concerned.map(\.definition.name).sorted() {
             let observations = listed[name] ?? []
             look(for: name, in: observations, of: host.view, complete: report.complete, &turn)
             guard var vm = vms[name], let run = vm.run, vm.end == nil, run.host == report.host, run.bootID == report.bootID else { continue }
@@ -50,6 +51,8 @@ extension PlacementEngine {
             vm.sighting = Sighting(host: host.name, incarnation: host.incarnation, bootID: bootID, attempt: stray.attempt, since: turn.now)
         } else if let old = vm.sighting, old.host == host.name, old.bootID == bootID, complete || observations.contains(where: { $0.attempt == old.attempt && $0.state == .stopped }) {
             vm.sighting = nil
+        } else {
+            return
         }
         vms[name] = vm
     }

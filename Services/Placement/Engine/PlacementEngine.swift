@@ -81,8 +81,7 @@ public struct PlacementEngine: Engine, Equatable {
 
     public mutating func handle(_ input: Input, at now: Instant) -> [Effect<Action>] {
         var turn = Turn(now: now)
-        let before = vms
-        let stopping = vms.filter { $0.value.phase == .stopping }.mapValues { view($0) }
+        let before = self
         switch input {
         case .started(let policy, let lineage): onStarted(policy, lineage, &turn)
         case .wake: break
@@ -102,17 +101,18 @@ public struct PlacementEngine: Engine, Equatable {
         case .prepared(let vm, let id, let error): onPrepared(vm, id, error, &turn)
         }
         proceed(&turn)
-        publishChanges(since: before, stopping, &turn)
+        publishChanges(since: before, &turn)
         return turn.effects
     }
 
     /// A view follows from its record alone, but for a VM that is being stopped: whether its agent can be asked is seen in it, too.
-    private func publishChanges(since before: [String: VMRecord], _ stopping: [String: VMView], _ turn: inout Turn) {
-        let changed = vms.filter { $0.value.phase == .stopping || $0.value != before[$0.key] }
-        for name in changed.keys.sorted() {
-            guard let vm = changed[name] else { continue }
+    private func publishChanges(since before: PlacementEngine, _ turn: inout Turn) {
+        // Dictionaries of which none was written to are equal at once.
+        let isSame = vms == before.vms
+        let changed = vms.values.filter { $0.phase == .stopping || (!isSame && $0 != before.vms[$0.definition.name]) }
+        for vm in changed.sorted(by: { $0.definition.name < $1.definition.name }) {
             let after = view(vm)
-            if after != stopping[name] ?? before[name].map({ view($0) }) { turn.publish("vm.status", after) }
+            if after != before.vms[vm.definition.name].map({ before.view($0) }) { turn.publish("vm.status", after) }
         }
     }
 

@@ -60,6 +60,9 @@ struct VMRecord: Codable, Hashable, Sendable {
         if case .hostProven = end, let run { provenRuns[run.host] = run }
     }
 
+    /// It runs as it should: nothing is asked, started or doubted.
+    var isWell: Bool { phase == .up && run != nil && end == nil && missingSince == nil && sighting == nil }
+
     /// Nothing of it runs anywhere, as far as is proven.
     var isOver: Bool { (run == nil || end != nil) && sighting == nil }
 

@@ -21,7 +21,11 @@ final class SharedStorage {
     private unowned(unsafe) let world: World
     /// By file and number of the page; a page that is missing is zero.
     private var files: [String: File] = [:]
-    private final class File { var pages: [UInt64: [UInt8]] = [:] }
+    private final class File {
+        var pages: [UInt64: [UInt8]] = [:]
+        /// The last read of several sectors, until something is written to its page: an index is read again and again.
+        var kept: (page: UInt64, range: Range<Int>, bytes: [UInt8])?
+    }
     /// By host and domain; no entry: works.
     private var paths: [String: [String: Path]] = [:]
     /// What waits for a path to heal: by host and domain.
@@ -79,6 +83,7 @@ final class SharedStorage {
             let at = Int(offset) + start
             let inPage = at % Self.page
             let end = min(start + min(step, Self.page - inPage), bytes.count)
+            if file.kept?.page == UInt64(at / Self.page) { file.kept = nil }
             if bytes.count == Self.page, end - start == Self.page {
                 file.pages[UInt64(at / Self.page)] = bytes
             } else if lands?(start / Self.sector) ?? true {
@@ -91,12 +96,18 @@ final class SharedStorage {
     private static let zeroPage = [UInt8](repeating: 0, count: page)
 
     func read(_ path: String, _ offset: UInt64, _ length: Int) -> [UInt8]? {
-        guard let file = files[path]?.pages else { return nil }
-        let first = Int(offset) / Self.page
+        guard let known = files[path] else { return nil }
+        let file = known.pages
+        let first = UInt64(Int(offset) / Self.page)
         let within = Int(offset) % Self.page
         if within + length <= Self.page {
-            let page = file[UInt64(first)] ?? Self.zeroPage
-            return length == Self.page ? page : Array(page[within..<(within + length)])
+            let page = file[first] ?? Self.zeroPage
+            guard length < Self.page else { return page }
+            let range = within..<(within + length)
+            if let kept = known.kept, kept.page == first, kept.range == range { return kept.bytes }
+            let bytes = Array(page[range])
+            if length > Self.sector { known.kept = (first, range, bytes) }
+            return bytes
         }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(length)
