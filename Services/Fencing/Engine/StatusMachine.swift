@@ -54,9 +54,11 @@ extension FencingEngine {
         guard let host = hosts[name] else { return }
         let (status, reason) = status(of: host)
         let previous = host.status
-        update(name) {
-            $0.status = status
-            $0.reason = reason
+        if status != previous || reason != host.reason {
+            update(name) {
+                $0.status = status
+                $0.reason = reason
+            }
         }
         if status == .up, let open = host.fenceCase, open.incarnation < host.incarnation {
             closeCase(name, "\(name) is Up again as incarnation \(host.incarnation)")

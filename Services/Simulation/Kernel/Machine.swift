@@ -87,6 +87,11 @@ final class Machine {
         waiting += due
     }
 
+    func dismantle() {
+        waiting = []
+        for process in processes { process.dismantle() }
+    }
+
     // MARK: Work
 
     func add(_ process: Process) { processes.append(process) }

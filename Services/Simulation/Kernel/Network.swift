@@ -24,6 +24,8 @@ final class Network {
         links = places.map { _ in places.map { _ in Link() } }
     }
 
+    func dismantle() { for link in links.joined() { link.held = [] } }
+
     private func link(_ from: String, _ to: String) -> Link {
         // A machine that there is not has a wire of its own.
         guard let from = world.machine(from), let to = world.machine(to) else { return Link() }

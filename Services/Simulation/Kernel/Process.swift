@@ -79,6 +79,9 @@ class Process {
         if isFrozen { waiting.append(work) } else { work() }
     }
 
+    /// The world is over: lets go of all that may hold this process.
+    func dismantle() { waiting = [] }
+
     func begin() {}
     func end() {}
 }

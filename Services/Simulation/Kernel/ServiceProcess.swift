@@ -63,6 +63,14 @@ class ServiceProcess<E: Engine>: Process, Publisher {
         subscriptions.removeAll { !$0.subscriber.startsAtBoot }
     }
 
+    override func dismantle() {
+        super.dismantle()
+        subscriptions = []
+        commits = []
+        waiters = [:]
+        questions = [:]
+    }
+
     /// Submits the engine's first input, follows others; overridden.
     func started() {}
     /// Does what the engine wants; overridden.

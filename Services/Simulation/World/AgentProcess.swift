@@ -46,6 +46,11 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
         observers = [:]
     }
 
+    override func dismantle() {
+        super.dismantle()
+        observers = [:]
+    }
+
     private func beat() {
         if let sequence = heartbeats.beat(isInitializing: engine.isInitializing, hasMemberships: memberships.hasAnswered, at: clock) {
             submit(.pulse(sequence: sequence, memoryFreeMiB: host.freeMemoryMiB))

@@ -33,6 +33,11 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         }
     }
 
+    override func dismantle() {
+        super.dismantle()
+        listening = [:]
+    }
+
     override func published(_ event: Event) { world.observer.fencing(event) }
 
     override func perform(_ action: FencingAction) {

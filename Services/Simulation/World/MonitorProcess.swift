@@ -19,6 +19,11 @@ final class MonitorProcess: ServiceProcess<DomainMonitor> {
         }
     }
 
+    override func dismantle() {
+        super.dismantle()
+        followed = [:]
+    }
+
     private func follow() {
         for name in followed.keys.sorted() where engine.hosts[name] == nil { followed.removeValue(forKey: name)?.close() }
         for name in engine.hosts.keys.sorted() where followed[name] == nil {

@@ -21,6 +21,11 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
             onSnapshot: { [self] state in if let snapshot = state as? FencingSnapshot { take(snapshot) } }, onEvent: { [self] in take($0) })
     }
 
+    override func dismantle() {
+        super.dismantle()
+        followed = [:]
+    }
+
     override func published(_ event: Event) { world.observer.placement(event) }
 
     // MARK: fencing-service

@@ -114,6 +114,8 @@ final class World {
     func dismantle() {
         queue = EventQueue()
         storage.dismantle()
+        network.dismantle()
+        for machine in machines { machine.dismantle() }
     }
 
     /// Runs on a machine's processors if it is still in that boot; after the thaw, if it is frozen.
