@@ -50,7 +50,7 @@ final class Subscription {
 
     func wants(_ event: Event) -> Bool {
         topics.contains { topic in
-            topic.count <= event.type.count ? event.type.hasPrefix(topic) : event.topic.hasPrefix(topic)
+            topic.utf8.count <= event.type.utf8.count ? event.type.hasPrefix(topic) : event.topic.hasPrefix(topic)
         }
     }
 
