@@ -185,8 +185,10 @@ struct CheckerTests {
         #expect(story.violations == [])
     }
 
-    @Test(arguments: [(false, 10, true), (false, 31, false), (true, 10, false)]) func offByAServiceThatHasJustStarted(wasOpen: Bool, seconds: Int64, isBroken: Bool) {
+    @Test(arguments: [(false, 10, true, false), (false, 31, false, false), (true, 10, false, false), (true, 10, true, true), (true, 31, false, true)])
+    func offByAServiceThatHasJustStarted(wasOpen: Bool, seconds: Int64, isBroken: Bool, knowsStarts: Bool) {
         var story = Story()
+        story.checker.settings.knowsStarts = knowsStarts
         if wasOpen { story.tell(.caseOpened("c1", host: "host1", .silent)) }
         story.wait(1)
         story.tell(.serviceStarted("fencing-service"))

@@ -22,8 +22,11 @@ public struct InvariantChecker: Sendable {
         public var crossing: Duration
         /// Silence after which a host counts as unknown.
         public var silence: Duration
+        /// The source knows when services really start: then cases that were open before wait for a full grace, too. Else a start may only be when the source began to listen.
+        public var knowsStarts: Bool
 
-        public init(grace: Duration, crossing: Duration = .milliseconds(500), silence: Duration = .seconds(3)) {
+        public init(grace: Duration, crossing: Duration = .milliseconds(500), silence: Duration = .seconds(3), knowsStarts: Bool = false) {
+            self.knowsStarts = knowsStarts
             self.grace = grace
             self.crossing = crossing
             self.silence = silence

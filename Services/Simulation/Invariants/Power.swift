@@ -51,7 +51,8 @@ extension InvariantChecker {
         if let silence = power.silence(of: host, at: judgement.now, crossing: settings.crossing), silence < settings.grace {
             judgement.violation(.I5, "\(host) is switched off for its silence (case \(id)); it was heard \(silence.milliseconds) ms ago", earlier: fenceCase.fact)
         }
-        guard let start = power.starts["fencing-service"], judgement.now - start < settings.grace else { return }
+        guard let start = power.starts["fencing-service"], judgement.now - start < settings.grace, settings.knowsStarts || fenceCase.opened > start
+        else { return }
         judgement.violation(
             .I5, "\(host) is switched off for its silence (case \(id)) \((judgement.now - start).milliseconds) ms after fencing-service began to listen", earlier: fenceCase.fact)
     }

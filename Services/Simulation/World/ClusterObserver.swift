@@ -105,7 +105,10 @@ final class ClusterObserver {
 
     /// fencing-service's command is on its way to the device.
     func powerCommanded(_ host: String, isOff: Bool) {
-        let open = world.fencing.engine.view(of: host)?.fenceCase?.id
+        let view = world.fencing.engine.view(of: host)?.fenceCase
+        // The event of its opening may have died with fencing-service, its journal entry has not.
+        if let view { note(case: view) }
+        let open = view?.id
         let isOperators = pendingPower.contains(host) || (open == nil && operatorPower.contains(host))
         let cause: PowerCause = isOperators ? .operatorAsked : open.map { .fenceCase($0) } ?? .none
         world.note(.powerCommanded(host: host, isOff ? .off : .on, cause))
