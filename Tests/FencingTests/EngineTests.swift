@@ -739,6 +739,30 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         #expect(world.engine.haState.recoveryAllowed)
     }
 
+    /// A sector that stands still for another reason than its host's end is no evidence of it (S10, S17).
+    @Test(arguments: [("d1", 2, true), ("d1", 1, false), ("left", 2, false)]) func onlyARenewedMembershipThatStopsIsEvidence(lockspace: String, generation: UInt64, counts: Bool) {
+        let world = World()
+        let sector = Sector(lockspace: lockspace, generation: generation, held: true, lastChange: .seconds(100), ioTimeout: 1)
+        #expect(sector.renewalsStopped)
+        #expect(world.engine.hosts["host2"]?.renews(sector) == counts)
+    }
+
+    /// What was read off before says nothing any more: it is switched off at once, not left to boot.
+    @Test func aLifeThatADeviceHadReadOffIsFencedAtOnceWhenItIsHeardAgain() {
+        let world = World()
+        world.machines["host2"]?.bmc = .lies
+        world.machines["host2"]?.cut = true
+        world.run(until: 30, "proven") { world.proofs.contains { $0.kind == .powerOff } }
+        world.run(2)
+        world.machines["host2"]?.bmc = .works
+        world.machines["host2"]?.cut = false
+        world.run(until: 15, "fenced for real") { world.offs["host2"] == 1 }
+        #expect(world.offs["host2"] == 1)
+        #expect(world.events.contains { $0.type == "host.proof-revoked" })
+        world.run(until: 60, "back") { world.allUp }
+        #expect(world.allUp)
+    }
+
     @Test func aDeviceThatReadsOffWhileItsHostBeatsProvesNothing() {
         let world = World()
         world.machines["host2"]?.bmc = .lies

@@ -113,6 +113,7 @@ extension FencingEngine {
             $0.proven = false
             $0.booting = false
             $0.offSent = true
+            $0.readOff = nil
         }
         readGenerations(name)
     }
@@ -128,7 +129,8 @@ extension FencingEngine {
             let ending = open.offSent ? "the off had no effect, its guests were not touched" : "no off was sent"
             return closeCase(name, "\(name) reads on and is heard with the same boot id: \(ending)")
         }
-        if open.readOff == true { return letBoot(name) }
+        // What is heard with the boot id of before was not switched on anew, whatever the device read.
+        if open.readOff == true, open.cause != .proofRevoked, host.liveness != .heard { return letBoot(name) }
         switch open.step {
         case .confirmingOff:
             postpone(name, .failed, "the device still reads on after off\(detail.isEmpty ? "" : " (\(detail))"); tried again every \(policy.retry.milliseconds) ms")
@@ -277,14 +279,14 @@ extension FencingEngine {
 
     mutating func onSectorsRead(_ answer: SectorAnswer) {
         if onSectorsForConfirmation(answer) { return }
-        guard let open = hosts[answer.host]?.fenceCase, open.serial == answer.serial, open.readers.contains(answer.reader),
+        guard let host = hosts[answer.host], let open = host.fenceCase, open.serial == answer.serial, open.readers.contains(answer.reader),
             open.step == .gathering || open.step == .readingGenerations
         else { return }
         updateCase(answer.host) {
             $0.readers.removeAll { $0 == answer.reader }
             for sector in answer.sectors ?? [] {
                 $0.sectors[sector.lockspace] = max($0.sectors[sector.lockspace] ?? 0, sector.generation)
-                if sector.renewalsStopped { $0.renewalsStopped = true }
+                if sector.renewalsStopped, host.renews(sector) { $0.renewalsStopped = true }
                 if sector.renewalsSeen { $0.renewalsSeen = true }
             }
         }

@@ -77,6 +77,11 @@ struct HostRecord: Codable, Hashable, Sendable {
 
     enum Liveness: String, Codable, Hashable, Sendable { case observing, heard, missing, silent }
 
+    /// Whether it was last heard to renew this very sector: one of a lockspace that it has left, or of an earlier membership, stands still whether it lives or not.
+    func renews(_ sector: Sector) -> Bool {
+        (generations.isEmpty || generations[sector.lockspace] != nil) && sector.generation >= highestGenerations[sector.lockspace] ?? 0
+    }
+
     /// One life of the host.
     struct Life: Codable, Hashable, Sendable {
         var incarnation: Incarnation

@@ -80,6 +80,7 @@ extension FencingEngine {
                 $0.proven = false
                 $0.booting = false
                 $0.bootDeadline = nil
+                $0.readOff = nil
                 $0.incarnation = host.incarnation
             }
             step(name, .checking, why)
