@@ -3,7 +3,7 @@
 # make test   installs what tests need and runs them
 # make nightly  every mutant of the simulator with generous bounds, then 10,000 random seeds of one virtual hour: hours
 # make build  release build of all executables
-# make soak   breaks a local cluster of its own at random and judges it: ARGUMENTS="--failovers 100 --seed 1"; an hour, and no part of make test
+# make soak   breaks a local cluster of its own at random and judges it: ARGUMENTS="--failovers 100 --seed 1"; a quarter of an hour, and no part of make test
 # make bench  measures round trips, failover, start, restart and memory of the release build; fails when a threshold is broken
 #
 # ARGUMENTS are passed on to bulwark: make up ARGUMENTS="--hosts 5"

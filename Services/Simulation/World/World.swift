@@ -227,8 +227,8 @@ final class World {
 
     /// A sector of a lease may have another owner now.
     ///
-    /// Not if it says an older version than before: that is a write of another host that comes very late. Nobody can take the lease by it, for the ballot blocks
-    /// say the newer version, and whoever reads them decides for that.
+    /// Not if it says an older version than before: that is a write of another host that comes very late. Others cannot take the lease by it, for the ballot
+    /// blocks say the newer version; only the host whose own block was the newest counts on from it (``believe(_:)``).
     func sectorsChanged(_ path: String, _ offset: UInt64, _ length: Int) {
         if path.hasSuffix("/ids") { return memberships.changed(path, offset) }
         guard path.hasSuffix("leases") else { return }
