@@ -30,8 +30,8 @@ public struct AcceptedProof: Codable, Hashable, Sendable {
 /// | pausing    | 0 to 1 s over; leader                       | decided for us by another: won; version moved: reading again; else phase one with a higher ballot |
 ///
 /// Only a proof replaces the liveness check, never the ballot: whoever else also believes that the owner is gone meets us in the blocks.
-struct Acquisition: Sendable {
-    enum Step: Sendable {
+struct Acquisition: Hashable, Codable, Sendable {
+    enum Step: Hashable, Codable, Sendable {
         case read(offset: Int, length: Int)
         case readOwner(Int)
         case write(offset: Int, [UInt8])
@@ -40,7 +40,7 @@ struct Acquisition: Sendable {
         case refused(RequestError)
     }
 
-    enum Phase: Sendable {
+    enum Phase: Hashable, Codable, Sendable {
         case reading
         case checking(LeaderRecord)
         case settling(until: Instant)
@@ -68,9 +68,19 @@ struct Acquisition: Sendable {
     private var retries = 0
     private var lostTo: LeaderRecord?
     /// The record whose owner's membership was seen to be over, and when that was first seen.
-    private var voidSeen: (leader: LeaderRecord, at: Instant)?
+    private var voidSeen: VoidSeen?
     /// The proof that opened it, if one did.
-    private(set) var opener: (proof: Proof, owner: LeaderRecord)?
+    private(set) var opener: Opener?
+
+    private struct VoidSeen: Hashable, Codable, Sendable {
+        var leader: LeaderRecord
+        var at: Instant
+    }
+
+    struct Opener: Hashable, Codable, Sendable {
+        var proof: Proof
+        var owner: LeaderRecord
+    }
 
     init(name: LeaseName, geometry: Geometry, hostID: Int, generation: UInt64, proofs: [AcceptedProof], settle: Duration, giveUpAt: Instant, observed: [Int: HostObservation] = [:]) {
         self.name = name
@@ -189,7 +199,7 @@ struct Acquisition: Sendable {
             // That it is void proves nothing of its last writes: they may still be under way, as after a proof.
             let earlier = observed[Int(leader.ownerID)].flatMap { $0.isOfSameLife(owner) ? $0.lifeSeen : nil }
             let seen = voidSeen.flatMap { $0.leader == leader ? $0.at : nil } ?? earlier ?? now
-            voidSeen = (leader, seen)
+            voidSeen = VoidSeen(leader: leader, at: seen)
             let opens = min(seen + settle, best.map(opensAt) ?? seen + settle)
             return now >= opens ? enterBallot() : settle(until: opens)
         }
@@ -199,7 +209,7 @@ struct Acquisition: Sendable {
         }
         let opens = opensAt(proof)
         guard now >= opens else { return settle(until: opens) }
-        opener = (proof.proof, leader)
+        opener = Opener(proof: proof.proof, owner: leader)
         return enterBallot()
     }
 

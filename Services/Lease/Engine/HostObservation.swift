@@ -2,7 +2,7 @@ import LeaseFormat
 import Messages
 
 /// Another host's sector, as this host saw it over time.
-struct HostObservation: Sendable {
+struct HostObservation: Hashable, Codable, Sendable {
     var record: LeaderRecord
     var firstSeen: Instant
     var lastChange: Instant?

@@ -157,7 +157,7 @@ extension LeaseEngine {
         }
     }
 
-    private func took(_ name: LeaseName, _ lver: UInt64, _ holder: Holder, _ opener: (proof: Proof, owner: LeaderRecord)?) -> Effects {
+    private func took(_ name: LeaseName, _ lver: UInt64, _ holder: Holder, _ opener: Acquisition.Opener?) -> Effects {
         let see = [holder.role == .vm ? "vm/\(holder.name)" : "spm/\(holder.name)"]
         guard let opener else {
             return [.decide(Decision("lease/\(name.lockspace)/\(name.resource)", "taken", why: "\(holder), version \(lver)", see: see))]

@@ -12,14 +12,14 @@ import Messages
 /// | rereading | leader still ours and written by us               | freeing                       |
 /// |          | anything else                                      | done                          |
 /// | freeing  | written                                            | done                          |
-struct Retraction: Sendable {
-    enum Step: Sendable {
+struct Retraction: Hashable, Codable, Sendable {
+    enum Step: Hashable, Codable, Sendable {
         case read(offset: Int, length: Int)
         case write(offset: Int, [UInt8])
         case done(String)
     }
 
-    enum Phase: Sendable { case reading, marking(LeaderRecord), rereading(LeaderRecord), freeing }
+    enum Phase: Hashable, Codable, Sendable { case reading, marking(LeaderRecord), rereading(LeaderRecord), freeing }
 
     let name: LeaseName
     let geometry: Geometry
