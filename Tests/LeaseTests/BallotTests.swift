@@ -10,8 +10,9 @@ struct BallotTests {
     private let name = LeaseName(lockspace: "dom1", resource: "image-1")
     private let now = Instant(nanoseconds: 500_000_000_000)
 
-    private func acquisition(host: Int, generation: UInt64 = 1) -> Acquisition {
-        Acquisition(name: name, geometry: .standard, hostID: host, generation: generation, proofs: [], settle: .zero, giveUpAt: now + .seconds(60))
+    private func acquisition(host: Int, generation: UInt64 = 1, slots: Int? = nil, slotsUntil: Instant = Instant(nanoseconds: .max)) -> Acquisition {
+        Acquisition(
+            name: name, geometry: .standard, hostID: host, generation: generation, proofs: [], settle: .zero, giveUpAt: now + .seconds(60), slots: slots, slotsUntil: slotsUntil)
     }
 
     /// Runs it alone against an area; returns the offsets it wrote.
@@ -137,6 +138,55 @@ struct BallotTests {
         expected[1024 + 52] = area[1024 + 52]
         let isSame = area == expected
         #expect(isSame)
+    }
+
+    /// Lengths of the reads of areas that an acquire of host 3 alone takes, from an area that another host wrote.
+    private func reads(of area: [UInt8], slots: Int?, slotsUntil: Instant) -> [Int] {
+        var area = area
+        var acquisition = acquisition(host: 3, slots: slots, slotsUntil: slotsUntil)
+        var reads: [Int] = []
+        var step = acquisition.begin()
+        while true {
+            switch step {
+            case .read(let offset, let length):
+                reads.append(length)
+                step = acquisition.onRead(Array(area[offset..<(offset + length)]), at: now)
+            case .write(let offset, let bytes):
+                area.replaceSubrange(offset..<(offset + bytes.count), with: bytes)
+                step = acquisition.onWritten(at: now)
+            case .readOwner, .pause, .won, .refused: return reads
+            }
+        }
+    }
+
+    @Test func onlyBlocksOfHostsThatMayTakePartAreRead() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        let later = now + .seconds(1)
+        let whole = 1_028_096
+        #expect(reads(of: area, slots: nil, slotsUntil: later) == [whole, whole, whole])
+        #expect(reads(of: area, slots: 6, slotsUntil: later) == [4096, 4096, 4096])
+        #expect(reads(of: area, slots: 7, slotsUntil: later) == [8192, 8192, 8192])
+        #expect(reads(of: area, slots: 1, slotsUntil: later) == [4096, 4096, 4096], "its own at least")
+        #expect(reads(of: area, slots: 6, slotsUntil: now) == [4096, whole, whole, whole], "a host may have joined since")
+        // The leader names a host that is not among them.
+        var other = acquisition(host: 900)
+        guard case .won = run(&other, on: &area).last else { return #expect(Bool(false)) }
+        _ = release(host: 900, lver: 1, on: &area)
+        #expect(reads(of: area, slots: 6, slotsUntil: later) == [4096, whole, whole, whole])
+    }
+
+    /// A ballot that took longer than a join sees the block of who joined meanwhile.
+    @Test func whoJoinedDuringTheBallotIsSeen() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        var acquisition = acquisition(host: 1, slots: 2, slotsUntil: now + .seconds(1))
+        guard case .read(0, 4096) = acquisition.begin(), case .write = acquisition.onRead(Array(area[..<4096]), at: now), case .read(0, 4096) = acquisition.onWritten(at: now)
+        else { return #expect(Bool(false)) }
+        let late = Geometry.standard.blockOffset(host: 77)
+        area.replaceSubrange(late..<(late + 512), with: BallotBlock(mbal: 2077, lver: 1).sector(.standard))
+        let own = Geometry.standard.blockOffset(host: 1)
+        area.replaceSubrange(own..<(own + 512), with: BallotBlock(mbal: 1, lver: 1).sector(.standard))
+        guard case .read(0, let length) = acquisition.onRead(Array(area[..<4096]), at: now + .seconds(1)), case .pause = acquisition.onRead(Array(area[..<length]), at: now + .seconds(1))
+        else { return #expect(Bool(false)) }
     }
 
     @Test func aHigherBallotMakesItPauseAndGoAbove() throws {

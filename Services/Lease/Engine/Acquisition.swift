@@ -58,6 +58,9 @@ struct Acquisition: Hashable, Codable, Sendable {
     let proofs: [AcceptedProof]
     let settle: Duration
     private let giveUpAt: Instant
+    /// Highest host id whose block can say anything, as long as `slotsUntil` has not passed: whoever joins after that was seen takes no lease before.
+    private var slots: Int
+    private let slotsUntil: Instant
     /// The lockspace's other hosts as this one saw them so far.
     private let observed: [Int: HostObservation]
 
@@ -82,7 +85,13 @@ struct Acquisition: Hashable, Codable, Sendable {
         var owner: LeaderRecord
     }
 
-    init(name: LeaseName, geometry: Geometry, hostID: Int, generation: UInt64, proofs: [AcceptedProof], settle: Duration, giveUpAt: Instant, observed: [Int: HostObservation] = [:]) {
+    /// - Parameters:
+    ///   - slots: the highest host id that was ever used in the lockspace, as a look at all of it told; `nil`: unknown.
+    ///   - slotsUntil: before a host that had not joined at that look can have joined, which takes 2 x io_timeout.
+    init(
+        name: LeaseName, geometry: Geometry, hostID: Int, generation: UInt64, proofs: [AcceptedProof], settle: Duration, giveUpAt: Instant, observed: [Int: HostObservation] = [:],
+        slots: Int? = nil, slotsUntil: Instant = Instant(nanoseconds: .max)
+    ) {
         self.name = name
         self.geometry = geometry
         self.hostID = hostID
@@ -91,6 +100,8 @@ struct Acquisition: Hashable, Codable, Sendable {
         self.settle = settle
         self.giveUpAt = giveUpAt
         self.observed = observed
+        self.slots = min(max(slots ?? geometry.maximumHosts, hostID), geometry.maximumHosts)
+        self.slotsUntil = slotsUntil
     }
 
     var wakeAt: Instant? {
@@ -120,6 +131,15 @@ struct Acquisition: Hashable, Codable, Sendable {
 
     mutating func onRead(_ bytes: [UInt8], at now: Instant) -> Step {
         switch phase {
+        case .reading, .phaseOne, .phaseTwo:
+            if case .reading = phase { leader = try? verifiedLeader(bytes) }
+            if isTooShort(bytes, at: now) {
+                slots = geometry.maximumHosts
+                return readArea()
+            }
+        default: break
+        }
+        return switch phase {
         case .reading: onArea(bytes, at: now)
         case .checking(let leader): onOwner(bytes, leader: leader, at: now)
         case .phaseOne:
@@ -159,7 +179,7 @@ struct Acquisition: Hashable, Codable, Sendable {
         var highest: UInt64 = 0
         do {
             found = try verifiedLeader(bytes)
-            for host in 1...Int(found.hosts) {
+            for host in read(found.hosts, in: bytes) {
                 highest = max(highest, try block(of: host, in: bytes).mbal)
             }
         } catch {
@@ -258,7 +278,7 @@ struct Acquisition: Hashable, Codable, Sendable {
     /// What the blocks of this version say. Unreadable ones and those of older versions don't count.
     private func survey(_ bytes: [UInt8]) -> Survey {
         var highest: BallotBlock?
-        for host in 1...Int(leader?.hosts ?? 1) {
+        for host in read(leader?.hosts ?? 1, in: bytes) {
             let seen = try? block(of: host, in: bytes)
             if host == hostID {
                 guard seen == block else { return .outbid(by: 0) }
@@ -339,7 +359,22 @@ struct Acquisition: Hashable, Codable, Sendable {
         return try BallotBlock(bytes[start..<(start + geometry.sectorSize)])
     }
 
-    private func readArea() -> Step { .read(offset: 0, length: geometry.alignment) }
+    /// Leader, request and the blocks of hosts 1...`slots`, in pages.
+    private func readArea() -> Step {
+        let page = 4096
+        return .read(offset: 0, length: ((slots + 2) * geometry.sectorSize + page - 1) / page * page)
+    }
+
+    /// The hosts of 1...`hosts` whose blocks were read.
+    private func read(_ hosts: UInt64, in bytes: [UInt8]) -> ClosedRange<Int> {
+        1...max(1, min(Int(clamping: hosts), bytes.count / geometry.sectorSize - 2))
+    }
+
+    /// What was read of the blocks may not be all that counts: a host with a higher id may have joined since, or is named by the leader.
+    private func isTooShort(_ bytes: [UInt8], at now: Instant) -> Bool {
+        guard bytes.count < (geometry.maximumHosts + 2) * geometry.sectorSize else { return false }
+        return now >= slotsUntil || max(leader?.ownerID ?? 0, leader?.writeID ?? 0) > UInt64(bytes.count / geometry.sectorSize - 2)
+    }
     private func writeBlock() -> Step { .write(offset: geometry.blockOffset(host: hostID), block.sector(geometry)) }
 
     private func refuse(_ code: LeaseErrorCode, _ why: String, owner: LeaderRecord? = nil, named: String? = nil) -> Step {
