@@ -10,6 +10,7 @@ struct Job: Sendable {
         case view(ViewWork)
         case inspect(InspectWork)
         case initialize(InitializeWork)
+        case look(LookWork)
     }
 
     var work: Work
@@ -71,6 +72,14 @@ struct InspectWork: Sendable {
     let id: RequestID
     var lockspaces: [String]
     var views: [LockspaceView] = []
+    /// When the read under way was.
+    var submitted: Instant?
+}
+
+/// A read of a whole lockspace, for the ballots to come.
+struct LookWork: Sendable {
+    let lockspace: String
+    let submitted: Instant
 }
 
 struct InitializeWork: Sendable {

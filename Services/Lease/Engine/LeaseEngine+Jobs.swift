@@ -20,6 +20,7 @@ extension LeaseEngine {
         case .view(let work): stepView(id, work)
         case .inspect(let work): stepInspect(id, work)
         case .initialize(let work): stepInitialize(id, work)
+        case .look: []
         }
     }
 
@@ -33,6 +34,7 @@ extension LeaseEngine {
         case .view(let work): onViewResult(id, work, result)
         case .inspect(let work): onInspectResult(id, work, result)
         case .initialize(let work): onInitializeResult(id, work, result)
+        case .look(let work): onLookResult(id, work, result)
         }
     }
 

@@ -60,15 +60,37 @@ extension LeaseEngine {
             jobs[id] = nil
             return [.reply(to: work.id, .success(LockspaceList(lockspaces: work.views)))]
         }
-        let area = membership.geometry.maximumHosts * membership.geometry.sectorSize
-        return io(id, .read(path: DomainLayout(root: membership.record.path).ids, offset: 0, length: area), lockspace: lockspace)
+        var work = work
+        work.submitted = now
+        jobs[id]?.work = .inspect(work)
+        return io(id, readWhole(membership), lockspace: lockspace)
+    }
+
+    /// All sectors of a lockspace.
+    private func readWhole(_ membership: Membership) -> VolumeOperation {
+        .read(path: DomainLayout(root: membership.record.path).ids, offset: 0, length: membership.geometry.maximumHosts * membership.geometry.sectorSize)
+    }
+
+    /// Looks at the whole lockspace before what is known of it is too old for ballots that read used slots only.
+    mutating func lookIfOld(_ lockspace: String) -> Effects {
+        guard let membership = memberships[lockspace], membership.wantsLook(at: now) else { return [] }
+        let isLooking = jobs.values.contains { if case .look(let work) = $0.work { work.lockspace == lockspace } else { false } }
+        guard !isLooking else { return [] }
+        let id = start(.look(LookWork(lockspace: lockspace, submitted: now)))
+        return io(id, readWhole(membership), lockspace: lockspace)
+    }
+
+    mutating func onLookResult(_ id: UInt64, _ work: LookWork, _ result: IOResult) -> Effects {
+        jobs[id] = nil
+        if case .data(let area) = result { memberships[work.lockspace]?.observe(area, readAt: work.submitted, at: now) }
+        return []
     }
 
     mutating func onInspectResult(_ id: UInt64, _ work: InspectWork, _ result: IOResult) -> Effects {
         var work = work
         let lockspace = work.lockspaces.removeFirst()
-        if case .data(let area) = result, var membership = memberships[lockspace] {
-            membership.observe(area, at: now)
+        if case .data(let area) = result, var membership = memberships[lockspace], let submitted = work.submitted {
+            membership.observe(area, readAt: submitted, at: now)
             memberships[lockspace] = membership
             work.views.append(view(of: membership))
         }

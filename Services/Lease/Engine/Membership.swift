@@ -66,6 +66,8 @@ struct Membership: Sendable {
     /// Submission of the last verified renewal.
     private(set) var verified: Instant?
     private(set) var hosts: [Int: HostObservation] = [:]
+    /// The highest host id that was ever used, by the last read of the whole lockspace, and when that was submitted.
+    private var whole: (highest: Int, at: Instant)?
     private(set) var reason = ""
     /// Not before this time is a failed join tried again.
     private(set) var retryAt: Instant?
@@ -342,7 +344,7 @@ struct Membership: Sendable {
                 expected = own
                 verified = max(verified ?? landed.submitted, landed.submitted)
             }
-            observe(area, at: now)
+            observe(area, readAt: submitted, at: now)
             guard !wantsToLeave else {
                 phase = .joined(.idle(next: now))
                 return leave(at: now)
@@ -388,13 +390,28 @@ struct Membership: Sendable {
         return [.left(nil)]
     }
 
+    /// The highest host id whose block can matter to a ballot; `nil`: any can. A host that the last look did not see cannot take part yet: between its first write
+    /// and its first ballot lie 2 x io_timeout, of which this leaves the half.
+    func slots(at now: Instant) -> Int? {
+        guard let whole, now < whole.at + freshness else { return nil }
+        return max(whole.highest, hostID)
+    }
+
+    /// The lockspace is worth another look before the last one is too old for ballots.
+    func wantsLook(at now: Instant) -> Bool { isJoined && whole.map { now >= $0.at + .milliseconds(freshness.milliseconds / 2) } ?? true }
+
+    private var freshness: Duration { .seconds(min(ioTimeout, hosts.values.map { Int64(max($0.record.ioTimeout, 1)) }.min() ?? ioTimeout)) }
+
     /// Feeds the liveness of the other hosts from a read of the lockspace.
-    mutating func observe(_ area: [UInt8], at now: Instant) {
+    mutating func observe(_ area: [UInt8], readAt: Instant, at now: Instant) {
+        var highest = 0
+        defer { if area.count >= geometry.maximumHosts * geometry.sectorSize { whole = (highest, readAt) } }
         for id in 1...geometry.maximumHosts {
             let start = Int(geometry.deltaOffset(host: id))
             guard start + geometry.sectorSize <= area.count else { break }
             let bytes = area[start..<(start + geometry.sectorSize)]
             if LeaderRecord.isNeverOwned(bytes) { continue }
+            highest = id
             guard let seen = try? LeaderRecord(bytes), seen.kind == .delta, seen.lockspace == record.lockspace else {
                 hosts[id] = nil
                 continue
