@@ -40,6 +40,7 @@ let package = Package(
         .systemLibrary(name: "CZeroMQ", path: "Shared/CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
         .systemLibrary(name: "CSodium", path: "Shared/CSodium", providers: [.apt(["libsodium-dev"])]),
         .target(name: "CLinux", path: "Shared/CLinux"),
+        .target(name: "CChecksum", path: "Shared/CChecksum"),
         library("Messages", "Shared/Messages", []),
         library("ServiceCore", "Shared/ServiceCore", ["Messages"]),
         library("Bus", "Shared/Bus", ["Messages", "ServiceCore", "CZeroMQ", "CSodium", "CLinux"]),
@@ -49,7 +50,7 @@ let package = Package(
         library("SQLiteJournal", "Shared/SQLiteJournal", ["Messages", "ServiceKit", .product(name: "GRDB", package: "GRDB.swift")]),
 
         // Lease service
-        library("LeaseFormat", "Services/Lease/Format", []),
+        library("LeaseFormat", "Services/Lease/Format", ["CChecksum"]),
         engine("LeaseEngine", "Services/Lease/Engine", also: ["LeaseFormat"]),
         library("LeaseVolume", "Services/Lease/Volume", ["Messages", "LeaseFormat", "LeaseEngine", "CLinux"]),
         service("lease-service", "Services/Lease/Service", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "CLinux"]),
@@ -118,7 +119,7 @@ let package = Package(
         tests("ServiceCoreTests", "Tests/ServiceCoreTests", ["ServiceCore", "Messages"]),
         tests("BusTests", "Tests/BusTests", ["Bus", "ServiceCore", "Messages", "CZeroMQ", "CLinux"]),
         tests("ServiceKitTests", "Tests/ServiceKitTests", ["ServiceKit", "SQLiteJournal", "Bus", "Messages", "CLinux"]),
-        tests("LeaseTests", "Tests/LeaseTests", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "Messages"], resources: [.copy("Fixtures")]),
+        tests("LeaseTests", "Tests/LeaseTests", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "Messages", "CChecksum"], resources: [.copy("Fixtures")]),
         tests("FencingTests", "Tests/FencingTests", ["FencingEngine", "FencingAgents", "Messages"]),
         tests("SPMTests", "Tests/SPMTests", ["SPMEngine", "Messages"]),
         tests("PlacementTests", "Tests/PlacementTests", ["PlacementEngine", "Messages"]),

@@ -1,9 +1,7 @@
 /// Little-endian fields of on-disk records. Offsets are relative to the start of the record; the caller has checked the length.
 extension ArraySlice<UInt8> {
     func integer<T: FixedWidthInteger>(at offset: Int, as type: T.Type = T.self) -> T {
-        var value: T = 0
-        for index in (0..<MemoryLayout<T>.size).reversed() { value = value << 8 | T(truncatingIfNeeded: self[startIndex + offset + index]) }
-        return value
+        withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
     }
 
     /// The bytes up to the first NUL; `nil` if they are not UTF-8.
@@ -23,7 +21,7 @@ extension ArraySlice<UInt8> {
 
 extension [UInt8] {
     mutating func put(_ value: some FixedWidthInteger, at offset: Int) {
-        for index in 0..<(value.bitWidth / 8) { self[offset + index] = UInt8(truncatingIfNeeded: value >> (8 * index)) }
+        withUnsafeMutableBytes { $0.storeBytes(of: value.littleEndian, toByteOffset: offset, as: type(of: value)) }
     }
 
     mutating func put(name: String, at offset: Int, length: Int = Names.length) {
