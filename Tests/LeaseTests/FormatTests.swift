@@ -6,6 +6,8 @@ import Testing
 struct FormatTests {
     static let geometries: [(suffix: String, sector: Int, alignment: Int)] = [("free", 512, 1), ("4k-1M", 4096, 1), ("4k-8M", 4096, 8)]
 
+    static let allGeometries = [(512, 1), (4096, 1), (4096, 2), (4096, 4), (4096, 8)].compactMap { Geometry(sectorSize: $0.0, alignment: $0.1 << 20) }
+
     @Test(arguments: geometries)
     func aNewLockspaceIsSanlocks(_ suffix: String, sector: Int, alignment: Int) throws {
         let geometry = try #require(Geometry(sectorSize: sector, alignment: alignment << 20))
@@ -64,19 +66,61 @@ struct FormatTests {
                 withUnsafeBytes(of: Checksum.of(bytes[..<168]).littleEndian) { bytes.replaceSubrange(168..<172, with: $0) }
             }
         }
-        #expect(broken { $0[0] = 0 } == .badMagic(0x0615_2000))
-        #expect(resealed { $0[6] = 7 } == .badVersion(0x0007_0004))
+        #expect(broken { $0[0] = 0 } == FormatError(.magic, at: 0, expected: "that of a leader record", found: "0x6152000"))
+        #expect(resealed { $0[6] = 7 } == FormatError(.version, at: 4, expected: "major version 6", found: "0x70004"))
         #expect(resealed { $0[4] = 9 } == nil, "a newer minor version is readable")
-        #expect(resealed { $0[9] = 1 } == .unknownFlags(0x110))
-        #expect(resealed { $0[13] = 16 } == .badGeometry || resealed { $0[13] = 16 } == nil)
-        #expect(resealed { $0[12] = 1 } == .badGeometry)
-        #expect(broken { $0[40] ^= 1 } != nil, "one flipped bit")
-        #expect(broken { $0[170] ^= 1 } != nil)
-        #expect(broken { $0.removeLast(400) } == .truncated)
+        #expect(resealed { $0[9] = 1 } == FormatError(.flags, at: 8, expected: "none but 0xf1", found: "0x110"))
+        #expect(resealed { $0[13] = 4 }?.field == .geometry)
+        #expect(resealed { $0[12] = 1 } == FormatError(.geometry, at: 12, expected: "512 with 1 MiB, or 4096 with 1, 2, 4 or 8 MiB", found: "513 with flags 0x10"))
+        #expect(resealed { $0[56] = 0xFF }?.field == .lockspace && resealed { $0[104] = 0xFF }?.field == .resource)
+        #expect(broken { $0[40] ^= 1 }?.field == .checksum, "one flipped bit")
+        #expect(broken { $0[170] ^= 1 }?.offset == 168)
+        #expect(broken { $0.removeLast(400) } == FormatError(.length, at: 0, expected: "200 bytes", found: "112 bytes"))
         var block = BallotBlock(mbal: 4001, lver: 2).sector(.standard)
         block[2] ^= 1
         #expect(throws: FormatError.self) { try BallotBlock(block[...]) }
         #expect(try BallotBlock([UInt8](repeating: 0, count: 512)[...]) == BallotBlock())
+    }
+
+    @Test func anErrorTellsTheFileAndThePlace() {
+        let error = FormatError(.checksum, at: 168, expected: "0x1", found: "0x2")
+        #expect(error.sentence(file: "/d/leases", start: 1 << 20) == "/d/leases at offset 1048744: the checksum at byte 168 of the record is 0x2, expected 0x1")
+        #expect(error.sentence(file: "/d/leases", start: .max).hasPrefix("/d/leases at offset 18446744073709551615: "), "a hostile offset does not end the program")
+    }
+
+    @Test func theRecordOfAnotherThingIsRefused() throws {
+        let leader = LeaderRecord(lockspace: "LS1", resource: "res0")
+        try leader.verify(.paxos, lockspace: "LS1", name: "res0", geometry: .standard)
+        func refusal(_ leader: LeaderRecord, _ kind: LeaderRecord.Kind = .paxos, _ lockspace: String = "LS1", _ name: String? = "res0", _ geometry: Geometry? = .standard) -> FormatError? {
+            do {
+                try leader.verify(kind, lockspace: lockspace, name: name, geometry: geometry)
+                return nil
+            } catch { return error }
+        }
+        #expect(refusal(leader, .delta) == FormatError(.magic, at: 0, expected: "0x12212010", found: "0x6152010"))
+        #expect(refusal(leader, .paxos, "LS2") == FormatError(.lockspace, at: 56, expected: "\"LS2\"", found: "\"LS1\""))
+        #expect(refusal(leader, .paxos, "LS1", "res1") == FormatError(.resource, at: 104, expected: "\"res1\"", found: "\"res0\""))
+        #expect(refusal(leader, .paxos, "LS1", "res0", Geometry(sectorSize: 4096, alignment: 1 << 20)) == FormatError(.geometry, at: 12, expected: "4096 with 1 MiB", found: "512 with 1 MiB"))
+        var odd = leader
+        odd.maximumHosts = 250
+        #expect(refusal(odd)?.field == .maximumHosts, "ballot numbers would not be unique")
+        for hosts in [0, 2001] as [UInt64] {
+            odd = leader
+            odd.hosts = hosts
+            #expect(refusal(odd)?.field == .hosts)
+        }
+        var removed = leader
+        removed.kind = .cleared
+        #expect(refusal(removed)?.found == "0x11282016")
+        try LeaderRecord(lockspace: "LS1", ioTimeout: 10).verify(.delta, lockspace: "LS1")
+    }
+
+    @Test func whatANewerMinorVersionWroteIsKept() throws {
+        var bytes = LeaderRecord(lockspace: "LS1", resource: "res0").sector
+        bytes[4] = 9
+        bytes[160] = 77
+        withUnsafeBytes(of: Checksum.of(bytes[..<168]).littleEndian) { bytes.replaceSubrange(168..<172, with: $0) }
+        #expect(try LeaderRecord(bytes[...]).sector == bytes)
     }
 
     @Test func everyPairOfSizesThatSanlockHasAndNoOther() {
@@ -96,58 +140,5 @@ struct FormatTests {
         #expect(HostBitmap(sector: sector[...]) == bitmap)
         bitmap[1] = false
         #expect(!bitmap[1] && bitmap[2000])
-    }
-
-    // MARK: The index of leases
-
-    static let lockspace = "8a7b3d2e-1c4f-4e55-9d0a-6f2b1c3d4e5f"
-
-    @Test func aNewIndexIsOVirts() throws {
-        let index = LeaseIndex(lockspace: Self.lockspace, time: 1_700_000_000)
-        let path = FileManager.default.temporaryDirectory.appendingPathComponent("index-\(UUID().uuidString)")
-        defer { try? FileManager.default.removeItem(at: path) }
-        try Data(index.image).write(to: path)
-        let sum = String(decoding: try Fixtures.run("/usr/bin/sha256sum", [path.path]), as: UTF8.self)
-        #expect(sum.hasPrefix("5b6bbbf2479440713f082362cbdc15cf19d931cc836cfc1c3002d8be8f9efff8"))
-        #expect(index.image.count == 253_952)
-    }
-
-    @Test func anEnteredLeaseIsOVirts() throws {
-        var index = LeaseIndex(lockspace: Self.lockspace, time: 1_700_000_000)
-        let (offset, block) = index.enter("c1d2e3f4-0000-4000-8000-000000000001", at: 0)
-        #expect(offset == 1 << 20 + 512)
-        let hex = block.prefix(64).map { String(format: "%02x", $0) }.joined()
-        #expect(hex == "63316432653366342d303030302d343030302d383030302d303030303030303030303031"
-            + "000000000000000000000000" + "00" + "3030303033313435373238" + "00" + "2d2d0a")
-        let read = try LeaseIndex(index.image[...])
-        #expect(read.lookup("c1d2e3f4-0000-4000-8000-000000000001") == 0)
-        #expect(read.lookup("c1d2e3f4-0000-4000-8000-00000000000") == nil, "a prefix is another name")
-        #expect(read.leases.map(\.name) == ["c1d2e3f4-0000-4000-8000-000000000001"])
-        #expect(try read.slot(for: "other") == 1)
-    }
-
-    @Test func anIndexInTheMakingIsRefused() {
-        let index = LeaseIndex(lockspace: Self.lockspace, time: 1, updating: true)
-        #expect(throws: IndexError.updating) { try LeaseIndex(index.image[...]) }
-        #expect(throws: IndexError.truncated) { try LeaseIndex(index.image[..<4096]) }
-        #expect(throws: IndexError.self) { try LeaseIndex([UInt8](repeating: 0, count: LeaseIndex.length)[...]) }
-    }
-
-    @Test func aHalfEnteredLeaseIsNone() throws {
-        var index = LeaseIndex(lockspace: Self.lockspace, time: 1)
-        _ = index.enter("a", at: 0)
-        _ = index.enter("b", at: 1)
-        var bytes = index.image
-        bytes[512 + 61] = UInt8(ascii: "u")
-        let read = try LeaseIndex(bytes[...])
-        #expect(read.lookup("a") == nil && read.lookup("b") == 1)
-        #expect(read.leases.map(\.name) == ["b"])
-        #expect(try read.slot(for: "a") == 0, "its slot is used again")
-    }
-
-    @Test func aFullIndexSaysSo() {
-        var index = LeaseIndex(lockspace: Self.lockspace, time: 1)
-        for number in 0..<LeaseIndex.capacity { _ = index.enter("lease-\(number)", at: number) }
-        #expect(throws: IndexError.noSpace) { try index.slot(for: "one more") }
     }
 }

@@ -17,6 +17,8 @@ public struct BallotBlock: Hashable, Codable, Sendable {
 
     static let checked = 48
     static let modeOffset = 128
+    /// Bytes of a sector that mean something.
+    static let size = modeOffset + 16
     static let releasedFlag: UInt32 = 1
     static let sharedFlag: UInt32 = 1
 
@@ -27,8 +29,8 @@ public struct BallotBlock: Hashable, Codable, Sendable {
 
     /// Reads and verifies a block. An all-zero one is valid without a checksum.
     public init(_ sector: ArraySlice<UInt8>) throws(FormatError) {
-        guard sector.count >= Self.modeOffset + 16 else { throw .truncated }
-        if !sector.prefix(Self.modeOffset + 16).isZero {
+        guard sector.count >= Self.size else { throw FormatError(.length, at: 0, expected: "\(Self.size) bytes", found: "\(sector.count) bytes") }
+        if !sector.prefix(Self.size).isZero {
             mbal = sector.integer(at: 0)
             bal = sector.integer(at: 8)
             owner = sector.integer(at: 16)
@@ -38,12 +40,24 @@ public struct BallotBlock: Hashable, Codable, Sendable {
             let stored: UInt32 = sector.integer(at: 48)
             if stored != 0 || mbal != 0 || bal != 0 || owner != 0 || lver != 0 {
                 let computed = Checksum.of(sector.prefix(Self.checked))
-                guard stored == computed else { throw .badChecksum(stored: stored, computed: computed) }
+                guard stored == computed else {
+                    throw FormatError(.checksum, at: Self.checked, expected: FormatError.hexadecimal(computed), found: FormatError.hexadecimal(stored))
+                }
             }
             isReleased = sector.integer(at: 52, as: UInt32.self) & Self.releasedFlag != 0
             if sector.integer(at: Self.modeOffset, as: UInt32.self) & Self.sharedFlag != 0 {
                 sharedGeneration = sector.integer(at: Self.modeOffset + 8)
             }
+        }
+    }
+
+    /// The hosts that hold the lease in shared mode, by the blocks of a whole area; a block whose checksum is wrong still tells of its shared hold, which is outside of it.
+    public static func sharedHolders(in area: ArraySlice<UInt8>, geometry: Geometry) -> [(host: Int, generation: UInt64)] {
+        (1...geometry.maximumHosts).compactMap { host in
+            let start = area.startIndex + geometry.blockOffset(host: host) + modeOffset
+            guard start + 16 <= area.endIndex else { return nil }
+            let mode = area[start..<(start + 16)]
+            return mode.integer(at: 0, as: UInt32.self) & sharedFlag == 0 ? nil : (host, mode.integer(at: 8))
         }
     }
 
@@ -61,40 +75,6 @@ public struct BallotBlock: Hashable, Codable, Sendable {
             bytes.put(Self.sharedFlag, at: Self.modeOffset)
             bytes.put(sharedGeneration, at: Self.modeOffset + 8)
         }
-        return bytes
-    }
-}
-
-/// The record in the second sector of a lease area: somebody asks the owner to give the lease up.
-public struct RequestRecord: Hashable, Sendable {
-    public enum Mode: UInt32, Sendable { case none = 0, force = 1, graceful = 2 }
-    static let magic: UInt32 = 0x0829_2011
-    static let version: UInt32 = 0x0001_0001
-
-    public var lver: UInt64
-    public var mode: Mode
-
-    public init(lver: UInt64 = 0, mode: Mode = .none) {
-        self.lver = lver
-        self.mode = mode
-    }
-
-    public init(_ sector: ArraySlice<UInt8>) throws(FormatError) {
-        guard sector.count >= 24 else { throw .truncated }
-        let magic: UInt32 = sector.integer(at: 0)
-        guard magic == Self.magic else { throw .badMagic(magic) }
-        let version: UInt32 = sector.integer(at: 4)
-        guard version >> 16 == Self.version >> 16 else { throw .badVersion(version) }
-        lver = sector.integer(at: 8)
-        mode = Mode(rawValue: sector.integer(at: 16)) ?? .none
-    }
-
-    public func sector(_ geometry: Geometry) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: geometry.sectorSize)
-        bytes.put(Self.magic, at: 0)
-        bytes.put(Self.version, at: 4)
-        bytes.put(lver, at: 8)
-        bytes.put(mode.rawValue, at: 16)
         return bytes
     }
 }

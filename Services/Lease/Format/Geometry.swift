@@ -1,5 +1,5 @@
 /// Sector size and lease area size of a volume: both are recorded in every leader record, independent of what the device reports.
-public struct Geometry: Hashable, Codable, Sendable {
+public struct Geometry: Hashable, Codable, Sendable, CustomStringConvertible {
     /// 512 or 4096 bytes.
     public let sectorSize: Int
     /// Bytes of one lease area: 1, 2, 4 or 8 MiB.
@@ -44,6 +44,8 @@ public struct Geometry: Hashable, Codable, Sendable {
         }
         self.init(sectorSize: Int(sectorSize), alignment: alignment * Self.mebibyte)
     }
+
+    public var description: String { "\(sectorSize) with \(alignment / Self.mebibyte) MiB" }
 
     var flag: UInt32 { UInt32(alignment / Self.mebibyte) << 4 }
 

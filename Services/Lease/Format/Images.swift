@@ -24,4 +24,17 @@ public enum Images {
         image.replaceSubrange(..<head.count, with: head)
         return image
     }
+
+    /// The lease area of a resource that oVirt removed: one without names, which nobody can acquire.
+    public static func blank(geometry: Geometry = .standard) -> [UInt8] { resource("", lockspace: "", geometry: geometry) }
+
+    /// The lease area of a resource that sanlock removed: as a free one, with a magic of its own and the time of the writer's clock.
+    public static func cleared(_ name: String, lockspace: String, hosts: UInt64? = nil, time: UInt64, geometry: Geometry = .standard) -> [UInt8] {
+        var image = resource(name, lockspace: lockspace, hosts: hosts, geometry: geometry)
+        var leader = LeaderRecord(lockspace: lockspace, resource: name, hosts: hosts, geometry: geometry)
+        leader.kind = .cleared
+        leader.writeTimestamp = time
+        image.replaceSubrange(..<geometry.sectorSize, with: leader.sector)
+        return image
+    }
 }

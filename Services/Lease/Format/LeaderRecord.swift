@@ -1,27 +1,3 @@
-/// Why a sector cannot be believed.
-public enum FormatError: Error, Hashable, Codable, Sendable {
-    case truncated
-    case badMagic(UInt32)
-    case badVersion(UInt32)
-    /// Flags this program does not know may change the meaning of everything else.
-    case unknownFlags(UInt32)
-    case badGeometry
-    case badChecksum(stored: UInt32, computed: UInt32)
-    case badName
-
-    public var sentence: String {
-        switch self {
-        case .truncated: "the volume is shorter than the record"
-        case .badMagic(let magic): "wrong magic 0x\(String(magic, radix: 16))"
-        case .badVersion(let version): "unsupported version 0x\(String(version, radix: 16))"
-        case .unknownFlags(let flags): "unknown flags 0x\(String(flags, radix: 16))"
-        case .badGeometry: "impossible sector or alignment size"
-        case .badChecksum(let stored, let computed): "checksum 0x\(String(stored, radix: 16)) should be 0x\(String(computed, radix: 16))"
-        case .badName: "a name is not readable text"
-        }
-    }
-}
-
 /// The 200-byte record at the start of a host's sector in a lockspace (*delta*) and of a resource's lease area (*paxos*).
 ///
 /// Bytes 0..<168 are covered by the checksum; ``ioTimeout`` and the `write…` fields are not.
@@ -45,6 +21,8 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
     static let checked = 168
 
     public var kind: Kind
+    /// As read: what is rewritten stays what it was, for a newer writer.
+    var minorVersion: UInt16 = 4
     public var geometry: Geometry
     public var isShortHold = false
     /// Paxos: hosts that take part in ballots. Delta: 0.
@@ -61,6 +39,8 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
     public var name: String
     /// Whole seconds of the writer's own clock; 0 means free.
     public var timestamp: UInt64 = 0
+    /// Zero in the versions that are known.
+    var unused: UInt64 = 0
     /// Delta: seconds, by which others compute this owner's death.
     public var ioTimeout: UInt16
     /// Paxos: the host that wrote this record, which need not be the owner. Delta: target, event and data of a host event.
@@ -94,19 +74,37 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
 
     /// Reads and verifies a record: magic, major version, flags, sizes, checksum. Unknown minor versions are accepted.
     public init(_ sector: ArraySlice<UInt8>) throws(FormatError) {
-        guard sector.count >= Self.size else { throw .truncated }
+        guard sector.count >= Self.size else {
+            throw FormatError(.length, at: 0, expected: "\(Self.size) bytes", found: "\(sector.count) bytes")
+        }
         let magic: UInt32 = sector.integer(at: 0)
-        guard let kind = Kind(rawValue: magic) else { throw .badMagic(magic) }
+        guard let kind = Kind(rawValue: magic) else {
+            throw FormatError(.magic, at: 0, expected: "that of a leader record", found: FormatError.hexadecimal(magic))
+        }
         let version: UInt32 = sector.integer(at: 4)
-        guard version >> 16 == kind.version >> 16 else { throw .badVersion(version) }
-        let stored: UInt32 = sector.integer(at: 168)
+        guard version >> 16 == kind.version >> 16 else {
+            throw FormatError(.version, at: 4, expected: "major version \(kind.version >> 16)", found: FormatError.hexadecimal(version))
+        }
+        let stored: UInt32 = sector.integer(at: Self.checked)
         let computed = Checksum.of(sector.prefix(Self.checked))
-        guard stored == computed else { throw .badChecksum(stored: stored, computed: computed) }
+        guard stored == computed else {
+            throw FormatError(.checksum, at: Self.checked, expected: FormatError.hexadecimal(computed), found: FormatError.hexadecimal(stored))
+        }
         let flags: UInt32 = sector.integer(at: 8)
-        guard flags & ~(Flags.alignments | Flags.shortHold) == 0 else { throw .unknownFlags(flags) }
-        guard let geometry = Geometry(sectorSize: sector.integer(at: 12, as: UInt32.self), flags: flags) else { throw .badGeometry }
-        guard let lockspace = sector.name(at: 56), let name = sector.name(at: 104) else { throw .badName }
+        let known = Flags.alignments | (kind == .delta ? 0 : Flags.shortHold)
+        guard flags & ~known == 0 else {
+            throw FormatError(.flags, at: 8, expected: "none but \(FormatError.hexadecimal(known))", found: FormatError.hexadecimal(flags))
+        }
+        let sectorSize: UInt32 = sector.integer(at: 12)
+        guard let geometry = Geometry(sectorSize: sectorSize, flags: flags) else {
+            throw FormatError(.geometry, at: 12, expected: "512 with 1 MiB, or 4096 with 1, 2, 4 or 8 MiB", found: "\(sectorSize) with flags \(FormatError.hexadecimal(flags))")
+        }
+        guard let lockspace = sector.name(at: 56) else { throw FormatError(.lockspace, at: 56, expected: "UTF-8", found: "other bytes") }
+        guard let name = sector.name(at: 104) else {
+            throw FormatError(kind == .delta ? .hostName : .resource, at: 104, expected: "UTF-8", found: "other bytes")
+        }
         self.kind = kind
+        minorVersion = UInt16(truncatingIfNeeded: version)
         self.geometry = geometry
         isShortHold = flags & Flags.shortHold != 0
         hosts = sector.integer(at: 16)
@@ -117,17 +115,32 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
         self.lockspace = lockspace
         self.name = name
         timestamp = sector.integer(at: 152)
+        unused = sector.integer(at: 160)
         ioTimeout = sector.integer(at: 174)
         writeID = sector.integer(at: 176)
         writeGeneration = sector.integer(at: 184)
         writeTimestamp = sector.integer(at: 192)
     }
 
+    /// Refuses the record of another thing than the caller means: before anything is written to it.
+    /// - Parameter name: the resource; for a host's record, which names its owner, `nil`.
+    public func verify(_ kind: Kind, lockspace: String, name: String? = nil, geometry: Geometry? = nil) throws(FormatError) {
+        guard self.kind == kind else {
+            throw FormatError(.magic, at: 0, expected: FormatError.hexadecimal(kind.rawValue), found: FormatError.hexadecimal(self.kind.rawValue))
+        }
+        guard self.lockspace == lockspace else { throw FormatError(.lockspace, at: 56, expected: "\"\(lockspace)\"", found: "\"\(self.lockspace)\"") }
+        if let name, self.name != name { throw FormatError(.resource, at: 104, expected: "\"\(name)\"", found: "\"\(self.name)\"") }
+        if let geometry, self.geometry != geometry { throw FormatError(.geometry, at: 12, expected: "\(geometry)", found: "\(self.geometry)") }
+        let maximum = kind == .delta ? 1 : UInt64(self.geometry.maximumHosts)
+        guard maximumHosts == maximum else { throw FormatError(.maximumHosts, at: 24, expected: "\(maximum)", found: "\(maximumHosts)") }
+        guard kind == .delta || (1...maximum).contains(hosts) else { throw FormatError(.hosts, at: 16, expected: "1 to \(maximum)", found: "\(hosts)") }
+    }
+
     /// The record as one sector, the rest zero (for a delta record: no bit set in the host bitmap).
     public var sector: [UInt8] {
         var bytes = [UInt8](repeating: 0, count: geometry.sectorSize)
         bytes.put(kind.rawValue, at: 0)
-        bytes.put(kind.version, at: 4)
+        bytes.put(kind.version & ~0xFFFF | UInt32(minorVersion), at: 4)
         bytes.put(geometry.flag | (isShortHold ? Flags.shortHold : 0), at: 8)
         bytes.put(UInt32(geometry.sectorSize), at: 12)
         bytes.put(hosts, at: 16)
@@ -138,6 +151,7 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
         bytes.put(name: lockspace, at: 56)
         bytes.put(name: name, at: 104)
         bytes.put(timestamp, at: 152)
+        bytes.put(unused, at: 160)
         bytes.put(Checksum.of(bytes[..<Self.checked]), at: 168)
         bytes.put(ioTimeout, at: 174)
         bytes.put(writeID, at: 176)
@@ -149,28 +163,5 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
     /// Whether nobody ever owned this host id; read without verifying, to skip the many unused sectors of a lockspace cheaply.
     public static func isNeverOwned(_ sector: ArraySlice<UInt8>) -> Bool {
         sector.integer(at: 32, as: UInt64.self) == 0 && sector.integer(at: 152, as: UInt64.self) == 0
-    }
-}
-
-/// The 256 bytes after 256 in a host's lockspace sector: bit h-1 set asks host h to look at this sector's event.
-public struct HostBitmap: Hashable, Sendable {
-    public static let offset = 256
-    public static let size = 256
-    public private(set) var bytes: [UInt8]
-
-    public init() { bytes = [UInt8](repeating: 0, count: Self.size) }
-    /// From a whole sector of at least 512 bytes.
-    public init(sector: ArraySlice<UInt8>) { bytes = Array(sector.dropFirst(Self.offset).prefix(Self.size)) }
-
-    public subscript(host: Int) -> Bool {
-        get { bytes[(host - 1) / 8] & 1 << ((host - 1) % 8) != 0 }
-        set {
-            let bit: UInt8 = 1 << ((host - 1) % 8)
-            if newValue { bytes[(host - 1) / 8] |= bit } else { bytes[(host - 1) / 8] &= ~bit }
-        }
-    }
-
-    public func write(into sector: inout [UInt8]) {
-        for (index, byte) in bytes.enumerated() { sector[Self.offset + index] = byte }
     }
 }

@@ -1,20 +1,41 @@
 /// Why an index of leases cannot be used.
-public enum IndexError: Error, Hashable, Codable, Sendable {
-    case truncated
-    case badHeader(String)
+public enum IndexError: Error, Hashable, Sendable {
+    /// Offsets of the error count from the start of the index.
+    case unreadable(FormatError)
     /// An update of the whole index was begun and not finished: it must be rebuilt.
     case updating
-    case badRecord(Int)
+    /// Every record that the volume has room for is in use.
     case noSpace
+
+    /// For people: the caller adds which file.
+    public var sentence: String {
+        switch self {
+        case .unreadable(let error): error.sentence
+        case .updating: "an update of the whole index did not finish: rebuild it"
+        case .noSpace: "every record that the volume has room for is in use"
+        }
+    }
 }
 
 /// oVirt's index of leases in an `xleases` volume: 253952 bytes at slot 1; record r names the lease at slot 3 + r.
+///
+/// A value: what changes it also returns the block to write. It is the same for every geometry but for where it and the leases are, and how large a block is.
 public struct LeaseIndex: Hashable, Sendable {
     public static let length = 253_952
     public static let capacity = 3960
     static let magic: UInt32 = 0x1215_2016
+    static let version = "0001"
     static let headerSize = 512
-    static let recordSize = 64
+    /// Slots before the first lease: the lockspace's (unused), the index's, sanlock's own.
+    static let reservedSlots = 3
+
+    private enum Field {
+        static let version = 5
+        static let lockspace = 10
+        static let time = 59
+        static let updating = 70
+        static let end = 511
+    }
 
     public let geometry: Geometry
     public let lockspace: String
@@ -23,99 +44,169 @@ public struct LeaseIndex: Hashable, Sendable {
     /// Where the index begins in its volume.
     public static func offset(_ geometry: Geometry) -> UInt64 { UInt64(geometry.alignment) }
 
-    /// An empty index. Written whole while `updating`, then ``header`` alone with the flag cleared.
+    /// How many leases a volume of this size has room for: a record beyond names nothing.
+    public static func capacity(volumeSize: UInt64, geometry: Geometry) -> Int {
+        min(capacity, max(0, Int(clamping: volumeSize / UInt64(geometry.alignment)) - reservedSlots))
+    }
+
+    /// An empty index, to be put on a volume by ``writes(time:)``.
     public init(lockspace: String, time: UInt64, updating: Bool = false, geometry: Geometry = .standard) {
         self.geometry = geometry
         self.lockspace = lockspace
         bytes = [UInt8](repeating: 0, count: Self.headerSize)
         for shift in 0..<4 { bytes[shift] = UInt8(truncatingIfNeeded: Self.magic >> UInt32(24 - 8 * shift)) }
-        bytes.put(name: "0001", at: 5)
-        bytes.put(name: lockspace, at: 10)
-        bytes.put(name: Self.decimal(time, digits: 10), at: 59)
-        bytes[70] = updating ? UInt8(ascii: "u") : UInt8(ascii: "-")
-        bytes[511] = UInt8(ascii: "\n")
-        let empty = Self.record(name: "", offset: 0)
+        bytes.put(name: Self.version, at: Field.version)
+        bytes.put(name: lockspace, at: Field.lockspace)
+        bytes[Field.end] = UInt8(ascii: "\n")
+        let empty = IndexRecord.bytes(name: "", offset: 0)
         bytes.reserveCapacity(Self.length)
         for _ in 0..<Self.capacity { bytes += empty }
         bytes += [UInt8](repeating: 0, count: Self.length - bytes.count)
+        mark(updating: updating, time: time)
     }
 
-    /// Reads an index; refuses one whose update did not finish.
-    public init(_ bytes: ArraySlice<UInt8>, geometry: Geometry = .standard) throws(IndexError) {
-        guard bytes.count >= Self.length else { throw .truncated }
-        let magic = bytes.prefix(4).reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
-        guard magic == Self.magic else { throw .badHeader("wrong magic 0x\(String(magic, radix: 16))") }
-        guard let version = bytes.name(at: 5, length: 4), UInt(version) == 1 else { throw .badHeader("unknown version") }
-        guard let lockspace = bytes.name(at: 10) else { throw .badHeader("unreadable lockspace") }
-        guard let time = bytes.name(at: 59, length: 10), UInt64(time) != nil else { throw .badHeader("unreadable time") }
-        guard bytes[bytes.startIndex + 70] != UInt8(ascii: "u") else { throw .updating }
+    /// Reads an index; refuses one whose update did not finish and, if a lockspace is given, that of another one.
+    public init(_ bytes: ArraySlice<UInt8>, lockspace: String? = nil, geometry: Geometry = .standard) throws(IndexError) {
+        try self.init(rebuilding: bytes, lockspace: lockspace, geometry: geometry)
+        guard !isUpdating else { throw .updating }
+        let digits = bytes.dropFirst(Field.time).prefix(10)
+        guard digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }) else {
+            throw .unreadable(FormatError(.time, at: Field.time, expected: "10 decimal digits", found: Self.quoted(digits)))
+        }
+    }
+
+    /// Reads an index that shall be rebuilt: also one whose update did not finish, or whose time is no number. Magic, version and lockspace must be right even then.
+    public init(rebuilding bytes: ArraySlice<UInt8>, lockspace: String? = nil, geometry: Geometry = .standard) throws(IndexError) {
+        guard bytes.count >= Self.length else {
+            throw .unreadable(FormatError(.length, at: 0, expected: "\(Self.length) bytes", found: "\(bytes.count) bytes"))
+        }
+        let magic = UInt32(bigEndian: bytes.integer(at: 0))
+        guard magic == Self.magic else {
+            throw .unreadable(FormatError(.magic, at: 0, expected: FormatError.hexadecimal(Self.magic), found: FormatError.hexadecimal(magic)))
+        }
+        let version = bytes.dropFirst(Field.version).prefix(4)
+        guard version.elementsEqual(Self.version.utf8) else {
+            throw .unreadable(FormatError(.version, at: Field.version, expected: "\"\(Self.version)\"", found: Self.quoted(version)))
+        }
+        let name = bytes.dropFirst(Field.lockspace).prefix(Names.length).prefix { $0 != 0 }
+        let expected = lockspace.map { "\"\($0)\"" } ?? "a name"
+        guard let found = String(validating: name, as: UTF8.self), name.allSatisfy({ (0x20..<0x7F).contains($0) }), !name.isEmpty, lockspace == nil || found == lockspace else {
+            throw .unreadable(FormatError(.lockspace, at: Field.lockspace, expected: expected, found: Self.quoted(name)))
+        }
         self.geometry = geometry
-        self.lockspace = lockspace
+        self.lockspace = found
         self.bytes = Array(bytes.prefix(Self.length))
     }
+
+    private static func quoted(_ bytes: ArraySlice<UInt8>) -> String { "\"\(String(decoding: bytes, as: UTF8.self))\"" }
+
+    // MARK: The whole
 
     public var image: [UInt8] { bytes }
     /// The first block: the commit of a newly written index.
     public var header: [UInt8] { Array(bytes[..<geometry.sectorSize]) }
+    /// Anything but "-" says that an update did not finish: a flag that is damaged must not make half an index whole.
+    public var isUpdating: Bool { bytes[Field.updating] != UInt8(ascii: "-") }
+    /// When the whole was last written, in seconds since 1970; `nil` if unreadable.
+    public var time: UInt64? { bytes[...].name(at: Field.time, length: 10).flatMap { UInt64($0) } }
+
+    private mutating func mark(updating: Bool, time: UInt64) {
+        bytes.put(name: IndexRecord.decimal(time, digits: 10), at: Field.time, length: 10)
+        bytes[Field.updating] = updating ? UInt8(ascii: "u") : UInt8(ascii: "-")
+    }
+
+    /// Puts this index in place of whatever the volume has: whole and marked as updating, then the first block as the commit. In between nobody uses it.
+    public func writes(time: UInt64) -> [VolumeWrite] {
+        var marked = self
+        marked.mark(updating: true, time: time)
+        let whole = VolumeWrite(offset: Self.offset(geometry), bytes: marked.bytes)
+        marked.mark(updating: false, time: time)
+        return [whole, VolumeWrite(offset: Self.offset(geometry), bytes: marked.header)]
+    }
+
+    // MARK: Records
 
     /// Offset in the volume of the lease that record `index` names. The offset written in the record is for people only.
-    public func leaseOffset(_ index: Int) -> UInt64 { UInt64((3 + index) * geometry.alignment) }
+    public func leaseOffset(_ index: Int) -> UInt64 { UInt64((Self.reservedSlots + index) * geometry.alignment) }
 
-    /// The record of a lease; one that an old writer left half done counts as none.
+    /// What record `index`, below ``capacity``, says.
+    public func record(_ index: Int) -> IndexRecord {
+        let start = Self.start(index)
+        let record = IndexRecord(bytes[start..<(start + IndexRecord.size)])
+        guard case .unreadable(let error) = record else { return record }
+        return .unreadable(error.moved(by: start))
+    }
+
+    /// The record of a lease; one that an old writer left half done, or that is not readable, counts as none.
     public func lookup(_ name: String) -> Int? {
-        guard let found = position(of: name), !isUpdating(found) else { return nil }
+        guard let found = position(of: name), case .lease = record(found) else { return nil }
         return found
     }
 
-    /// Every finished lease with its record, in the order of the records. Unreadable records are left out.
+    /// Every finished lease with its record, in the order of the records. Unreadable records are left out: see ``damage``.
     public var leases: [(name: String, index: Int)] {
         (0..<Self.capacity).compactMap { index in
-            let record = self.record(index)
-            guard record[record.startIndex] != 0, !isUpdating(index), let name = record.name(at: 0) else { return nil }
+            guard bytes[Self.start(index)] != 0, case .lease(let name) = record(index) else { return nil }
             return (name, index)
         }
     }
 
-    /// Where a new lease goes: the slot of an unfinished record of that name, else the first free one.
-    /// - Throws: ``IndexError/noSpace``.
-    public func slot(for name: String) throws(IndexError) -> Int {
-        if let unfinished = position(of: name) { return unfinished }
-        guard let free = (0..<Self.capacity).first(where: { bytes[Self.headerSize + $0 * Self.recordSize] == 0 }) else { throw .noSpace }
+    /// The records that cannot be read, and why: a rebuild repairs them.
+    public var damage: [(index: Int, error: FormatError)] {
+        (0..<Self.capacity).compactMap { index in
+            guard case .unreadable(let error) = record(index) else { return nil }
+            return (index, error)
+        }
+    }
+
+    /// Where a new lease goes: the slot of an unfinished record of that name, else the first free one that the volume has room for.
+    /// - Throws: ``IndexError/noSpace``; ``IndexError/unreadable(_:)`` if a record that seems to be of this name is damaged: a second one could let the lease be held twice.
+    public func slot(for name: String, volumeSize: UInt64? = nil) throws(IndexError) -> Int {
+        let room = volumeSize.map { Self.capacity(volumeSize: $0, geometry: geometry) } ?? Self.capacity
+        if let found = position(of: name), found < room {
+            if case .unreadable(let error) = record(found) { throw .unreadable(error) }
+            return found
+        }
+        guard let free = (0..<room).first(where: { bytes[Self.start($0)] == 0 && record($0) == .free }) else { throw .noSpace }
         return free
     }
 
-    /// Enters a lease and returns the one block to write, with its offset in the volume.
+    /// Enters a lease and returns the one block to write, with its offset in the volume. Written after the lease's own area.
     public mutating func enter(_ name: String, at index: Int) -> (offset: UInt64, block: [UInt8]) {
-        let start = Self.headerSize + index * Self.recordSize
-        bytes.replaceSubrange(start..<(start + Self.recordSize), with: Self.record(name: name, offset: leaseOffset(index)))
+        put(IndexRecord.bytes(name: name, offset: leaseOffset(index)), at: index)
+    }
+
+    /// Makes a record free and returns the one block to write, with its offset in the volume. Written before the lease's own area is (``Images/blank(geometry:)``).
+    public mutating func remove(at index: Int) -> (offset: UInt64, block: [UInt8]) {
+        put(IndexRecord.bytes(name: "", offset: 0), at: index)
+    }
+
+    private static func start(_ index: Int) -> Int { headerSize + index * IndexRecord.size }
+
+    private mutating func put(_ record: [UInt8], at index: Int) -> (offset: UInt64, block: [UInt8]) {
+        let start = Self.start(index)
+        bytes.replaceSubrange(start..<(start + IndexRecord.size), with: record)
         let block = start / geometry.sectorSize * geometry.sectorSize
         return (Self.offset(geometry) + UInt64(block), Array(bytes[block..<(block + geometry.sectorSize)]))
     }
 
-    private func record(_ index: Int) -> ArraySlice<UInt8> {
-        bytes[(Self.headerSize + index * Self.recordSize)...].prefix(Self.recordSize)
-    }
-
-    private func isUpdating(_ index: Int) -> Bool { bytes[Self.headerSize + index * Self.recordSize + 61] == UInt8(ascii: "u") }
-
+    /// The first record whose name field holds exactly this name.
     private func position(of name: String) -> Int? {
+        guard Names.isStorable(name) else { return nil }
         var field = [UInt8](repeating: 0, count: Names.length)
         field.put(name: name, at: 0)
-        return (0..<Self.capacity).first { record($0).prefix(Names.length).elementsEqual(field) }
-    }
-
-    private static func record(name: String, offset: UInt64) -> [UInt8] {
-        var record = [UInt8](repeating: 0, count: recordSize)
-        record.put(name: name, at: 0)
-        record.put(name: decimal(offset, digits: 11), at: 49)
-        record[61] = UInt8(ascii: "-")
-        record[62] = UInt8(ascii: "-")
-        record[63] = UInt8(ascii: "\n")
-        return record
-    }
-
-    private static func decimal(_ value: UInt64, digits: Int) -> String {
-        let text = String(value)
-        return String(repeating: "0", count: max(0, digits - text.count)) + text
+        return bytes.withUnsafeBytes { bytes in
+            field.withUnsafeBytes { field in
+                (0..<Self.capacity).first { index in
+                    let start = Self.start(index)
+                    // Most differ in the first word already.
+                    for word in stride(from: 0, to: Names.length, by: 8)
+                    where bytes.loadUnaligned(fromByteOffset: start + word, as: UInt64.self) != field.loadUnaligned(fromByteOffset: word, as: UInt64.self) {
+                        return false
+                    }
+                    return true
+                }
+            }
+        }
     }
 }
