@@ -347,15 +347,16 @@ struct Acquisition: Hashable, Codable, Sendable {
 
     private func verifiedLeader(_ bytes: [UInt8]) throws(FormatError) -> LeaderRecord {
         let found = try LeaderRecord(bytes[...])
-        guard found.kind == .paxos else { throw .badMagic(found.kind.rawValue) }
-        guard found.lockspace == name.lockspace, found.name == name.resource else { throw .badName }
-        guard found.geometry == geometry, found.hosts >= UInt64(hostID), found.hosts <= UInt64(geometry.maximumHosts) else { throw .badGeometry }
+        try found.verify(.paxos, lockspace: name.lockspace, name: name.resource, geometry: geometry)
+        guard found.hosts >= UInt64(hostID) else { throw FormatError(.hosts, at: 16, expected: "at least \(hostID), the id of this host", found: "\(found.hosts)") }
         return found
     }
 
     private func block(of host: Int, in bytes: [UInt8]) throws(FormatError) -> BallotBlock {
         let start = geometry.blockOffset(host: host)
-        guard start + geometry.sectorSize <= bytes.count else { throw .truncated }
+        guard start + geometry.sectorSize <= bytes.count else {
+            throw FormatError(.length, at: 0, expected: "\(start + geometry.sectorSize) bytes of the area", found: "\(bytes.count) bytes")
+        }
         return try BallotBlock(bytes[start..<(start + geometry.sectorSize)])
     }
 
