@@ -138,7 +138,93 @@ struct FormatTests {
         var sector = [UInt8](repeating: 0, count: 512)
         bitmap.write(into: &sector)
         #expect(HostBitmap(sector: sector[...]) == bitmap)
+        #expect(bitmap.hosts == [1, 2000] && !bitmap.isEmpty)
         bitmap[1] = false
         #expect(!bitmap[1] && bitmap[2000])
+        bitmap[2000] = false
+        #expect(bitmap.isEmpty && bitmap.hosts.isEmpty)
+        for host in [0, -1, 2049, .max] {
+            bitmap[host] = true
+            #expect(!bitmap[host], "no such host")
+        }
+        #expect(HostBitmap(sector: sector[..<511]).isEmpty, "half a sector tells nothing")
+    }
+
+    @Test func aHostEventIsInTheFieldsThatTheChecksumLeavesOut() throws {
+        var record = LeaderRecord(lockspace: "LS1", ioTimeout: 10)
+        #expect(record.hostEvent == nil)
+        let quiet = record.sector
+        record.hostEvent = HostEvent(generation: 1, event: 7, data: 42)
+        var bitmap = HostBitmap()
+        bitmap[3] = true
+        let sector = record.sector(bitmap: bitmap)
+        #expect(try LeaderRecord(sector[...]).hostEvent == HostEvent(generation: 1, event: 7, data: 42) && HostBitmap(sector: sector[...]).hosts == [3])
+        #expect(sector[..<176] == quiet[..<176] && sector[176] == 1 && sector[184] == 7 && sector[192] == 42 && sector[256] == 4)
+        record.hostEvent = nil
+        #expect(record.sector == quiet)
+        var lease = LeaderRecord(lockspace: "LS1", resource: "res0")
+        lease.hostEvent = HostEvent(generation: 1, event: 7, data: 42)
+        #expect(lease == LeaderRecord(lockspace: "LS1", resource: "res0"), "a lease has none")
+        lease.writeID = 3
+        #expect(lease.hostEvent == nil)
+    }
+
+    /// sanlock 3.8 writes it into the next lease but one where it does not fit.
+    @Test func theHoldersValueIsWithinItsAreaOrNowhere() {
+        #expect(Self.allGeometries.map(\.valueOffset) == [1_025_024, nil, nil, nil, 8_200_192])
+        for geometry in Self.allGeometries {
+            guard let offset = geometry.valueOffset else { continue }
+            #expect(offset >= geometry.blockOffset(host: geometry.maximumHosts) + geometry.sectorSize && offset + geometry.sectorSize <= geometry.alignment)
+        }
+    }
+
+    @Test func aRequestForALeaseReadsAndWritesBack() throws {
+        let leases = try Fixtures.load("leases-held")
+        #expect(try RequestRecord(leases[512..<1024]) == RequestRecord())
+        for mode in [RequestRecord.Mode.none, .force, .graceful] {
+            let request = RequestRecord(lver: 0x0102_0304_0506_0708, mode: mode)
+            for geometry in Self.allGeometries {
+                let sector = request.sector(geometry)
+                #expect(try sector.count == geometry.sectorSize && RequestRecord(sector[...]) == request)
+            }
+        }
+        func error(_ change: (inout [UInt8]) -> Void) -> FormatError? {
+            var bytes = RequestRecord(lver: 3, mode: .force).sector(.standard)
+            change(&bytes)
+            do {
+                _ = try RequestRecord(bytes[...])
+                return nil
+            } catch { return error }
+        }
+        #expect(error { $0[0] = 0 }?.field == .magic && error { $0[6] = 2 }?.field == .version && error { $0[4] = 2 } == nil)
+        #expect(error { $0[16] = 3 } == FormatError(.mode, at: 16, expected: "0, 1 (force) or 2 (graceful)", found: "3"))
+        #expect(error { $0.removeLast(489) }?.field == .length)
+        #expect(error { $0[20] = 99 } == nil, "sanlock does not clear its padding")
+    }
+
+    @Test func aRemovedResourceIsSanlocks() throws {
+        let theirs = try Fixtures.load("rx-used")[(6 << 20)..<(7 << 20)]
+        let leader = try LeaderRecord(theirs)
+        #expect(leader.kind == .cleared && leader.name == "full-2" && leader.sector.elementsEqual(theirs.prefix(512)))
+        #expect(Images.cleared("full-2", lockspace: "LS1", time: leader.writeTimestamp).elementsEqual(theirs))
+        #expect(throws: FormatError.self) { try leader.verify(.paxos, lockspace: "LS1", name: "full-2") }
+    }
+
+    @Test func sharedHoldersAreInTheBlocks() throws {
+        for geometry in Self.allGeometries {
+            var area = Images.resource("res0", lockspace: "LS1", geometry: geometry)
+            #expect(BallotBlock.sharedHolders(in: area[...], geometry: geometry).isEmpty)
+            for (host, shared) in [(1, nil), (7, 5), (geometry.maximumHosts, 9)] as [(Int, UInt64?)] {
+                var block = BallotBlock(mbal: UInt64(host), lver: 1)
+                block.isReleased = true
+                block.sharedGeneration = shared
+                let start = geometry.blockOffset(host: host)
+                area.replaceSubrange(start..<(start + geometry.sectorSize), with: block.sector(geometry))
+                #expect(try BallotBlock(area[start...].prefix(geometry.sectorSize)) == block)
+            }
+            let holders = BallotBlock.sharedHolders(in: area[...], geometry: geometry)
+            #expect(holders.map(\.host) == [7, geometry.maximumHosts] && holders.map(\.generation) == [5, 9])
+            #expect(BallotBlock.sharedHolders(in: area[..<(10 * geometry.sectorSize)], geometry: geometry).map(\.host) == [7], "of what there is")
+        }
     }
 }

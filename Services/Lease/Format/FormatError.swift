@@ -12,7 +12,7 @@ public struct FormatError: Error, Hashable, Sendable {
         case owner
         case mode
         case offset
-        case separator
+        case separator, capacity
         case updating = "updating flag"
     }
 
@@ -58,9 +58,6 @@ public struct VolumeWrite: Hashable, Sendable {
 // TEMPORARY until callers use LeaderRecord.verify
 extension FormatError {
     public static func badMagic(_ found: UInt32) -> FormatError { FormatError(.magic, at: 0, expected: "another", found: hexadecimal(found)) }
-    public static var badName: FormatError { FormatError(.resource, at: 56, expected: "another name", found: "this") }
-    public static var badGeometry: FormatError { FormatError(.geometry, at: 12, expected: "another", found: "this") }
-    public static var truncated: FormatError { FormatError(.length, at: 0, expected: "more bytes", found: "less") }
 }
 extension IndexError {
     public static func badHeader(_ why: String) -> IndexError { .unreadable(FormatError(.lockspace, at: 10, expected: "another", found: why)) }

@@ -45,6 +45,11 @@ public struct Geometry: Hashable, Codable, Sendable, CustomStringConvertible {
         self.init(sectorSize: Int(sectorSize), alignment: alignment * Self.mebibyte)
     }
 
+    /// Offset in a resource's lease area of the sector for the holder's own value (*LVB*), after the blocks of 2000 hosts.
+    /// `nil` where the area is smaller than that: it would be in the area of another lease (which is where sanlock 3.8 puts it).
+    public var valueOffset: Int? { (Self.valueSector + 1) * sectorSize <= alignment ? Self.valueSector * sectorSize : nil }
+    private static let valueSector = 2002
+
     public var description: String { "\(sectorSize) with \(alignment / Self.mebibyte) MiB" }
 
     var flag: UInt32 { UInt32(alignment / Self.mebibyte) << 4 }
