@@ -98,7 +98,7 @@ let package = Package(
         ]),
 
         // The command
-        service("bulwark", "Services/Operator", ["Simulation", "Invariants", "Replay", "LeaseFormat", "LeaseVolume", "CLinux", arguments, yaml]),
+        service("bulwark", "Services/Operator", ["Simulation", "Invariants", "Replay", "LeaseFormat", "LeaseEngine", "LeaseVolume", "CLinux", arguments, yaml]),
 
         // Local clusters for programs that measure or break them
         library("TestLab", "Tests/Lab", ["Messages", "Bus", "ServiceKit", "LeaseVolume", "CLinux"]),
@@ -111,7 +111,7 @@ let package = Package(
         .target(name: "BusBaseline", path: "Tests/Bench/Baseline"),
         .executableTarget(
             name: "bulwark-bench",
-            dependencies: ["TestLab", "Messages", "Bus", "ServiceKit", "BusBaseline", "LeaseEngine", "LeaseVolume", "HostAgentHypervisor", "CLinux", arguments], path: "Tests/Bench",
+            dependencies: ["TestLab", "Messages", "Bus", "ServiceKit", "BusBaseline", "LeaseFormat", "LeaseEngine", "LeaseVolume", "HostAgentHypervisor", "CLinux", arguments], path: "Tests/Bench",
             exclude: ["Baseline", "thresholds.json"], swiftSettings: settings),
 
         // Tests

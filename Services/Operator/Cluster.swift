@@ -101,7 +101,7 @@ struct Cluster: Sendable {
             "this cluster has no process \(name); its processes are \(processes(hosts: []).map(\.name).joined(separator: ", "))")
     }
 
-    private func call(_ process: ProcessEndpoints, _ type: String, _ body: any Encodable, timeout: Duration) throws -> JSONValue {
+    func call(_ process: ProcessEndpoints, _ type: String, _ body: any Encodable, timeout: Duration) throws -> JSONValue {
         let client = try client(of: process)
         defer { client.close() }
         let frame = try client.call(type, body, timeout: timeout)

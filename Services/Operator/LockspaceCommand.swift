@@ -1,5 +1,6 @@
 import ArgumentParser
 import Bus
+import LeaseFormat
 import Messages
 import ServiceKit
 
@@ -25,7 +26,7 @@ struct LeaseWitness {
 
 /// `bulwark lockspace`: host ids on shared storage.
 struct LockspaceCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "lockspace", abstract: "Lockspaces: host ids on shared storage.", subcommands: [Inspect.self])
+    static let configuration = CommandConfiguration(commandName: "lockspace", abstract: "Lockspaces: host ids on shared storage.", subcommands: [Inspect.self, Init.self, Dump.self])
 
     struct Inspect: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -33,9 +34,11 @@ struct LockspaceCommand: ParsableCommand {
             discussion: "All lockspaces if none is named; each as the first host that joined it sees it, or as --host does.")
         @Argument(help: "Domain: name or uuid; all if left out.") var lockspace: String?
         @Option(help: "Ask this host's lease-service.") var host: String?
+        @Option(help: "Ask no service: read this file (FILE[:OFFSET]).") var path: VolumePlace?
         @OptionGroup var options: GlobalOptions
 
         func run() throws {
+            if let path { return try VolumeDump(path, only: .delta).show(options, all: false) }
             let cluster = try options.connect()
             var names = DomainNames(cluster: cluster)
             let wanted = try lockspace.map { try names.uuid(of: $0) }
@@ -74,70 +77,5 @@ struct LockspaceCommand: ParsableCommand {
             }
             return table.text(empty: "no slot is used")
         }
-    }
-}
-
-/// `bulwark lease`: who holds which disk.
-struct LeaseCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "lease", abstract: "Leases on storage: list, show.", subcommands: [List.self, Show.self])
-
-    struct List: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "All leases with their owners, as the sectors say.")
-        @Argument(help: "Domain: name or uuid; all if left out.") var domain: String?
-        @Option(help: "Ask only this host's lease-service.") var host: String?
-        @OptionGroup var options: GlobalOptions
-
-        func run() throws {
-            let leases = try LeaseCommand.read(domain: domain, host: host, options)
-            try options.show(.array(leases.map(\.json))) {
-                var table = Table("LEASE", "STATUS", "OWNER", "GENERATION", "LVER", "HOLDER", "PLACE")
-                for (_, lease) in leases {
-                    table.add(
-                        lease.lease.resource, lease.status.rawValue, LeaseCommand.owner(lease), lease.ownerGeneration.map(String.init) ?? "-",
-                        String(lease.lver), lease.holder ?? "-", "\(lease.path):\(lease.offset)")
-                }
-                return table.text(empty: "no leases")
-            }
-        }
-    }
-
-    struct Show: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "One lease, as its sectors say.")
-        @Argument(help: "Resource: the disk's image uuid, or SDM.") var resource: String
-        @Option(help: "Domain, if several have such a lease: name or uuid.") var domain: String?
-        @Option(help: "Ask only this host's lease-service.") var host: String?
-        @OptionGroup var options: GlobalOptions
-
-        func run() throws {
-            let found = try LeaseCommand.read(domain: domain, host: host, options).filter { $0.lease.lease.resource == resource }
-            guard let (json, lease) = found.first else { throw RequestError(LeaseErrorCode.notFound, "there is no lease \(resource) in any joined lockspace") }
-            guard found.count == 1 else {
-                let domains = found.map(\.lease.lease.lockspace).joined(separator: ", ")
-                throw RequestError(RequestErrorCode.invalid, "several domains have a lease \(resource): name one of \(domains) with --domain")
-            }
-            try options.show(json) { json.outline() + (lease.status == .free ? "" : "\nheld by \(LeaseCommand.owner(lease))") }
-        }
-    }
-
-    private static func owner(_ lease: LeaseView) -> String {
-        guard lease.status != .free, let id = lease.ownerID else { return "-" }
-        return "host \(id)" + (lease.ownerName.map { ", \($0)" } ?? "")
-    }
-
-    /// The leases that any of the asked hosts sees; the holder is known to the host that holds.
-    private static func read(domain: String?, host: String?, _ options: GlobalOptions) throws -> [(json: JSONValue, lease: LeaseView)] {
-        let cluster = try options.connect()
-        var names = DomainNames(cluster: cluster)
-        let lockspace = try domain.map { try names.uuid(of: $0) }
-        var found: [LeaseName: (json: JSONValue, lease: LeaseView)] = [:]
-        for witness in try LeaseWitness.all(host, in: cluster) {
-            let reply = try cluster.ask(witness.process, "lease.list", LockspaceRequest(lockspace: lockspace), timeout: .seconds(30))
-            for json in reply["leases"]?.elements ?? [] {
-                let lease = try json.decoded(as: LeaseView.self)
-                if let known = found[lease.lease], known.lease.holder != nil || lease.holder == nil { continue }
-                found[lease.lease] = (json.adding(["name": .string(lease.lease.resource)]), lease)
-            }
-        }
-        return found.values.sorted { $0.lease.lease < $1.lease.lease }
     }
 }

@@ -12,6 +12,10 @@ enum OperatorError: String, CaseIterable {
     case notConfirmed = "command.not-confirmed"
     /// A definition or configuration file is not usable; the message names file, line and key.
     case badFile = "file.invalid"
+    /// A volume cannot be read or written, or does not hold what was asked for.
+    case badVolume = "volume.unreadable"
+    /// A lockspace is in use, or was not given back: nothing was written.
+    case volumeInUse = "lockspace.in-use"
     /// A simulated run broke an invariant, or did not go as its scenario expects.
     case simulationFailed = "simulation.failed"
 

@@ -159,10 +159,10 @@ public struct LeaseName: Codable, Hashable, Sendable, Comparable {
     public static func < (a: LeaseName, b: LeaseName) -> Bool { (a.lockspace, a.resource) < (b.lockspace, b.resource) }
 }
 
-/// Body of `lease.create` (to lease-service, only from the SPM worker) and `lease.lookup`, `lease.inspect`.
+/// Body of `lease.create` and `lease.remove` (to lease-service, only with the current SPM term) and `lease.lookup`, `lease.inspect`.
 public struct LeaseRequest: Codable, Hashable, Sendable {
     public var lease: LeaseName
-    /// For `lease.create`: the SDM lease version that the sender holds; must be held by this host now.
+    /// For `lease.create` and `lease.remove`: the SDM lease version that the sender means; must be held by this host now.
     public var lver: UInt64?
     public init(lease: LeaseName, lver: UInt64? = nil) {
         self.lease = lease
@@ -201,9 +201,70 @@ public struct LeaseView: Codable, Hashable, Sendable {
     }
 }
 
+/// Reply to `lease.list`.
 public struct LeaseList: Codable, Sendable {
     public var leases: [LeaseView]
-    public init(leases: [LeaseView]) { self.leases = leases }
+    /// What stands where a lease should be and is none; `nil` from older services.
+    public var problems: [LeaseProblem]?
+    public init(leases: [LeaseView], problems: [LeaseProblem] = []) {
+        self.leases = leases
+        self.problems = problems
+    }
+}
+
+/// A record of an index, a lease area or a whole index that is of no use until it is rebuilt.
+public struct LeaseProblem: Codable, Hashable, Sendable {
+    public enum State: String, Codable, Sendable {
+        /// A change of it was begun and not finished.
+        case updating
+        /// It cannot be read as what it should be.
+        case corrupt
+        /// Storage gave no answer.
+        case unread
+    }
+    public var lockspace: String
+    /// `nil` if its name cannot be read, or it concerns the whole index.
+    public var resource: String?
+    public var path: String
+    public var offset: UInt64
+    public var state: State
+    public var reason: String
+    public init(lockspace: String, resource: String?, path: String, offset: UInt64, state: State, reason: String) {
+        self.lockspace = lockspace
+        self.resource = resource
+        self.path = path
+        self.offset = offset
+        self.state = state
+        self.reason = reason
+    }
+}
+
+/// Body of `index.rebuild`: makes the index of a domain's leases and the leases agree again. Only with the current SPM term.
+public struct IndexRebuildRequest: Codable, Hashable, Sendable {
+    public var lockspace: String
+    /// The SDM lease version that the sender means; must be held by this host now.
+    public var lver: UInt64?
+    public init(lockspace: String, lver: UInt64?) {
+        self.lockspace = lockspace
+        self.lver = lver
+    }
+}
+
+/// Reply to `index.rebuild`.
+public struct IndexRebuildReport: Codable, Hashable, Sendable {
+    public var lockspace: String
+    /// Leases in the index now.
+    public var leases: Int
+    /// What was changed, a sentence each.
+    public var steps: [String]
+    /// What was left as it is, because somebody may use it; a sentence each.
+    public var refused: [String]
+    public init(lockspace: String, leases: Int, steps: [String], refused: [String]) {
+        self.lockspace = lockspace
+        self.leases = leases
+        self.steps = steps
+        self.refused = refused
+    }
 }
 
 /// Body of `lease.acquired`, `.released`, `.lost`.
