@@ -39,6 +39,18 @@ struct LaneOrderTests {
         #expect(order.finish(2) == [.completed(2)])
     }
 
+    @Test mutating func workOfSeveralIOsIsTimedAnewAtEach() {
+        _ = submit(1)
+        _ = order.take(1, at: at(0))
+        let mayGoOn = order.goOn(1, at: at(90))
+        #expect(mayGoOn)
+        #expect(order.wake(at: at(150)) == [] && order.nextWake == at(190))
+        #expect(order.wake(at: at(190)) == [.timedOut(1), .start(2, lane: "a")])
+        let mayStillGoOn = order.goOn(1, at: at(191))
+        #expect(!mayStillGoOn, "what was reported as timed out does not go on")
+        #expect(order.finish(1) == [.landed(1)])
+    }
+
     @Test mutating func aLaneLosesAFewThreadsOnly() {
         for token in 1...6 as ClosedRange<IOToken> { _ = submit(token) }
         for seat in 1...4 as ClosedRange<LaneOrder.Seat> {

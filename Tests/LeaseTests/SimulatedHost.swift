@@ -128,6 +128,7 @@ final class SimulatedHost {
             case .reply(let request, let reply): replies[request] = reply
             case .publish: break
             case .decide(let decision): world.tell("host \(id): \(decision.subject) \(decision.what): \(decision.why)")
+            case .perform(.closeFiles): break
             case .perform(.io(let request)): perform(request)
             case .perform(.note(let fact)):
                 onHost(after: .zero) { [self] in if self.life == life { submit(.noted(fact)) } }
@@ -153,37 +154,47 @@ final class SimulatedHost {
     }
 
     private func perform(_ request: VolumeRequest) {
+        switch request.work {
+        case .one(let operation): perform(operation, of: request) { [self] result in submit(.completed(request.token, result)) }
+        case .sequence(let sequence): go(sequence, sequence.begin, of: request)
+        }
+    }
+
+    private func go(_ sequence: VolumeSequence, _ operation: VolumeOperation?, of request: VolumeRequest) {
+        guard let operation else { return submit(.completed(request.token, .sequence(sequence))) }
+        perform(operation, of: request) { [self] result in
+            var sequence = sequence
+            let next = sequence.next(result, at: world.now)
+            go(sequence, next, of: request)
+        }
+    }
+
+    /// - Parameter done: called within the service's life, unless the I/O has timed out.
+    private func perform(_ operation: VolumeOperation, of request: VolumeRequest, _ done: @escaping (IOResult) -> Void) {
         let life = life
         let started: Duration = max(.zero, stalledUntil - world.now) + .milliseconds(Int64(world.random.next() % 3))
         onHost(after: started) { [self] in
             // The thread outlives a killed service only inside the kernel; what it has not submitted by then it never will.
             guard self.life == life else { return }
-            guard request.operation.mayBegin(at: world.now) else { return finish(request, .expired, life) }
+            guard operation.mayBegin(at: world.now) else { return done(.expired) }
             let device: Duration = world.isStormy && world.chance(3) ? world.between(.milliseconds(100), .seconds(9)) : world.between(.milliseconds(1), .milliseconds(15))
             let late = device > request.timeout
-            if late { onHost(after: request.timeout) { [self] in finish(request, .timedOut, life) } }
+            if late { onHost(after: request.timeout) { [self] in if self.life == life { submit(.completed(request.token, .timedOut)) } } }
             // From here on it is the device's: it lands even if the host is off.
             world.after(device) { [self] in
                 let result: IOResult
-                switch request.operation {
+                switch operation {
                 case .read(let path, let offset, let length): result = world.disk.read(path, offset, length).map { .data($0) } ?? .missing("no file")
                 case .write(let path, let offset, let bytes, _, _):
                     world.disk.write(path, offset, bytes)
                     result = world.isStormy && world.chance(1) ? .failed("the answer was lost") : .written
                 }
                 onHost(after: .zero) { [self] in
-                    if late {
-                        if self.life == life { submit(.landed(request.token)) }
-                    } else {
-                        finish(request, result, life)
-                    }
+                    guard self.life == life else { return }
+                    if late { submit(.landed(request.token)) } else { done(result) }
                 }
             }
         }
-    }
-
-    private func finish(_ request: VolumeRequest, _ result: IOResult, _ life: Int) {
-        if self.life == life { submit(.completed(request.token, result)) }
     }
 
     // MARK: Guards

@@ -49,6 +49,33 @@ struct VolumeTests {
         }
     }
 
+    /// A descriptor that stays open must not write to a file that its path does not lead to any more.
+    @Test func anotherFileAtTheSamePathIsOpenedAnew() throws {
+        try withDirectory { directory in
+            let path = "\(directory)/ids"
+            let files = OpenFiles()
+            func sector(_ byte: UInt8) -> [UInt8] { [UInt8](repeating: byte, count: 512) }
+            func write(_ byte: UInt8) -> IOResult {
+                files.perform(.one(.write(path: path, offset: 0, bytes: sector(byte), notAfter: later, create: false))) { true }
+            }
+            _ = DirectFile.write(path: path, offset: 0, bytes: sector(1), notAfter: later, create: true)
+            #expect(write(2) == .written)
+            #expect(rename(path, path + ".old") == 0)
+            guard case .missing = write(3) else { return #expect(Bool(false), "there is no such file") }
+            _ = DirectFile.write(path: path, offset: 0, bytes: sector(4), notAfter: later, create: true)
+            #expect(write(5) == .written)
+            #expect(DirectFile.read(path: path, offset: 0, length: 512) == .data(sector(5)))
+            #expect(DirectFile.read(path: path + ".old", offset: 0, length: 512) == .data(sector(2)))
+            func open() -> Int {
+                let links = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
+                return links.filter { (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?.hasPrefix(directory) ?? false }.count
+            }
+            #expect(open() == 1)
+            files.close(under: directory)
+            #expect(open() == 0)
+        }
+    }
+
     private final class Reports: Sendable {
         let seen = Mutex<[String]>([])
         func wait(for count: Int) -> [String] {
@@ -72,12 +99,12 @@ struct VolumeTests {
             }
             reports.seen.withLock { $0.append(line) }
         }
-        lanes.submit(lane: "a", token: 1, timeout: .milliseconds(150)) {
+        lanes.submit(lane: "a", token: 1, timeout: .milliseconds(150)) { _ in
             gate.wait()
             return "late"
         }
-        lanes.submit(lane: "a", token: 2, timeout: .seconds(5)) { "second" }
-        lanes.submit(lane: "b", token: 3, timeout: .seconds(5)) { "other" }
+        lanes.submit(lane: "a", token: 2, timeout: .seconds(5)) { _ in "second" }
+        lanes.submit(lane: "b", token: 3, timeout: .seconds(5)) { _ in "other" }
         #expect(reports.wait(for: 3) == ["3 other", "1 timed out", "2 second"])
         gate.signal()
         #expect(reports.wait(for: 4).last == "1 landed")
@@ -96,7 +123,7 @@ struct VolumeTests {
             reports.seen.withLock { $0.append(line) }
         }
         for token in 1...8 as ClosedRange<UInt64> {
-            lanes.submit(lane: "a", token: token, timeout: .milliseconds(100)) {
+            lanes.submit(lane: "a", token: token, timeout: .milliseconds(100)) { _ in
                 begun.withLock { $0 += 1 }
                 gate.wait()
                 return "late"
@@ -106,7 +133,7 @@ struct VolumeTests {
         #expect(hung.prefix(4) == ["1 timed out", "2 timed out", "3 timed out", "4 timed out"])
         #expect(hung.dropFirst(4) == (5...8).flatMap { ["\($0) timed out", "\($0) landed"] }[...])
         #expect(begun.withLock { $0 } == LaneOrder.limit)
-        lanes.submit(lane: "a", token: 9, timeout: .seconds(5)) { "ninth" }
+        lanes.submit(lane: "a", token: 9, timeout: .seconds(5)) { _ in "ninth" }
         gate.signal()
         let well = reports.wait(for: 14)
         #expect(well.count == 14 && well.contains("9 ninth"), "\(well)")

@@ -44,7 +44,6 @@ struct ReleaseWork: Sendable {
     var opens: [String: Instant] = [:]
     var index = 0
     var offset: UInt64?
-    var current: Retraction?
 }
 
 struct CreateWork: Sendable {

@@ -6,7 +6,8 @@ public import Messages
 /// A lane that has lost ``limit`` threads in this way gets no more: what comes then waits for one of them to end, and has timed out without having begun if none does.
 /// Storage that hangs for days costs no more than storage that hangs for a minute.
 ///
-/// A thread's place is its *seat*. Called, it takes the next work with ``take(_:at:)``, does it, and says so with ``finish(_:)``; ``wake(at:)`` is due at ``nextWake``.
+/// A thread's place is its *seat*. Called, it takes the next work with ``take(_:at:)``, does it, and says so with ``finish(_:)``; work of several I/Os asks ``goOn(_:at:)`` between
+/// them; ``wake(at:)`` is due at ``nextWake``.
 public struct LaneOrder: Sendable {
     public typealias Seat = UInt64
 
@@ -37,7 +38,7 @@ public struct LaneOrder: Sendable {
         /// `nil`: it has lost too many threads.
         var seat: Seat?
         var queue: [Item] = []
-        var current: (token: IOToken, deadline: Instant)?
+        var current: (token: IOToken, timeout: Duration, deadline: Instant)?
         /// Threads that it has lost, of those that are still at it: seat and work.
         var lost: [Seat: IOToken] = [:]
     }
@@ -69,8 +70,15 @@ public struct LaneOrder: Sendable {
     public mutating func take(_ seat: Seat, at now: Instant) -> IOToken? {
         guard let name = seats[seat], let lane = lanes[name], lane.seat == seat, lane.current == nil, let item = lane.queue.first else { return nil }
         lanes[name]?.queue.removeFirst()
-        lanes[name]?.current = (item.token, now + item.timeout)
+        lanes[name]?.current = (item.token, item.timeout, now + item.timeout)
         return item.token
+    }
+
+    /// Within its work a thread comes to another I/O: whether it still has its lane, and then its timeout counts anew.
+    public mutating func goOn(_ seat: Seat, at now: Instant) -> Bool {
+        guard let name = seats[seat], let lane = lanes[name], lane.seat == seat, let current = lane.current else { return false }
+        lanes[name]?.current?.deadline = now + current.timeout
+        return true
     }
 
     /// A thread has done its work. It ends if it has lost its seat meanwhile, see ``owns(_:)``.

@@ -40,14 +40,31 @@ extension LeaseEngine {
 
     /// Submits the job's next I/O. `lease`: whose area a write changes.
     mutating func io(_ id: UInt64, _ operation: VolumeOperation, lockspace: String, lease: LeaseName? = nil, timeout: Duration? = nil) -> Effects {
+        perform(id, .one(operation), lockspace: lockspace, writes: operation.isWrite ? lease : nil, timeout: timeout)
+    }
+
+    /// Submits a ballot or a release whole.
+    mutating func run(_ id: UInt64, _ sequence: VolumeSequence) -> Effects {
+        perform(id, .sequence(sequence), lockspace: sequence.lease.lockspace, writes: sequence.lease, timeout: nil)
+    }
+
+    private mutating func perform(_ id: UInt64, _ work: VolumeWork, lockspace: String, writes lease: LeaseName?, timeout: Duration?) -> Effects {
         guard var job = jobs[id] else { return [] }
         job.attempt += 1
         job.isBusy = true
         jobs[id] = job
         lastToken += 1
-        tokens[lastToken] = .job(id, attempt: job.attempt, lease: operation.isWrite ? lease : nil)
+        let lane = idlestLane(lockspace)
+        tokens[lastToken] = .job(id, attempt: job.attempt, lease: lease, lane: lane)
         let timeout = timeout ?? .seconds(memberships[lockspace]?.ioTimeout ?? 10)
-        return [.perform(.io(VolumeRequest(token: lastToken, lane: .work(lockspace: lockspace, slot: Int(id % 8)), operation: operation, timeout: timeout)))]
+        return [.perform(.io(VolumeRequest(token: lastToken, lane: lane, work: work, timeout: timeout)))]
+    }
+
+    /// The one of a lockspace's lanes with the least to do.
+    private func idlestLane(_ lockspace: String) -> Lane {
+        var loads = [Int](repeating: 0, count: 8)
+        for case .job(_, _, _, .work(lockspace, let slot)) in tokens.values { loads[slot] += 1 }
+        return .work(lockspace: lockspace, slot: loads.firstIndex(of: loads.min() ?? 0) ?? 0)
     }
 
     /// Reads the index of a lockspace's lease volume.
@@ -108,52 +125,42 @@ extension LeaseEngine {
             jobs[id]?.work = .acquire(work)
             return readIndex(id, membership)
         }
+        let slots = membership.slots
         var acquisition = Acquisition(
             name: name, geometry: membership.geometry, hostID: host.hostID, generation: membership.record.generation, proofs: work.request.proofs,
-            settle: host.settle, giveUpAt: now + .seconds(60), observed: membership.hosts)
+            settle: host.settle, giveUpAt: now + .seconds(60), observed: membership.hosts, slots: slots?.highest, slotsUntil: slots?.until ?? now)
         let step = acquisition.begin()
         work.offset = offset
         work.current = acquisition
-        return carryOut(step, id, work)
+        return lookIfOld(name.lockspace) + carryOut(step, id, work)
     }
 
     private mutating func carryOut(_ step: Acquisition.Step, _ id: UInt64, _ work: AcquireWork) -> Effects {
         var work = work
         let name = work.request.leases[min(work.won.count, work.request.leases.count - 1)].name
-        guard let membership = memberships[name.lockspace], let deadline = membership.deadline, now < deadline, work.cancelled == nil,
-            work.current?.generation == membership.record.generation
+        guard let membership = memberships[name.lockspace], let deadline = membership.deadline, now < deadline, work.cancelled == nil, let current = work.current,
+            current.generation == membership.record.generation
         else {
             return failAcquire(id, work, work.cancelled ?? RequestError(LeaseErrorCode.lost, "lockspace \(name.lockspace) was lost during the ballot"))
         }
-        let layout = DomainLayout(root: membership.record.path)
-        let path = path(of: name, in: membership)
-        let base = work.offset ?? 0
         switch step {
-        case .read(let offset, let length):
+        case .read, .readOwner, .write:
             jobs[id]?.work = .acquire(work)
-            return io(id, .read(path: path, offset: base + UInt64(offset), length: length), lockspace: name.lockspace)
-        case .readOwner(let owner):
-            jobs[id]?.work = .acquire(work)
-            return io(
-                id, .read(path: layout.ids, offset: membership.geometry.deltaOffset(host: owner), length: membership.geometry.sectorSize),
-                lockspace: name.lockspace)
-        case .write(let offset, let bytes):
-            work.hasTouched = true
-            jobs[id]?.work = .acquire(work)
-            return io(
-                id, .write(path: path, offset: base + UInt64(offset), bytes: bytes, notAfter: deadline, create: false),
-                lockspace: name.lockspace, lease: name)
+            return run(
+                id,
+                VolumeSequence(
+                    current, step, of: name, path: path(of: name, in: membership), base: work.offset ?? 0, layout: DomainLayout(root: membership.record.path),
+                    notAfter: deadline))
         case .pause(let until):
             jobs[id]?.work = .acquire(work)
             jobs[id]?.wakeAt = until
             return []
         case .won(let lver):
-            let opener = work.current?.opener
             work.won.append(GuardLease(name: name, lver: lver, generation: membership.record.generation))
             work.current = nil
             work.offset = nil
             jobs[id]?.work = .acquire(work)
-            return took(name, lver, work.holder, opener) + nextLease(id, work)
+            return took(name, lver, work.holder, current.opener) + nextLease(id, work)
         case .refused(let error):
             return failAcquire(id, work, error)
         }
@@ -182,6 +189,7 @@ extension LeaseEngine {
 
     private mutating func onAcquireResult(_ id: UInt64, _ work: AcquireWork, _ result: IOResult) -> Effects {
         var work = work
+        if work.current != nil { work.hasTouched = work.hasTouched || result.mayHaveWritten }
         if let cancelled = work.cancelled { return failAcquire(id, work, cancelled) }
         guard work.current != nil else {
             let name = work.request.leases[work.won.count].name
@@ -193,12 +201,10 @@ extension LeaseEngine {
                 return nextLease(id, work)
             }
         }
-        let step: Acquisition.Step? = switch result {
-        case .data(let bytes): work.current?.onRead(bytes, at: now)
-        case .written: work.current?.onWritten(at: now)
-        default: nil
+        guard case .sequence(let sequence) = result, case .acquisition(let acquisition) = sequence.machine, case .acquisition(let step) = sequence.end else {
+            return failAcquire(id, work, Membership.error(result, "take lease \(work.request.leases[work.won.count].name.resource)"))
         }
-        guard let step else { return failAcquire(id, work, Membership.error(result, "take lease \(work.request.leases[work.won.count].name.resource)")) }
+        work.current = acquisition
         return carryOut(step, id, work)
     }
 
@@ -251,94 +257,64 @@ extension LeaseEngine {
             }
             guard !unlanded.values.contains(lease.name) else { return pause(id, .release(work)) }
             guard let offset = work.offset ?? fixedOffset(lease.name, membership) else {
-                work.current = nil
                 jobs[id]?.work = .release(work)
                 return readIndex(id, membership)
             }
+            let opens = work.opens[lease.name.lockspace]
+            if let opens, now < opens { return pause(id, .release(work), until: opens) }
+            guard let deadline = membership.deadline, now < deadline else { return pause(id, .release(work)) }
             var retraction = Retraction(
                 name: lease.name, geometry: membership.geometry, hostID: host.hostID, generation: membership.record.generation, lver: lease.lver == 0 ? nil : lease.lver)
             let step = retraction.begin()
             work.offset = offset
-            work.current = retraction
-            return carryOut(step, id, work)
+            jobs[id]?.work = .release(work)
+            // Without a version nothing ever ran with it.
+            let mustBePrompt = opens == nil && lease.lver > 0
+            return run(
+                id,
+                VolumeSequence(
+                    retraction, step, of: lease.name, path: path(of: lease.name, in: membership), base: offset, layout: DomainLayout(root: membership.record.path),
+                    notAfter: deadline, promptUntil: mustBePrompt ? work.began + Self.promptly : nil))
         }
         jobs[id] = nil
         return [.perform(.note(.ended(work.grant.holder)))]
     }
 
-    private mutating func carryOut(_ step: Retraction.Step, _ id: UInt64, _ work: ReleaseWork) -> Effects {
-        var work = work
-        let name = work.grant.leases[work.index].name
-        guard let membership = memberships[name.lockspace], let deadline = membership.deadline, now < deadline else { return pause(id, .release(work)) }
-        let path = path(of: name, in: membership)
-        let base = work.offset ?? 0
-        switch step {
-        case .read(let offset, let length):
-            jobs[id]?.work = .release(work)
-            return io(id, .read(path: path, offset: base + UInt64(offset), length: length), lockspace: name.lockspace)
-        case .write(let offset, let bytes):
-            jobs[id]?.work = .release(work)
-            return io(
-                id, .write(path: path, offset: base + UInt64(offset), bytes: bytes, notAfter: deadline, create: false), lockspace: name.lockspace, lease: name)
-        case .done:
-            work.index += 1
-            work.offset = nil
-            work.current = nil
-            jobs[id]?.work = .release(work)
-            return stepRelease(id, work)
-        }
-    }
-
     private mutating func onReleaseResult(_ id: UInt64, _ work: ReleaseWork, _ result: IOResult) -> Effects {
         var work = work
         let name = work.grant.leases[work.index].name
-        if case .data = result, let opens = opens(&work), now < opens {
-            work.current = nil
-            jobs[id]?.work = .release(work)
-            jobs[id]?.wakeAt = opens
-            return []
-        }
-        guard work.current != nil else {
+        guard work.offset != nil else {
             switch index(in: result, of: name.lockspace) {
             case .failure: return pause(id, .release(work))
             case .success(let index):
-                guard let slot = index.lookup(name.resource) else {
-                    work.index += 1
-                    return stepRelease(id, work)
-                }
-                work.offset = index.leaseOffset(slot)
+                if let slot = index.lookup(name.resource) { work.offset = index.leaseOffset(slot) } else { work.index += 1 }
                 return stepRelease(id, work)
             }
         }
-        let step: Retraction.Step? = switch result {
-        case .data(let bytes): work.current?.onRead(bytes, at: now)
-        case .written: work.current?.onWritten()
-        default: nil
-        }
-        guard let step else {
-            work.current = nil
+        guard case .sequence(let sequence) = result, let end = sequence.end else { return pause(id, .release(work)) }
+        switch end {
+        case .retraction:
+            work.opens[name.lockspace] = work.opens[name.lockspace] ?? now
+            work.index += 1
+            work.offset = nil
+            return stepRelease(id, work)
+        case .late:
+            // Killed is not quiesced (S4): what a holder had sent when its storage did not answer may land a while after that answers again, and until then frees nothing.
+            let opens = now + host.settle
+            work.opens[name.lockspace] = opens
+            return pause(id, .release(work), until: opens)
+        case .failed, .acquisition:
             return pause(id, .release(work))
         }
-        return carryOut(step, id, work)
     }
 
     /// Storage that took longer to answer may not have answered when the holder ended.
     private static let promptly = Duration.milliseconds(250)
 
-    /// Killed is not quiesced (S4): what a holder had sent when its storage did not answer may land a while after that answers again, and until then frees nothing.
-    private func opens(_ work: inout ReleaseWork) -> Instant? {
-        let lease = work.grant.leases[work.index]
-        // Without a version nothing ever ran with it.
-        guard lease.lver > 0 else { return nil }
-        let opens = work.opens[lease.name.lockspace] ?? (now - work.began > Self.promptly ? now + host.settle : now)
-        work.opens[lease.name.lockspace] = opens
-        return opens
-    }
-
     /// Tries again in a second: what was begun on disk must be ended, or the membership be lost.
-    private mutating func pause(_ id: UInt64, _ work: Job.Work) -> Effects {
+    private mutating func pause(_ id: UInt64, _ work: Job.Work, until: Instant? = nil) -> Effects {
         jobs[id]?.work = work
-        jobs[id]?.wakeAt = now + .seconds(1)
+        jobs[id]?.wakeAt = until ?? now + .seconds(1)
         return []
     }
 }

@@ -43,7 +43,7 @@ public struct LeaseEngine: Engine {
     /// The membership or job that an I/O belongs to, with the count that tells late answers from expected ones.
     enum TokenOwner: Sendable {
         case membership(String, attempt: UInt64)
-        case job(UInt64, attempt: UInt64, lease: LeaseName?)
+        case job(UInt64, attempt: UInt64, lease: LeaseName?, lane: Lane)
     }
 
     public init() {}
@@ -173,7 +173,7 @@ public struct LeaseEngine: Engine {
         case .io(let operation):
             lastToken += 1
             tokens[lastToken] = .membership(lockspace, attempt: membership.attempt)
-            return [.perform(.io(VolumeRequest(token: lastToken, lane: .renewal(lockspace: lockspace), operation: operation, timeout: .seconds(membership.ioTimeout))))]
+            return [.perform(.io(VolumeRequest(token: lastToken, lane: .renewal(lockspace: lockspace), work: .one(operation), timeout: .seconds(membership.ioTimeout))))]
         case .note(let record):
             return [.perform(.note(.membership(record)))]
         case .joined(let again):
@@ -201,7 +201,7 @@ public struct LeaseEngine: Engine {
             memberships[lockspace]?.record.wanted = false
             // Without an error the answer waits until the wish is durable.
             return (error.map { answerLeave(lockspace, .refused($0)) } ?? []) + [
-                .perform(.note(.membership(record))), .publish(Event("lockspace.left", subject: lockspace, body: view(of: membership))),
+                .perform(.closeFiles(under: record.path)), .perform(.note(.membership(record))), .publish(Event("lockspace.left", subject: lockspace, body: view(of: membership))),
             ]
         }
     }
@@ -269,7 +269,7 @@ public struct LeaseEngine: Engine {
         case .membership(let lockspace, let attempt):
             guard memberships[lockspace]?.attempt == attempt else { return [] }
             return withMembership(lockspace) { membership, now in membership.onResult(result, at: now) }
-        case .job(let id, let attempt, let lease):
+        case .job(let id, let attempt, let lease, _):
             if result == .timedOut, let lease { unlanded[token] = lease }
             guard jobs[id]?.attempt == attempt else { return [] }
             return onJobResult(id, result)

@@ -100,6 +100,8 @@ public enum LeaseAction: Sendable {
     case tell(connection: UInt64, GuardMessage)
     /// Try all of these lock files without waiting; the answer is ``LeaseInput/locksTested(_:free:)``.
     case testLocks(Holder, [String])
+    /// The lockspace in this directory was left: no file of it stays open.
+    case closeFiles(under: String)
 }
 
 extension LeaseInput {

@@ -390,12 +390,9 @@ struct Membership: Sendable {
         return [.left(nil)]
     }
 
-    /// The highest host id whose block can matter to a ballot; `nil`: any can. A host that the last look did not see cannot take part yet: between its first write
-    /// and its first ballot lie 2 x io_timeout, of which this leaves the half.
-    func slots(at now: Instant) -> Int? {
-        guard let whole, now < whole.at + freshness else { return nil }
-        return max(whole.highest, hostID)
-    }
+    /// The highest host id whose block can matter to a ballot, and until when: a host that the last look did not see cannot take part yet. Between its first write
+    /// and its first ballot lie 2 x io_timeout, of which this leaves the half. `nil`: any can.
+    var slots: (highest: Int, until: Instant)? { whole.map { (max($0.highest, hostID), $0.at + freshness) } }
 
     /// The lockspace is worth another look before the last one is too old for ballots.
     func wantsLook(at now: Instant) -> Bool { isJoined && whole.map { now >= $0.at + .milliseconds(freshness.milliseconds / 2) } ?? true }
@@ -468,7 +465,7 @@ struct Membership: Sendable {
         case .failed(let why), .missing(let why): why
         case .timedOut: "no answer in time"
         case .expired: "too late"
-        case .data, .written: "unexpected result"
+        case .data, .written, .sequence: "unexpected result"
         }
         return RequestError(LeaseErrorCode.io, "could not \(what): \(why)")
     }

@@ -34,17 +34,24 @@ public enum VolumeOperation: Hashable, Codable, Sendable {
     var isWrite: Bool { if case .write = self { true } else { false } }
 }
 
+/// What a lane does in one turn.
+public enum VolumeWork: Hashable, Codable, Sendable {
+    case one(VolumeOperation)
+    /// Its result is ``IOResult/sequence(_:)``.
+    case sequence(VolumeSequence)
+}
+
 public struct VolumeRequest: Hashable, Codable, Sendable {
     public var token: IOToken
     public var lane: Lane
-    public var operation: VolumeOperation
-    /// After this long the result is reported as ``IOResult/timedOut`` and the I/O abandoned to its thread.
+    public var work: VolumeWork
+    /// After this long without the end of an I/O the result is reported as ``IOResult/timedOut`` and the I/O abandoned to its thread.
     public var timeout: Duration
 
-    public init(token: IOToken, lane: Lane, operation: VolumeOperation, timeout: Duration) {
+    public init(token: IOToken, lane: Lane, work: VolumeWork, timeout: Duration) {
         self.token = token
         self.lane = lane
-        self.operation = operation
+        self.work = work
         self.timeout = timeout
     }
 }
@@ -60,4 +67,9 @@ public enum IOResult: Hashable, Codable, Sendable {
     case expired
     /// No answer in time. A write may still land; ``LeaseEngine/Input/landed(_:)`` tells when it can no longer.
     case timedOut
+    /// Everything of a sequence that came before its end, which it tells.
+    indirect case sequence(VolumeSequence)
+
+    /// Something of a ballot may be on disk.
+    var mayHaveWritten: Bool { if case .sequence(let sequence) = self { sequence.hasWritten } else { true } }
 }

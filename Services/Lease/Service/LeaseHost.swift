@@ -36,6 +36,7 @@ final class LeaseHost: RunningService {
             case .testLocks(let holder, let paths):
                 let free = paths.allSatisfy(LockFile.isFree)
                 Reactor.shared.post { shell.submit(.locksTested(holder, free: free)) }
+            case .closeFiles(let root): disks.close(under: root)
             }
         }
         // Deadlines are absolute CLOCK_BOOTTIME, shared with the guards (S8).
@@ -94,6 +95,7 @@ extension IncomingRequest {
 private struct Disks: Sendable {
     private let lanes: LaneThreads<IOResult>
     private let results = Results()
+    private let files = OpenFiles()
 
     init() {
         let results = results
@@ -104,9 +106,11 @@ private struct Disks: Sendable {
 
     @ReactorActor func submit(_ request: VolumeRequest, _ shell: EngineShell<LeaseEngine>) {
         results.shell = shell
-        let operation = request.operation
-        lanes.submit(lane: request.lane.name, token: request.token, timeout: request.timeout) { DirectFile.perform(operation) }
+        let work = request.work
+        lanes.submit(lane: request.lane.name, token: request.token, timeout: request.timeout) { [files] goOn in files.perform(work, goOn) }
     }
+
+    func close(under root: String) { files.close(under: root) }
 
     /// Where results go: known once the shell performs its first action.
     @ReactorActor private final class Results {

@@ -4,59 +4,71 @@ public import LeaseEngine
 public import Messages
 
 /// Aligned direct, synchronous I/O of whole sectors: what is written is on the device, what is read comes from it, past every cache of this host.
+///
+/// O_DSYNC and not O_SYNC: time stamps need not be on the device, and on a journaling file system waiting for them costs more than the sector itself.
 public enum DirectFile {
     /// Memory pages: enough for every sector size.
     private static let alignment = 4096
 
-    public static func perform(_ operation: VolumeOperation) -> IOResult {
-        switch operation {
-        case .read(let path, let offset, let length): read(path: path, offset: offset, length: length)
-        case .write(let path, let offset, let bytes, let notAfter, let create): write(path: path, offset: offset, bytes: bytes, notAfter: notAfter, create: create)
-        }
-    }
-
     /// Exactly `length` bytes at `offset`, both multiples of the sector size.
     public static func read(path: String, offset: UInt64, length: Int) -> IOResult {
-        opened(path, flags: O_RDONLY) { file in
-            withBuffer(length) { buffer in
-                var done = 0
-                while done < length {
-                    let count = pread(file, buffer + done, length - done, off_t(offset) + off_t(done))
-                    if count < 0 && errno == EINTR { continue }
-                    guard count >= 0 else { return .failed(describe("read", path)) }
-                    guard count > 0 else { return .missing("\(path) ends at byte \(offset + UInt64(done))") }
-                    done += count
-                }
-                return .data([UInt8](UnsafeRawBufferPointer(start: buffer, count: length)))
-            }
-        }
+        opened(path, O_RDONLY) { read($0, path: path, offset: offset, length: length) }
     }
 
     /// Whole sectors in one write, unless CLOCK_BOOTTIME has passed `notAfter` right before it (S8).
     ///
     /// - Parameter create: makes the file if there is none; never truncates one.
     public static func write(path: String, offset: UInt64, bytes: [UInt8], notAfter: Instant, create: Bool) -> IOResult {
-        opened(path, flags: O_WRONLY | (create ? O_CREAT : 0)) { file in
-            withBuffer(bytes.count) { buffer in
-                bytes.withUnsafeBytes { source in
-                    if let start = source.baseAddress { buffer.copyMemory(from: start, byteCount: bytes.count) }
-                }
-                while true {
-                    guard VolumeOperation.mayWrite(at: Instant(nanoseconds: cl_boottime()), notAfter: notAfter) else { return .expired }
-                    let count = pwrite(file, buffer, bytes.count, off_t(offset))
-                    if count < 0 && errno == EINTR { continue }
-                    guard count == bytes.count else { return .failed(count < 0 ? describe("write", path) : "only \(count) bytes of \(bytes.count) written to \(path)") }
-                    return .written
-                }
+        opened(path, O_WRONLY | (create ? O_CREAT : 0)) { write($0, path: path, offset: offset, bytes: bytes, notAfter: notAfter) }
+    }
+
+    /// A descriptor for direct I/O.
+    /// - Throws: `IOResult` that says why there is none.
+    static func open(_ path: String, _ flags: Int32) throws(OpenError) -> Int32 {
+        let file = cl_open(path, flags | O_DIRECT | O_DSYNC | O_CLOEXEC, 0o660)
+        guard file >= 0 else { throw OpenError(result: errno == ENOENT ? .missing("\(path) does not exist") : .failed(describe("open", path))) }
+        return file
+    }
+
+    struct OpenError: Error { var result: IOResult }
+
+    static func read(_ file: Int32, path: String, offset: UInt64, length: Int) -> IOResult {
+        withBuffer(length) { buffer in
+            var done = 0
+            while done < length {
+                let count = pread(file, buffer + done, length - done, off_t(offset) + off_t(done))
+                if count < 0 && errno == EINTR { continue }
+                guard count >= 0 else { return .failed(describe("read", path)) }
+                guard count > 0 else { return .missing("\(path) ends at byte \(offset + UInt64(done))") }
+                done += count
+            }
+            return .data([UInt8](UnsafeRawBufferPointer(start: buffer, count: length)))
+        }
+    }
+
+    static func write(_ file: Int32, path: String, offset: UInt64, bytes: [UInt8], notAfter: Instant) -> IOResult {
+        withBuffer(bytes.count) { buffer in
+            bytes.withUnsafeBytes { source in
+                if let start = source.baseAddress { buffer.copyMemory(from: start, byteCount: bytes.count) }
+            }
+            while true {
+                guard VolumeOperation.mayWrite(at: Instant(nanoseconds: cl_boottime()), notAfter: notAfter) else { return .expired }
+                let count = pwrite(file, buffer, bytes.count, off_t(offset))
+                if count < 0 && errno == EINTR { continue }
+                guard count == bytes.count else { return .failed(count < 0 ? describe("write", path) : "only \(count) bytes of \(bytes.count) written to \(path)") }
+                return .written
             }
         }
     }
 
-    private static func opened(_ path: String, flags: Int32, _ work: (Int32) -> IOResult) -> IOResult {
-        let file = cl_open(path, flags | O_DIRECT | O_SYNC | O_CLOEXEC, 0o660)
-        guard file >= 0 else { return errno == ENOENT ? .missing("\(path) does not exist") : .failed(describe("open", path)) }
-        defer { close(file) }
-        return work(file)
+    private static func opened(_ path: String, _ flags: Int32, _ work: (Int32) -> IOResult) -> IOResult {
+        do throws(OpenError) {
+            let file = try open(path, flags)
+            defer { close(file) }
+            return work(file)
+        } catch {
+            return error.result
+        }
     }
 
     /// The buffer belongs to the calling thread until the I/O has ended, however long that takes.

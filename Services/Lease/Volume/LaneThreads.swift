@@ -17,7 +17,10 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
 
     private let lock = NSLock()
     private var order = LaneOrder()
-    private var works: [IOToken: @Sendable () -> Outcome] = [:]
+    /// Asked by work of several I/Os before each further one: `false` if it was given up meanwhile and must not go on.
+    public typealias GoOn = () -> Bool
+
+    private var works: [IOToken: @Sendable (GoOn) -> Outcome] = [:]
     private var calls: [LaneOrder.Seat: DispatchSemaphore] = [:]
     private let monitorWakeUp = DispatchSemaphore(value: 0)
     private let report: @Sendable (Report) -> Void
@@ -28,8 +31,8 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
         spawn("lanes") { [self] in monitor() }
     }
 
-    /// The timeout counts from when the work begins; in a lane without a thread from now.
-    public func submit(lane: String, token: IOToken, timeout: Duration, _ work: @escaping @Sendable () -> Outcome) {
+    /// The timeout counts from when the work begins, and anew whenever it asks to go on; in a lane without a thread from now.
+    public func submit(lane: String, token: IOToken, timeout: Duration, _ work: @escaping @Sendable (GoOn) -> Outcome) {
         lock.withLock {
             works[token] = work
             let wake = order.nextWake
@@ -71,12 +74,12 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
         while true {
             call.wait()
             guard let work = begin(seat) else { continue }
-            let outcome = work()
+            let outcome = work { [self] in lock.withLock { order.goOn(seat, at: Self.now) } }
             guard end(seat, outcome) else { return }
         }
     }
 
-    private func begin(_ seat: LaneOrder.Seat) -> (@Sendable () -> Outcome)? {
+    private func begin(_ seat: LaneOrder.Seat) -> (@Sendable (GoOn) -> Outcome)? {
         lock.withLock {
             let token = order.take(seat, at: Self.now)
             monitorWakeUp.signal()

@@ -46,6 +46,7 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
         case .testLocks(let holder, let paths):
             let free = paths.allSatisfy(host.isLockFree)
             after(.zero) { [self] in submit(.locksTested(holder, free: free)) }
+        case .closeFiles: break
         }
     }
 

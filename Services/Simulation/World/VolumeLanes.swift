@@ -42,7 +42,24 @@ final class VolumeLanes {
     private func begin(_ seat: LaneOrder.Seat) {
         guard let token = order.take(seat, at: service.clock), let request = requests.removeValue(forKey: token) else { return }
         arm()
-        perform(request.operation) { [self] result in service.run(life) { [self] in carryOut(order.finish(seat), result) } }
+        switch request.work {
+        case .one(let operation):
+            perform(operation) { [self] result in service.run(life) { [self] in carryOut(order.finish(seat), result) } }
+        case .sequence(let sequence):
+            go(seat, sequence, sequence.begin)
+        }
+    }
+
+    /// One I/O of a sequence after the other, as long as its lane is its own.
+    private func go(_ seat: LaneOrder.Seat, _ sequence: VolumeSequence, _ operation: VolumeOperation?) {
+        guard let operation, order.goOn(seat, at: service.clock) else { return carryOut(order.finish(seat), .sequence(sequence)) }
+        perform(operation) { [self] result in
+            service.run(life) { [self] in
+                var sequence = sequence
+                let next = sequence.next(result, at: service.clock)
+                go(seat, sequence, next)
+            }
+        }
     }
 
     private func perform(_ operation: VolumeOperation, _ done: @escaping (IOResult) -> Void) {

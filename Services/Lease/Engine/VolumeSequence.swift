@@ -1,0 +1,137 @@
+import LeaseFormat
+public import Messages
+
+/// The I/O of a ballot, or of giving a lease back, on one lease's area: from one step of its machine to the first that is no I/O. A lane does all of it in one turn,
+/// so that a thread switch lies only before the first I/O and behind the last.
+///
+/// Whoever performs it asks before each further I/O whether the lane is still its own, and stops if not: what is reported as timed out is not gone on with.
+public struct VolumeSequence: Hashable, Codable, Sendable {
+    enum Machine: Hashable, Codable, Sendable {
+        case acquisition(Acquisition)
+        case retraction(Retraction)
+    }
+
+    /// How it ended.
+    enum End: Hashable, Codable, Sendable {
+        /// Not a read or write.
+        case acquisition(Acquisition.Step)
+        case retraction(String)
+        /// The first answer came too late to go on.
+        case late
+        case failed(RequestError)
+    }
+
+    /// What is done, by machines that know offsets within a lease's area only.
+    fileprivate enum Step {
+        case read(offset: Int, length: Int)
+        case readOwner(Int)
+        case write(offset: Int, [UInt8])
+        case end(End)
+    }
+
+    let lease: LeaseName
+    /// Where the lease's area begins.
+    let path: String
+    let base: UInt64
+    /// The lockspace, for the sectors of owners.
+    let ids: String
+    let geometry: Geometry
+    /// No write begins later: the deadline of the membership when this began.
+    let notAfter: Instant
+    /// An answer to the first I/O after this time ends it, with nothing written.
+    let promptUntil: Instant?
+    private(set) var machine: Machine
+    /// A write was submitted: something of ours may be on disk.
+    private(set) var hasWritten = false
+    private(set) var end: End?
+    /// The first I/O; `nil`: there is nothing to do.
+    public private(set) var begin: VolumeOperation?
+    private var hasBegun = false
+
+    init(_ acquisition: Acquisition, _ step: Acquisition.Step, of lease: LeaseName, path: String, base: UInt64, layout: DomainLayout, notAfter: Instant) {
+        self.init(.acquisition(acquisition), Step(step), lease, path, base, layout, acquisition.geometry, notAfter, nil)
+    }
+
+    init(
+        _ retraction: Retraction, _ step: Retraction.Step, of lease: LeaseName, path: String, base: UInt64, layout: DomainLayout, notAfter: Instant, promptUntil: Instant?
+    ) {
+        self.init(.retraction(retraction), Step(step), lease, path, base, layout, retraction.geometry, notAfter, promptUntil)
+    }
+
+    private init(
+        _ machine: Machine, _ step: Step, _ lease: LeaseName, _ path: String, _ base: UInt64, _ layout: DomainLayout, _ geometry: Geometry, _ notAfter: Instant,
+        _ promptUntil: Instant?
+    ) {
+        self.machine = machine
+        self.lease = lease
+        self.path = path
+        self.base = base
+        self.ids = layout.ids
+        self.geometry = geometry
+        self.notAfter = notAfter
+        self.promptUntil = promptUntil
+        begin = take(step)
+    }
+
+    /// The I/O that follows on the result of the one before; `nil`: it has ended.
+    public mutating func next(_ result: IOResult, at now: Instant) -> VolumeOperation? {
+        if !hasBegun, let promptUntil, now > promptUntil, case .data = result { return take(.end(.late)) }
+        hasBegun = true
+        return take(step(after: result, at: now) ?? .end(.failed(Membership.error(result, "read or write lease \(lease.resource)"))))
+    }
+
+    private mutating func step(after result: IOResult, at now: Instant) -> Step? {
+        switch machine {
+        case .acquisition(var acquisition):
+            let step: Acquisition.Step? = switch result {
+            case .data(let bytes): acquisition.onRead(bytes, at: now)
+            case .written: acquisition.onWritten(at: now)
+            default: nil
+            }
+            machine = .acquisition(acquisition)
+            return step.map(Step.init)
+        case .retraction(var retraction):
+            let step: Retraction.Step? = switch result {
+            case .data(let bytes): retraction.onRead(bytes, at: now)
+            case .written: retraction.onWritten()
+            default: nil
+            }
+            machine = .retraction(retraction)
+            return step.map(Step.init)
+        }
+    }
+
+    private mutating func take(_ step: Step) -> VolumeOperation? {
+        switch step {
+        case .read(let offset, let length): return .read(path: path, offset: base + UInt64(offset), length: length)
+        case .readOwner(let host): return .read(path: ids, offset: geometry.deltaOffset(host: host), length: geometry.sectorSize)
+        case .write(let offset, let bytes):
+            hasWritten = true
+            return .write(path: path, offset: base + UInt64(offset), bytes: bytes, notAfter: notAfter, create: false)
+        case .end(let end):
+            self.end = end
+            return nil
+        }
+    }
+}
+
+extension VolumeSequence.Step {
+    fileprivate init(_ step: Acquisition.Step) {
+        self =
+            switch step {
+            case .read(let offset, let length): .read(offset: offset, length: length)
+            case .readOwner(let host): .readOwner(host)
+            case .write(let offset, let bytes): .write(offset: offset, bytes)
+            case .pause, .won, .refused: .end(.acquisition(step))
+            }
+    }
+
+    fileprivate init(_ step: Retraction.Step) {
+        self =
+            switch step {
+            case .read(let offset, let length): .read(offset: offset, length: length)
+            case .write(let offset, let bytes): .write(offset: offset, bytes)
+            case .done(let what): .end(.retraction(what))
+            }
+    }
+}
