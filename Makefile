@@ -4,13 +4,13 @@
 # make nightly  every mutant of the simulator with generous bounds, then 10,000 random seeds of one virtual hour: hours
 # make build  release build of all executables
 # make soak   breaks a local cluster of its own at random and judges it: ARGUMENTS="--failovers 100 --seed 1"; a quarter of an hour, and no part of make test
-# make bench  measures round trips, failover, start, restart and memory of the release build; fails when a threshold is broken
+# make bench  measures round trips, leases beside a real sanlock, failover, start, restart and memory of the release build; fails when a threshold is broken
 #
 # ARGUMENTS are passed on to bulwark: make up ARGUMENTS="--hosts 5"
 
 ARGUMENTS =
 
-.PHONY: up down test nightly soak bench build packages test-packages
+.PHONY: up down test nightly soak bench build packages test-packages bench-packages
 
 up: packages build
 	.build/release/bulwark up $(ARGUMENTS)
@@ -21,7 +21,7 @@ down:
 build:
 	swift build -c release --static-swift-stdlib
 
-bench: packages build
+bench: bench-packages build
 	.build/release/bulwark-bench --json .build/bench.json
 
 soak: packages build
@@ -39,3 +39,6 @@ packages:
 
 test-packages:
 	@compose/lab/install-packages test
+
+bench-packages:
+	@compose/lab/install-packages bench

@@ -9,19 +9,21 @@ import TestLab
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bulwark-bench",
-        abstract: "Measure round trips, failover by step, start, restart and memory of the release build; exit status 1 if a threshold is broken.",
+        abstract: "Measure round trips, leases beside sanlock, failover by step, start, restart and memory of the release build; exit status 1 if a threshold is broken.",
         discussion: "Needs root and two cores. Run it on a quiet machine: the load is printed with the figures.",
         subcommands: [Run.self, BusServe.self, BusMeasure.self], defaultSubcommand: Run.self)
 
-    enum Part: String, CaseIterable, ExpressibleByArgument { case bus, start, memory, restart, failover }
+    enum Part: String, CaseIterable, ExpressibleByArgument { case bus, start, leases, memory, restart, failover }
 
     struct Run: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Measure and judge (the default).")
         @Option(help: "Write machine, figures and judgement to this file, too.") var json: String?
         @Option(help: "Bounds and aims.") var thresholds = "Tests/Bench/thresholds.json"
-        @Option(help: "Only these parts, such as bus or failover; repeatable.") var only: [Part] = []
+        @Option(help: "Only these parts, such as bus, leases or failover; repeatable.") var only: [Part] = []
         @Option(help: "Hosts to crash, one after another.") var crashes = 20
-        @Option(help: "Rounds of the bus measurement, and of each start and restart.") var rounds = 7
+        @Option(help: "Rounds of the bus measurement, of acquire and release, and of each start and restart.") var rounds = 7
+
+        @Option(help: "Where the lease volumes are: on the file system to be measured. /dev/shm leaves the disk out.") var leaseDirectory = "/var/lib/bulwark"
 
         func run() throws {
             signal(SIGPIPE, SIG_IGN)
@@ -37,6 +39,7 @@ struct BenchCommand: ParsableCommand {
             }
             if parts.contains(.bus) { add(try BusBench(rounds: rounds).run()) }
             if parts.contains(.start) { add(try StartBench(rounds: rounds).run()) }
+            if parts.contains(.leases) { add(try LeaseBench(rounds: rounds, directory: leaseDirectory).run()) }
             if parts.contains(where: { [.memory, .restart, .failover].contains($0) }) {
                 let cluster = try LabCluster(for: "bench")
                 defer { cluster.down() }

@@ -15,11 +15,14 @@ package final class Child {
 
     private init(_ process: Process) { self.process = process }
 
-    /// - Parameter log: where its output goes; `nil`: nowhere.
-    package static func start(_ executable: String, _ arguments: [String], log: String? = nil) throws -> Child {
+    /// - Parameters:
+    ///   - environment: `nil`: this process's.
+    ///   - log: where its output goes; `nil`: nowhere.
+    package static func start(_ executable: String, _ arguments: [String], environment: [String: String]? = nil, log: String? = nil) throws -> Child {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: executable)
         process.arguments = arguments
+        if let environment { process.environment = environment }
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.standardError
@@ -85,17 +88,7 @@ package enum Wait {
     }
 
     /// Whether somebody listens at a socket file now. A bus client that met nobody tries again only after 100 ms, which a measurement cannot use.
-    package static func isListening(at path: String) -> Bool {
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let room = MemoryLayout.size(ofValue: address.sun_path) - 1
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix(room)) }
-        let file = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        defer { close(file) }
-        return withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(file, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0 }
-        }
-    }
+    package static func isListening(at path: String) -> Bool { LocalSocket.isListening(at: path, .stream) }
 }
 
 package struct LabFailure: Error, CustomStringConvertible {
