@@ -78,13 +78,11 @@ extension LeaseEngine {
     func index(in result: IOResult, of lockspace: String) -> Result<LeaseIndex, RequestError> {
         guard case .data(let bytes) = result else { return .failure(Membership.error(result, "read the lease index of \(lockspace)")) }
         do {
-            let index = try LeaseIndex(bytes[...], geometry: memberships[lockspace]?.geometry ?? .standard)
-            guard index.lockspace == lockspace else { throw IndexError.badHeader("it belongs to \(index.lockspace)") }
-            return .success(index)
+            return .success(try LeaseIndex(bytes[...], lockspace: lockspace, geometry: memberships[lockspace]?.geometry ?? .standard))
         } catch IndexError.updating {
             return .failure(RequestError(LeaseErrorCode.indexUpdating, "an update of the lease index of \(lockspace) did not finish: rebuild it"))
         } catch {
-            return .failure(RequestError(LeaseErrorCode.corrupt, "the lease index of \(lockspace) is not readable: \(error)"))
+            return .failure(RequestError(LeaseErrorCode.corrupt, "the lease index of \(lockspace) is not readable: \(error.sentence)"))
         }
     }
 
@@ -128,7 +126,8 @@ extension LeaseEngine {
         let slots = membership.slots
         var acquisition = Acquisition(
             name: name, geometry: membership.geometry, hostID: host.hostID, generation: membership.record.generation, proofs: work.request.proofs,
-            settle: host.settle, giveUpAt: now + .seconds(60), observed: membership.hosts, slots: slots?.highest, slotsUntil: slots?.until ?? now)
+            settle: host.settle, giveUpAt: now + .seconds(60), observed: membership.hosts, slots: slots?.highest, slotsUntil: slots?.until ?? now,
+            promisedFiring: host.expiredOwners?[name.lockspace] == .watchdogPromised ? host.firing : nil)
         let step = acquisition.begin()
         work.offset = offset
         work.current = acquisition
