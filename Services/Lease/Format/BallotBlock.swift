@@ -45,19 +45,36 @@ public struct BallotBlock: Hashable, Codable, Sendable {
                 }
             }
             isReleased = sector.integer(at: 52, as: UInt32.self) & Self.releasedFlag != 0
-            if sector.integer(at: Self.modeOffset, as: UInt32.self) & Self.sharedFlag != 0 {
-                sharedGeneration = sector.integer(at: Self.modeOffset + 8)
-            }
+            sharedGeneration = try Self.mode(sector)
         }
     }
 
-    /// The hosts that hold the lease in shared mode, by the blocks of a whole area; a block whose checksum is wrong still tells of its shared hold, which is outside of it.
+    /// The mode block has no checksum. Nobody writes a flag without a generation or a generation without the flag, so that one that is damaged is not taken for no hold.
+    private static func mode(_ sector: ArraySlice<UInt8>) throws(FormatError) -> UInt64? {
+        let flags: UInt32 = sector.integer(at: modeOffset)
+        let generation: UInt64 = sector.integer(at: modeOffset + 8)
+        guard flags == (generation == 0 ? 0 : sharedFlag) else {
+            throw FormatError(
+                .mode, at: modeOffset, expected: "0x0 without a generation or \(FormatError.hexadecimal(sharedFlag)) with one",
+                found: "\(FormatError.hexadecimal(flags)) with generation \(generation)")
+        }
+        return generation == 0 ? nil : generation
+    }
+
+    /// Refuses a shared hold of another life of `host` than the one that took part in this ballot.
+    /// Between the ballots of a conversion a block names no owner; then there is nothing to compare.
+    public func verify(host: Int) throws(FormatError) {
+        guard let sharedGeneration, owner == UInt64(host), ownerGeneration != sharedGeneration else { return }
+        throw FormatError(.generation, at: Self.modeOffset + 8, expected: "\(ownerGeneration), that of its ballot", found: "\(sharedGeneration)")
+    }
+
+    /// The hosts that hold the lease in shared mode, by the blocks of a whole area; in doubt, also one whose block is damaged.
     public static func sharedHolders(in area: ArraySlice<UInt8>, geometry: Geometry) -> [(host: Int, generation: UInt64)] {
         (1...geometry.maximumHosts).compactMap { host in
             let start = area.startIndex + geometry.blockOffset(host: host) + modeOffset
             guard start + 16 <= area.endIndex else { return nil }
             let mode = area[start..<(start + 16)]
-            return mode.integer(at: 0, as: UInt32.self) & sharedFlag == 0 ? nil : (host, mode.integer(at: 8))
+            return mode.isZero ? nil : (host, mode.integer(at: 8))
         }
     }
 

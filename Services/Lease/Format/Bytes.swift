@@ -1,7 +1,8 @@
 /// Little-endian fields of on-disk records. Offsets are relative to the start of the record; the caller has checked the length.
 extension ArraySlice<UInt8> {
     func integer<T: FixedWidthInteger>(at offset: Int, as type: T.Type = T.self) -> T {
-        withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
+        precondition(offset + MemoryLayout<T>.size <= count)
+        return withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: offset, as: T.self)) }
     }
 
     /// The bytes up to the first NUL; `nil` if they are not UTF-8.

@@ -12,7 +12,7 @@ public struct FormatError: Error, Hashable, Sendable {
         case owner
         case mode
         case offset
-        case separator, capacity
+        case separator, capacity, generation
         case updating = "updating flag"
     }
 

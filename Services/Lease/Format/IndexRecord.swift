@@ -24,7 +24,7 @@ public enum IndexRecord: Hashable, Sendable {
     }
 
     /// Reads the 64 bytes of a record. The offset that it states is for people only, and so is not compared with anything; the reserved byte may be anything.
-    init(_ bytes: ArraySlice<UInt8>) {
+    public init(_ bytes: ArraySlice<UInt8>) {
         do {
             self = try Self.read(bytes)
         } catch {
@@ -33,6 +33,7 @@ public enum IndexRecord: Hashable, Sendable {
     }
 
     private static func read(_ bytes: ArraySlice<UInt8>) throws(FormatError) -> IndexRecord {
+        guard bytes.count >= size else { throw FormatError(.length, at: 0, expected: "\(size) bytes", found: "\(bytes.count) bytes") }
         let first = bytes.startIndex
         func require(_ offset: Int, _ field: FormatError.Field, _ expected: UInt8...) throws(FormatError) {
             let found = bytes[first + offset]

@@ -128,8 +128,8 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
         guard self.kind == kind else {
             throw FormatError(.magic, at: 0, expected: FormatError.hexadecimal(kind.rawValue), found: FormatError.hexadecimal(self.kind.rawValue))
         }
-        guard self.lockspace == lockspace else { throw FormatError(.lockspace, at: 56, expected: "\"\(lockspace)\"", found: "\"\(self.lockspace)\"") }
-        if let name, self.name != name { throw FormatError(.resource, at: 104, expected: "\"\(name)\"", found: "\"\(self.name)\"") }
+        guard self.lockspace == lockspace else { throw FormatError(.lockspace, at: 56, expected: lockspace.debugDescription, found: self.lockspace.debugDescription) }
+        if let name, self.name != name { throw FormatError(.resource, at: 104, expected: name.debugDescription, found: self.name.debugDescription) }
         if let geometry, self.geometry != geometry { throw FormatError(.geometry, at: 12, expected: "\(geometry)", found: "\(self.geometry)") }
         let maximum = kind == .delta ? 1 : UInt64(self.geometry.maximumHosts)
         guard maximumHosts == maximum else { throw FormatError(.maximumHosts, at: 24, expected: "\(maximum)", found: "\(maximumHosts)") }
@@ -162,6 +162,6 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
 
     /// Whether nobody ever owned this host id; read without verifying, to skip the many unused sectors of a lockspace cheaply.
     public static func isNeverOwned(_ sector: ArraySlice<UInt8>) -> Bool {
-        sector.integer(at: 32, as: UInt64.self) == 0 && sector.integer(at: 152, as: UInt64.self) == 0
+        sector.count >= size && sector.integer(at: 32, as: UInt64.self) == 0 && sector.integer(at: 152, as: UInt64.self) == 0
     }
 }

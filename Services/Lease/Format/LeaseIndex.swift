@@ -88,17 +88,19 @@ public struct LeaseIndex: Hashable, Sendable {
         guard version.elementsEqual(Self.version.utf8) else {
             throw .unreadable(FormatError(.version, at: Field.version, expected: "\"\(Self.version)\"", found: Self.quoted(version)))
         }
-        let name = bytes.dropFirst(Field.lockspace).prefix(Names.length).prefix { $0 != 0 }
-        let expected = lockspace.map { "\"\($0)\"" } ?? "a name"
-        guard let found = String(validating: name, as: UTF8.self), name.allSatisfy({ (0x20..<0x7F).contains($0) }), !name.isEmpty, lockspace == nil || found == lockspace else {
-            throw .unreadable(FormatError(.lockspace, at: Field.lockspace, expected: expected, found: Self.quoted(name)))
+        let field = bytes.dropFirst(Field.lockspace).prefix(Names.length)
+        let name = field.prefix { $0 != 0 }
+        let isName = !name.isEmpty && name.allSatisfy { (0x20..<0x7F).contains($0) } && field.dropFirst(name.count).allSatisfy { $0 == 0 }
+        guard isName, let found = String(validating: name, as: UTF8.self), lockspace == nil || found == lockspace else {
+            let expected = lockspace?.debugDescription ?? "a name"
+            throw .unreadable(FormatError(.lockspace, at: Field.lockspace, expected: expected, found: Self.quoted(isName ? name : field)))
         }
         self.geometry = geometry
         self.lockspace = found
         self.bytes = Array(bytes.prefix(Self.length))
     }
 
-    private static func quoted(_ bytes: ArraySlice<UInt8>) -> String { "\"\(String(decoding: bytes, as: UTF8.self))\"" }
+    private static func quoted(_ bytes: ArraySlice<UInt8>) -> String { String(decoding: bytes, as: UTF8.self).debugDescription }
 
     // MARK: The whole
 

@@ -109,11 +109,11 @@ public struct ResourceIndex: Hashable, Sendable {
         guard stated == offset else { throw FormatError(.offset, at: Field.offset, expected: "\(offset)", found: "\(stated)") }
         let name = header.name(at: Field.lockspace)
         guard let name, lockspace == nil || name == lockspace else {
-            throw FormatError(.lockspace, at: Field.lockspace, expected: lockspace.map { "\"\($0)\"" } ?? "UTF-8", found: name.map { "\"\($0)\"" } ?? "other bytes")
+            throw FormatError(.lockspace, at: Field.lockspace, expected: lockspace?.debugDescription ?? "UTF-8", found: name?.debugDescription ?? "other bytes")
         }
         let capacity: UInt32 = header.integer(at: Field.capacity)
         guard let index = ResourceIndex(lockspace: name, offset: offset, capacity: Int(capacity), geometry: geometry) else {
-            throw FormatError(.capacity, at: Field.capacity, expected: "1 to \(maximumCapacity(geometry)) at an aligned offset, and a lockspace", found: "\(capacity) of \"\(name)\" at \(offset)")
+            throw FormatError(.capacity, at: Field.capacity, expected: "1 to \(maximumCapacity(geometry)) at an aligned offset, and a lockspace", found: "\(capacity) of \(name.debugDescription) at \(offset)")
         }
         return index
     }
