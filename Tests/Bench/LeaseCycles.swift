@@ -208,7 +208,7 @@ private final class BareCycle: CycleClient {
         blocks = ((2 + hosts) * 512 + 4095) / 4096 * 4096
         buffer = UnsafeMutableRawPointer.allocate(byteCount: 1 << 20, alignment: 4096)
         buffer.initializeMemory(as: UInt8.self, repeating: 0, count: 1 << 20)
-        file = cl_open(path, O_RDWR | O_CREAT | O_DIRECT | O_SYNC | O_CLOEXEC, 0o600)
+        file = cl_open(path, O_RDWR | O_CREAT | O_DIRECT | O_DSYNC | O_CLOEXEC, 0o600)
         guard file >= 0, pwrite(file, buffer, 1 << 20, 0) == 1 << 20 else { throw LabFailure("\(path): \(String(cString: strerror(errno)))") }
     }
 

@@ -23,7 +23,8 @@ public struct AcceptedProof: Codable, Hashable, Sendable {
 /// |            | area: owned by another                      | checking                                                                    |
 /// | checking   | owner's sector free or of a later generation: its leases are void | settling since that was first seen (S4), then phase one |
 /// |            | a proof covers that owner and generation    | settling, then phase one (S1)                                               |
-/// |            | anything else, expired or not               | refused (S6)                                                                |
+/// |            | expired, and an operator vouches for its watchdog | settling, then phase one (S6)                                         |
+/// |            | anything else                               | refused                                                                     |
 /// | phase one  | own block {mbal}; area                      | a higher ballot or version: retry; else phase two with the highest proposal seen, or us |
 /// | phase two  | own block {mbal, bal, value}; area          | a higher ballot or version: retry; else commit                              |
 /// | commit     | leader                                      | value is us: won; a dead contender's value: reading again, the proof is checked against *that* owner |
@@ -63,6 +64,8 @@ struct Acquisition: Hashable, Codable, Sendable {
     private let slotsUntil: Instant
     /// The lockspace's other hosts as this one saw them so far.
     private let observed: [Int: HostObservation]
+    /// sanlock's F, where an operator vouches that a watchdog resets every silent host within 8 x its io_timeout and this; `nil`: nobody does (S6).
+    private let promisedFiring: Duration?
 
     private(set) var phase = Phase.reading
     private var leader: LeaderRecord?
@@ -90,7 +93,7 @@ struct Acquisition: Hashable, Codable, Sendable {
     ///   - slotsUntil: before a host that had not joined at that look can have joined, which takes 2 x io_timeout.
     init(
         name: LeaseName, geometry: Geometry, hostID: Int, generation: UInt64, proofs: [AcceptedProof], settle: Duration, giveUpAt: Instant, observed: [Int: HostObservation] = [:],
-        slots: Int? = nil, slotsUntil: Instant = Instant(nanoseconds: .max)
+        slots: Int? = nil, slotsUntil: Instant = Instant(nanoseconds: .max), promisedFiring: Duration? = nil
     ) {
         self.name = name
         self.geometry = geometry
@@ -102,6 +105,7 @@ struct Acquisition: Hashable, Codable, Sendable {
         self.observed = observed
         self.slots = min(max(slots ?? geometry.maximumHosts, hostID), geometry.maximumHosts)
         self.slotsUntil = slotsUntil
+        self.promisedFiring = promisedFiring
     }
 
     var wakeAt: Instant? {
@@ -224,6 +228,7 @@ struct Acquisition: Hashable, Codable, Sendable {
             return now >= opens ? enterBallot() : settle(until: opens)
         }
         guard let proof = best else {
+            if let opens = expiry(of: owner, leader, at: now).map({ $0 + settle }) { return now >= opens ? enterBallot() : settle(until: opens) }
             let code: LeaseErrorCode = lostTo == nil ? .held : .lostBallot
             return refuse(code, "it is held by \(owner.name), host id \(leader.ownerID), generation \(leader.ownerGeneration), and nothing proves that its holder is gone", owner: leader, named: owner.name)
         }
@@ -231,6 +236,14 @@ struct Acquisition: Hashable, Codable, Sendable {
         guard now >= opens else { return settle(until: opens) }
         opener = Opener(proof: proof.proof, owner: leader)
         return enterBallot()
+    }
+
+    /// When the owner was due to be reset by its watchdog, if it is watched and has said nothing for all of that time; its own io_timeout counts.
+    private func expiry(of owner: LeaderRecord, _ leader: LeaderRecord, at now: Instant) -> Instant? {
+        guard let promisedFiring, let seen = observed[Int(leader.ownerID)], seen.record == owner, owner.ownerGeneration == leader.ownerGeneration,
+            seen.state(firing: promisedFiring, at: now) == .dead
+        else { return nil }
+        return seen.unchangedSince + .seconds(8 * Int64(max(owner.ioTimeout, 1))) + promisedFiring
     }
 
     private mutating func settle(until opens: Instant) -> Step {

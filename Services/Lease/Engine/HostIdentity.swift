@@ -11,13 +11,23 @@ public struct HostIdentity: Codable, Hashable, Sendable {
     public var firing: Duration
     /// What every proof waits before it opens a lease (S4).
     public var settle: Duration
+    /// By lockspace; others refuse.
+    public var expiredOwners: [String: ExpiredOwners]?
 
-    public init(name: String, hostID: Int, bootID: String, hardwareID: String, firing: Duration = .seconds(60), settle: Duration = .zero) {
+    public init(name: String, hostID: Int, bootID: String, hardwareID: String, firing: Duration = .seconds(60), settle: Duration = .zero, expiredOwners: [String: ExpiredOwners]? = nil) {
         self.name = name
         self.hostID = hostID
         self.bootID = bootID
         self.hardwareID = hardwareID
         self.firing = firing
         self.settle = settle
+        self.expiredOwners = expiredOwners
     }
+}
+
+/// What is done about a lease whose owner has not renewed for its whole dead time (8 x io_timeout + F), without a proof (S6).
+public enum ExpiredOwners: String, Codable, Sendable, CaseIterable {
+    case refuse
+    /// An operator vouches: every host of the lockspace, foreign sanlock hosts among them, is reset by a watchdog within that time.
+    case watchdogPromised
 }

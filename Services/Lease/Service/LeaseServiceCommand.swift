@@ -22,6 +22,9 @@ struct LeaseServiceCommand: ServiceCommand {
         ConfigurationKey(
             "lease.settle", .duration, default: "0s", "how old a proof must be before it opens a lease: longer than any write of a dead host can be under way"),
         ConfigurationKey(
+            "lease.expiredOwners", .string, default: "",
+            "what is done about leases whose owner stopped renewing for its whole dead time, without a proof that it is off: lockspace=refuse or lockspace=watchdogPromised, separated by commas; others refuse. watchdogPromised: you vouch that every host of that lockspace is reset by a watchdog by then"),
+        ConfigurationKey(
             "lease.watchdogFire", .duration, default: "60s", "sanlock's watchdog_fire_timeout: what a silent host id waits beyond 8 x io_timeout; the same on all hosts"),
     ]
 
@@ -37,7 +40,7 @@ struct LeaseServiceCommand: ServiceCommand {
         let identity = HostIdentity(
             name: name, hostID: hostID, bootID: try identifier(configuration.string("host.bootIDFile")),
             hardwareID: try identifier(configuration.string("host.hardwareIDFile")), firing: configuration.duration("lease.watchdogFire"),
-            settle: configuration.duration("lease.settle"))
+            settle: configuration.duration("lease.settle"), expiredOwners: try expiredOwners(configuration.string("lease.expiredOwners")))
         let state = try context.stateDirectory("\(configuration.string("state"))/lease-service")
         let security = try context.security(key: name)
         let service = try LeaseHost(
@@ -46,6 +49,19 @@ struct LeaseServiceCommand: ServiceCommand {
             security: security, proofs: ProofCheck(security: security, allowListPath: context.cluster.allowListPath), logger: context.logger)
         try service.start()
         return service
+    }
+
+    /// `lockspace=watchdogPromised, other=refuse`.
+    private static func expiredOwners(_ text: String) throws -> [String: ExpiredOwners] {
+        var found: [String: ExpiredOwners] = [:]
+        for entry in text.split(separator: ",") {
+            let parts = entry.split(separator: "=", maxSplits: 1).map { $0.trimmingCharacters(in: .whitespaces) }
+            guard parts.count == 2, let choice = ExpiredOwners(rawValue: parts[1]) else {
+                throw RequestError(code: "config.invalid", message: "lease.expiredOwners: \"\(entry)\" is not lockspace=refuse or lockspace=watchdogPromised")
+            }
+            found[parts[0]] = choice
+        }
+        return found
     }
 
     /// The first line of a file that names something.
