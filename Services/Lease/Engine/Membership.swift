@@ -448,15 +448,10 @@ struct Membership: Sendable {
         guard case .data(let bytes) = result else { return .failure(Self.error(result, "read the lockspace")) }
         do {
             let found = try LeaderRecord(bytes.dropFirst(offset))
-            guard found.kind == .delta else { throw FormatError.badMagic(found.kind.rawValue) }
-            guard found.lockspace == record.lockspace else {
-                return .failure(RequestError(LeaseErrorCode.corrupt, "\(layout.ids) is the lockspace \(found.lockspace), not \(record.lockspace)"))
-            }
+            try found.verify(.delta, lockspace: record.lockspace)
             return .success(found)
-        } catch let error as FormatError {
-            return .failure(RequestError(LeaseErrorCode.corrupt, "\(layout.ids): \(error.sentence)"))
         } catch {
-            return .failure(RequestError(LeaseErrorCode.corrupt, "\(layout.ids): \(error)"))
+            return .failure(RequestError(LeaseErrorCode.corrupt, "\(layout.ids): \(error.sentence)"))
         }
     }
 

@@ -11,6 +11,21 @@ extension ArraySlice<UInt8> {
         return String(validating: field.prefix { $0 != 0 }, as: UTF8.self)
     }
 
+    /// Whether these bytes are at `offset`; compared in words.
+    func matches(_ other: [UInt8], at offset: Int) -> Bool {
+        precondition(offset + other.count <= count)
+        return withUnsafeBytes { bytes in
+            other.withUnsafeBytes { other in
+                let words = other.count / 8
+                for word in 0..<words
+                where bytes.loadUnaligned(fromByteOffset: offset + word * 8, as: UInt64.self) != other.loadUnaligned(fromByteOffset: word * 8, as: UInt64.self) {
+                    return false
+                }
+                return (words * 8..<other.count).allSatisfy { bytes[offset + $0] == other[$0] }
+            }
+        }
+    }
+
     var isZero: Bool {
         withUnsafeBytes { bytes in
             let words = bytes.count / 8
@@ -33,6 +48,13 @@ extension [UInt8] {
 /// Names on disk: at most 48 bytes, zero padded, no NUL needed when all are used.
 public enum Names {
     public static let length = 48
+
+    /// The whole field of a name.
+    static func field(_ name: String) -> [UInt8] {
+        var field = [UInt8](repeating: 0, count: length)
+        field.put(name: name, at: 0)
+        return field
+    }
 
     /// Whether a name can be stored and read back: 1 to 48 bytes of UTF-8 without NUL.
     public static func isStorable(_ name: String) -> Bool {

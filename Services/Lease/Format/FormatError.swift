@@ -54,11 +54,3 @@ public struct VolumeWrite: Hashable, Sendable {
         self.bytes = bytes
     }
 }
-
-// TEMPORARY until callers use LeaderRecord.verify
-extension FormatError {
-    public static func badMagic(_ found: UInt32) -> FormatError { FormatError(.magic, at: 0, expected: "another", found: hexadecimal(found)) }
-}
-extension IndexError {
-    public static func badHeader(_ why: String) -> IndexError { .unreadable(FormatError(.lockspace, at: 10, expected: "another", found: why)) }
-}

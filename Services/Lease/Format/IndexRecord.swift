@@ -15,6 +15,8 @@ public enum IndexRecord: Hashable, Sendable {
     private static let reservedOffset = 62
     private static let endOffset = 63
 
+    private static let empty = bytes(name: "", offset: 0)
+
     /// The lease that it names, finished or not.
     public var name: String? {
         switch self {
@@ -34,6 +36,8 @@ public enum IndexRecord: Hashable, Sendable {
 
     private static func read(_ bytes: ArraySlice<UInt8>) throws(FormatError) -> IndexRecord {
         guard bytes.count >= size else { throw FormatError(.length, at: 0, expected: "\(size) bytes", found: "\(bytes.count) bytes") }
+        // Most are free.
+        if bytes.matches(empty, at: 0) { return .free }
         let first = bytes.startIndex
         func require(_ offset: Int, _ field: FormatError.Field, _ expected: UInt8...) throws(FormatError) {
             let found = bytes[first + offset]

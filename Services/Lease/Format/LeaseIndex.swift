@@ -195,20 +195,7 @@ public struct LeaseIndex: Hashable, Sendable {
     /// The first record whose name field holds exactly this name.
     private func position(of name: String) -> Int? {
         guard Names.isStorable(name) else { return nil }
-        var field = [UInt8](repeating: 0, count: Names.length)
-        field.put(name: name, at: 0)
-        return bytes.withUnsafeBytes { bytes in
-            field.withUnsafeBytes { field in
-                (0..<Self.capacity).first { index in
-                    let start = Self.start(index)
-                    // Most differ in the first word already.
-                    for word in stride(from: 0, to: Names.length, by: 8)
-                    where bytes.loadUnaligned(fromByteOffset: start + word, as: UInt64.self) != field.loadUnaligned(fromByteOffset: word, as: UInt64.self) {
-                        return false
-                    }
-                    return true
-                }
-            }
-        }
+        let field = Names.field(name), all = bytes[...]
+        return (0..<Self.capacity).first { all.matches(field, at: Self.start($0)) }
     }
 }

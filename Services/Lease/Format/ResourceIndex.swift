@@ -137,6 +137,7 @@ public struct ResourceIndex: Hashable, Sendable {
     public func entry(_ entry: Int) -> Entry {
         let start = self.start(entry)
         let record = bytes[start..<(start + Entry.size)]
+        if record.isZero { return .free }
         let place: UInt64 = record.integer(at: 0)
         let field = record.dropFirst(Entry.name).prefix(Names.length)
         let text = field.prefix { $0 != 0 }
@@ -167,10 +168,8 @@ public struct ResourceIndex: Hashable, Sendable {
 
     private func position(of name: String) -> Int? {
         guard Names.isStorable(name) else { return nil }
-        return (0..<capacity).first { entry in
-            let field = bytes[(start(entry) + Entry.name)...].prefix(Names.length)
-            return field.starts(with: name.utf8) && field.dropFirst(name.utf8.count).allSatisfy { $0 == 0 }
-        }
+        let field = Names.field(name), all = bytes[...]
+        return (0..<capacity).first { all.matches(field, at: start($0) + Entry.name) }
     }
 
     /// Sets the name of an entry and returns its sector.
