@@ -170,6 +170,9 @@ public struct LeaseRequest: Codable, Hashable, Sendable {
     }
 }
 
+/// How a lease is held: by one guard alone, or by any number on any hosts that all share it.
+public enum LeaseMode: String, Codable, Sendable { case exclusive, shared }
+
 public enum LeaseStatus: String, Codable, Sendable { case free, exclusive, shared }
 
 /// A lease as its sectors say: "held by host 3, node-c, generation 7".

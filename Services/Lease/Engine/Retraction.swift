@@ -1,12 +1,12 @@
 import LeaseFormat
 import Messages
 
-/// Gives one lease back, or takes back what an interrupted attempt to own it may have left, on sanlock's sectors: the own block is marked released before the leader
-/// is freed, and a leader that another host wrote for us is left to others, who see the mark.
+/// Gives one lease back, turns an exclusive hold into a shared one, or takes back what an interrupted attempt may have left, on sanlock's sectors: the own block is marked
+/// released before the leader is freed, and a leader that another host wrote for us is left to others, who see the mark.
 ///
 /// | phase    | found                                              | next                          |
 /// |----------|----------------------------------------------------|-------------------------------|
-/// | reading  | own block belongs to our ownership or proposal     | marking                       |
+/// | reading  | own block belongs to our ownership or proposal, or says that we share it | marking  |
 /// |          | nothing of ours                                    | done                          |
 /// | marking  | written                                            | rereading                     |
 /// | rereading | leader still ours and written by us               | freeing                       |
@@ -27,14 +27,19 @@ struct Retraction: Hashable, Codable, Sendable {
     let generation: UInt64
     /// The version to give back; `nil`: whatever is ours.
     let lver: UInt64?
+    /// This host goes on sharing the lease.
+    let keepsShare: Bool
     private(set) var phase = Phase.reading
+    /// The own block says so.
+    private(set) var hasMarked = false
 
-    init(name: LeaseName, geometry: Geometry, hostID: Int, generation: UInt64, lver: UInt64?) {
+    init(name: LeaseName, geometry: Geometry, hostID: Int, generation: UInt64, lver: UInt64?, keepsShare: Bool = false) {
         self.name = name
         self.geometry = geometry
         self.hostID = hostID
         self.generation = generation
         self.lver = lver
+        self.keepsShare = keepsShare
     }
 
     mutating func begin() -> Step {
@@ -53,12 +58,13 @@ struct Retraction: Hashable, Codable, Sendable {
                 return .done("the own block is not readable")
             }
             let owned = isOurs(leader) && block.lver == leader.lver
-            let proposed = lver == nil && block.lver > leader.lver && block.lver - leader.lver == 1 && block.bal != 0
+            let proposed = lver == nil && block.lver > leader.lver && block.bal != 0
             // A late write of another host has put an older leader over ours: who decides next meets our block.
             let buried = lver.map { block.lver == $0 && leader.lver < $0 && block.bal != 0 } ?? false
-            guard owned || proposed || buried else { return .done("nothing of ours on disk") }
+            let shares = !keepsShare && block.sharedGeneration != nil
+            guard owned || proposed || buried || shares else { return .done("nothing of ours on disk") }
             block.isReleased = true
-            block.sharedGeneration = nil
+            block.sharedGeneration = keepsShare ? generation : nil
             phase = .marking(leader)
             return .write(offset: start, block.sector(geometry))
         case .rereading(let seen):
@@ -77,7 +83,8 @@ struct Retraction: Hashable, Codable, Sendable {
     }
 
     mutating func onWritten() -> Step {
-        guard case .marking(let leader) = phase else { return .done("released") }
+        guard case .marking(let leader) = phase else { return .done(keepsShare ? "shared" : "released") }
+        hasMarked = true
         phase = .rereading(leader)
         return .read(offset: 0, length: geometry.sectorSize)
     }
