@@ -26,7 +26,7 @@ struct DirectRebuild {
         guard !rebuild.steps.isEmpty || index.isUpdating || volume.isTimeless else {
             return try options.show(Self.json(rebuild, index)) { "index and leases of \(path) agree already; nothing was written" }
         }
-        let steps = rebuild.steps.map { "record \($0.record): \($0.words)" }
+        let steps = rebuild.steps.map { "record \($0.record): \($0.sentence)" }
         let lost = safe.notChecked.isEmpty ? [] : rebuild.steps.compactMap { step in step.endangers.map { "whether somebody uses what stands in slot \(step.record): \($0.words)" } }
         try confirmation.require(
             action, meaning: steps.isEmpty ? "every record is kept" : steps.joined(separator: "; "), name: index.lockspace,
@@ -41,7 +41,7 @@ struct DirectRebuild {
     private static func json(_ rebuild: IndexRebuild, _ index: LeaseIndex) -> JSONValue {
         .object([
             "name": .string(index.lockspace), "status": .string("ok"), "leases": .signed(Int64(rebuild.index.leases.count)),
-            "steps": .array(rebuild.steps.map { .object(["record": .signed(Int64($0.record)), "what": .string($0.words)]) }),
+            "steps": .array(rebuild.steps.map { .object(["record": .signed(Int64($0.record)), "what": .string($0.sentence)]) }),
         ])
     }
 }
@@ -49,20 +49,6 @@ struct DirectRebuild {
 extension IndexVolume {
     /// Its time cannot be read: only a rebuild makes it usable.
     var isTimeless: Bool { (try? LeaseIndex(bytes[...], geometry: geometry)) == nil }
-}
-
-extension IndexRebuild.Step {
-    var words: String {
-        switch action {
-        case .keep: "kept"
-        case .createLease(let name): "lease \(name) is made anew: its slot held none"
-        case .replaceLease(let name): "lease \(name) is made anew: its slot held another one"
-        case .clearLease: "the lease in its slot is removed: no record names it"
-        case .enterRecord(let name): "lease \(name) is entered: its slot holds it"
-        case .clearRecord: "cleared: its slot holds no lease"
-        case .clearBoth: "cleared, and the lease in its slot"
-        }
-    }
 }
 
 extension IndexRebuild.Found {

@@ -7,6 +7,8 @@ struct Job: Sendable {
         case acquire(AcquireWork)
         case release(ReleaseWork)
         case create(CreateWork)
+        case remove(RemoveWork)
+        case rebuild(RebuildWork)
         case view(ViewWork)
         case inspect(InspectWork)
         case initialize(InitializeWork)
@@ -46,14 +48,6 @@ struct ReleaseWork: Sendable {
     var offset: UInt64?
 }
 
-struct CreateWork: Sendable {
-    enum Phase: Sendable { case queued, readingIndex, writingResource(LeaseIndex, Int), writingRecord(Int) }
-    let id: RequestID
-    let name: LeaseName
-    let lver: UInt64
-    var phase = Phase.queued
-}
-
 /// Reads leases for people: through the index, then each leader.
 struct ViewWork: Sendable {
     let id: RequestID
@@ -64,6 +58,7 @@ struct ViewWork: Sendable {
     var targets: [(name: LeaseName, offset: UInt64)] = []
     var next = 0
     var views: [LeaseView] = []
+    var problems: [LeaseProblem] = []
     var isReadingIndex = false
 }
 

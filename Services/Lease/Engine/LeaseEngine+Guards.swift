@@ -209,6 +209,7 @@ extension LeaseEngine {
             }
             return events + [granted(grant, connection, deadline)]
         case .releasing:
+            if let effects = beginRemoval(of: grant) { return effects }
             startRelease(grant)
             return []
         }

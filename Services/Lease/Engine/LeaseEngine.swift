@@ -10,6 +10,7 @@ import Messages
 /// | acquire         | intention noted → each lease in order: ``Acquisition`` → grant noted → `granted`; one refused: all given back |
 /// | adopt           | grant of the same leases and generations, membership alive → `granted`; else `refused`                      |
 /// | release, or locks of a holder without connection free | each lease: ``Retraction`` → end noted → `released`                    |
+/// | create, remove, rebuild | one change of an index at a time, by the SPM of the term that is meant: ``CreateWork``, ``RemoveWork``, ``RebuildWork`` |
 /// | renewal         | new deadline to every guard that depends on it (S8)                                                        |
 /// | lockspace lost  | `lost` to every guard that depends on it; joined anew when they are all reaped (S2)                        |
 ///
@@ -84,6 +85,8 @@ public struct LeaseEngine: Engine {
         case .leave(let id, let caller, let body): onLeave(id, caller, body)
         case .inspect(let id, let body): onInspect(id, body)
         case .create(let id, let caller, let body): onCreate(id, caller, body)
+        case .remove(let id, let caller, let body): onRemove(id, caller, body)
+        case .rebuild(let id, let caller, let body, let time): onRebuild(id, caller, body, time: time)
         case .lookup(let id, let body): onLookup(id, body)
         case .list(let id, let body): onList(id, body)
         case .acquire(let connection, let request): onAcquire(connection, request)

@@ -15,6 +15,8 @@ public enum LeaseInput: EngineInput {
     case leave(RequestID, Caller, LockspaceRequest)
     case inspect(RequestID, LockspaceRequest)
     case create(RequestID, Caller, LeaseRequest)
+    case remove(RequestID, Caller, LeaseRequest)
+    case rebuild(RequestID, Caller, IndexRebuildRequest, time: UInt64)
     case lookup(RequestID, LeaseRequest)
     case list(RequestID, LockspaceRequest)
 

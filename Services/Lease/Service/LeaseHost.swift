@@ -79,6 +79,10 @@ final class LeaseHost: RunningService {
             Route("lockspace.leave", commands) { .leave($0.header.id, $0.commander, try $0.body(LockspaceRequest.self)) },
             Route("lockspace.inspect", readers) { .inspect($0.header.id, try $0.body(LockspaceRequest.self)) },
             Route("lease.create", commands) { .create($0.header.id, $0.commander, try $0.body(LeaseRequest.self)) },
+            Route("lease.remove", commands) { .remove($0.header.id, $0.commander, try $0.body(LeaseRequest.self)) },
+            Route("index.rebuild", commands) {
+                .rebuild($0.header.id, $0.commander, try $0.body(IndexRebuildRequest.self), time: UInt64(cl_realtime() / 1_000_000_000))
+            },
             Route("lease.lookup", readers) { .lookup($0.header.id, try $0.body(LeaseRequest.self)) },
             Route("lease.inspect", readers) { .lookup($0.header.id, try $0.body(LeaseRequest.self)) },
             Route("lease.list", readers) { .list($0.header.id, try $0.body(LockspaceRequest.self)) },
