@@ -6,22 +6,26 @@
 ///
 /// | verb | keys | meaning |
 /// |---|---|---|
-/// | `acquire` | holder, lock (VM lock file), lease (repeats, sorted: `lockspace\|resource`), disklock (repeats, one for each lease), generation (repeats: `lockspace\|G`), proofs (path of a JSON array of SignedProof, optional) | take all leases or none; lock files are held already |
-/// | `adopt` | as `acquire`, lease values `lockspace\|resource\|lver\|generation`, deadline | after a lost connection: this is what I hold |
+/// | `acquire` | holder, lock (VM lock file), lease (repeats, sorted: `lockspace\|resource` or, to share it, `lockspace\|resource\|shared`), disklock (repeats, one for each lease), generation (repeats: `lockspace\|G`), proofs (path of a JSON array of SignedProof, optional), wait (seconds, optional) | take all leases or none, and wait so long for those that others hold; lock files are held already |
+/// | `adopt` | as `acquire`, lease values `lockspace\|resource\|lver\|generation` (and `\|shared`), deadline | after a lost connection: this is what I hold |
+/// | `convert` | holder, lease (`lockspace\|resource\|shared` or `lockspace\|resource\|exclusive`) | share a lease that is held, or own one that is shared; whoever is about to share writes no more |
 /// | `release` | holder | my process group is empty; give the leases back |
 ///
 /// Lease-service to guard:
 ///
 /// | verb | keys | meaning |
 /// |---|---|---|
-/// | `granted` | deadline, lease (`lockspace\|resource\|lver\|generation`, repeats) | all leases are yours until the deadline |
+/// | `granted` | deadline, lease (`lockspace\|resource\|lver\|generation`, and `\|shared` if it is, repeats) | all leases are yours until the deadline |
+/// | `converted` | as `granted` | done; these are your leases now |
+/// | `unchanged` | code, message | not converted; everything is as it was |
+/// | `requested` | lease (`lockspace\|resource`), mode (`graceful` or `force`), by (name of a host, if known), lver | somebody asks for it; by force: end the group now |
 /// | `deadline` | deadline | a verified renewal moved it |
 /// | `refused` | code, message | none was taken (or adoption failed: end the group at once) |
 /// | `lost` | message | end the group now |
 /// | `released` | | done |
 ///
 /// Agent to guard (`<run>/guards/<holder>.sock`): `status`, `stop` (key `why`). Guard to agent: `status` with keys state (`acquiring`, `running`, `ending`, `ended`), pid, deadline,
-/// lease (repeats, as in `granted`), message.
+/// lease (repeats, as in `granted`), message, requested (`lockspace\|resource`, repeats: leases that somebody asks for).
 ///
 /// When it ends, the guard leaves `<run>/guards/<holder>.result` (written and renamed) in the same format: verb `ended` (the group was reaped; keys exit, released=`yes|no`, why) or
 /// `refused` (nothing was ever started; keys code, message).
@@ -90,32 +94,42 @@ public struct Holder: Hashable, Codable, Sendable, CustomStringConvertible {
     public var description: String { "\(role.rawValue):\(name):\(attempt)" }
 }
 
-/// A lease as the guard protocol writes it: `lockspace|resource` or, once granted, `lockspace|resource|lver|generation`.
+/// A lease as the guard protocol writes it: `lockspace|resource` or, once granted, `lockspace|resource|lver|generation`; with `|shared` behind it if it is shared.
 public struct GuardLease: Hashable, Codable, Sendable {
     public var name: LeaseName
     public var lver: UInt64
     public var generation: UInt64
+    /// `nil` in what earlier versions wrote, and for a lease that is not shared.
+    private var isShared: Bool?
 
-    public init(name: LeaseName, lver: UInt64 = 0, generation: UInt64 = 0) {
+    public var mode: LeaseMode {
+        get { isShared == true ? .shared : .exclusive }
+        set { isShared = newValue == .shared ? true : nil }
+    }
+
+    public init(name: LeaseName, lver: UInt64 = 0, generation: UInt64 = 0, mode: LeaseMode = .exclusive) {
         self.name = name
         self.lver = lver
         self.generation = generation
+        self.mode = mode
     }
 
     public init?(_ text: String) {
-        let parts = text.split(separator: "|", omittingEmptySubsequences: false).map(String.init)
-        guard parts.count == 2 || parts.count == 4 else { return nil }
-        name = LeaseName(lockspace: parts[0], resource: parts[1])
-        guard parts.count == 4 else {
-            lver = 0
-            generation = 0
-            return
+        var parts = text.split(separator: "|", omittingEmptySubsequences: false).map(String.init)
+        var mode = LeaseMode.exclusive
+        if parts.count == 3 || parts.count == 5 {
+            guard let named = LeaseMode(rawValue: parts.removeLast()) else { return nil }
+            mode = named
         }
+        guard parts.count == 2 || parts.count == 4 else { return nil }
+        self.init(name: LeaseName(lockspace: parts[0], resource: parts[1]), mode: mode)
+        guard parts.count == 4 else { return }
         guard let lver = UInt64(parts[2]), let generation = UInt64(parts[3]) else { return nil }
         self.lver = lver
         self.generation = generation
     }
 
-    public var request: String { "\(name.lockspace)|\(name.resource)" }
-    public var grant: String { "\(name.lockspace)|\(name.resource)|\(lver)|\(generation)" }
+    public var request: String { "\(name.lockspace)|\(name.resource)\(suffix)" }
+    public var grant: String { "\(name.lockspace)|\(name.resource)|\(lver)|\(generation)\(suffix)" }
+    private var suffix: String { mode == .shared ? "|shared" : "" }
 }

@@ -171,7 +171,12 @@ public struct LeaseRequest: Codable, Hashable, Sendable {
 }
 
 /// How a lease is held: by one guard alone, or by any number on any hosts that all share it.
-public enum LeaseMode: String, Codable, Sendable { case exclusive, shared }
+public enum LeaseMode: String, Codable, Sendable {
+    case exclusive, shared
+
+    /// Of a lease that is held in this way.
+    public var status: LeaseStatus { self == .shared ? .shared : .exclusive }
+}
 
 public enum LeaseStatus: String, Codable, Sendable { case free, exclusive, shared }
 

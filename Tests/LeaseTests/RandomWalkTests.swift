@@ -26,7 +26,10 @@ struct RandomWalkTests {
                 attempt += 1
                 let count = Int(world.random.next() % 3) + 1
                 let images = Array(World.images.shuffled(by: &world.random).prefix(count)).sorted()
-                host.startGuard("vm-\(images.joined())", attempt: attempt, images: images, generation: world.chance(50) ? host.generation : nil)
+                let isShared = world.chance(40)
+                host.startGuard(
+                    isShared ? "reader-\(attempt)" : "vm-\(images.joined())", attempt: attempt, images: images, mode: isShared ? .shared : .exclusive,
+                    wait: world.chance(20) ? .seconds(10) : nil, generation: world.chance(50) ? host.generation : nil)
             case 45..<57: world.pick(host.guards.filter { $0.state == .running }.map(Optional.some) + [nil])?.end("asked to")
             case 57..<63: world.pick(host.guards.filter { !$0.isGone && !$0.isStuck }.map(Optional.some) + [nil])?.vanish()
             case 63..<69:
@@ -47,7 +50,8 @@ struct RandomWalkTests {
                     attempt += 1
                     host.startGuard("vm-\(image)", attempt: attempt, images: [image], generation: nil)
                 }
-            case 88..<95: host.stalledUntil = world.now + world.between(.milliseconds(500), .seconds(20))
+            case 88..<92: world.pick(host.guards.filter { $0.state == .running }.map(Optional.some) + [nil]).map { $0.convert(world.pick($0.leases)) }
+            case 92..<97: host.stalledUntil = world.now + world.between(.milliseconds(500), .seconds(20))
             default: break
             }
             world.run(for: world.between(.milliseconds(5), .seconds(world.chance(20) ? 20 : 3)))

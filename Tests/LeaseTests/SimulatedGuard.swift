@@ -7,7 +7,9 @@ final class SimulatedGuard {
     enum State { case acquiring, running, ending, gone }
     let holder: Holder
     let leases: [LeaseName]
+    private(set) var modes: [LeaseName: LeaseMode]
     let locks: [String]
+    private let wait: Duration?
     let generation: UInt64?
     unowned let host: SimulatedHost
     var state = State.acquiring
@@ -17,12 +19,14 @@ final class SimulatedGuard {
     /// For tests: what it was refused with.
     var refusal: String?
 
-    init(_ holder: Holder, images: [String], generation: UInt64?, on host: SimulatedHost) {
+    init(_ holder: Holder, images: [String], mode: LeaseMode = .exclusive, wait: Duration? = nil, generation: UInt64?, on host: SimulatedHost) {
         self.holder = holder
         self.generation = generation
         self.host = host
         leases = images.map { LeaseName(lockspace: World.lockspace, resource: $0) }
-        locks = ["vm-\(holder.name)"] + images.map { "disk-\($0)" }
+        modes = Dictionary(uniqueKeysWithValues: leases.map { ($0, mode) })
+        self.wait = wait
+        locks = ["vm-\(holder.name)"] + (mode == .shared ? [] : images.map { "disk-\($0)" })
     }
 
     /// The group has been told to end, but a process of it hangs in the kernel.
@@ -32,9 +36,17 @@ final class SimulatedGuard {
 
     private var request: GuardRequest {
         GuardRequest(
-            holder: holder, lock: locks[0], diskLocks: Array(locks.dropFirst()), leases: granted.isEmpty ? leases.map { GuardLease(name: $0) } : granted,
+            holder: holder, lock: locks[0], diskLocks: Array(locks.dropFirst()), leases: granted.isEmpty ? leases.map { GuardLease(name: $0, mode: modes[$0] ?? .exclusive) } : granted,
             generations: generation.map { [World.lockspace: $0] } ?? [:],
-            proofs: host.world.proofs.map { AcceptedProof(proof: $0.proof, age: .zero, receivedAt: host.world.now) })
+            proofs: host.world.proofs.map { AcceptedProof(proof: $0.proof, age: .zero, receivedAt: host.world.now) }, wait: wait)
+    }
+
+    /// Asks for its lease of this name in the other way; about to share, it stops writing first.
+    func convert(_ name: LeaseName) {
+        guard state == .running, let connection, let mode = modes[name] else { return }
+        host.world.tell("host \(host.id): \(holder) wants \(name.resource) \(mode == .shared ? "exclusive" : "shared")")
+        modes[name] = .shared
+        host.send(.convert(connection: connection, holder, GuardLease(name: name, mode: mode == .shared ? .exclusive : .shared)))
     }
 
     func connect() {
@@ -52,9 +64,14 @@ final class SimulatedGuard {
         checkClock()
         guard state != .gone else { return }
         switch message.verb {
-        case "granted":
+        case "granted", "converted":
             deadline = Instant(nanoseconds: message["deadline"].flatMap(Int64.init) ?? 0)
             granted = message.all("lease").compactMap(GuardLease.init)
+            for lease in granted { modes[lease.name] = lease.mode }
+            if message.verb == "converted" {
+                host.world.tell("host \(host.id): \(holder) has converted: \(message.all("lease"))")
+                host.world.checkHolders()
+            }
             guard state == .acquiring else { return }
             guard host.world.now < deadline else { return end("late grant") }
             state = .running

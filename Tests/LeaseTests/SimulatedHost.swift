@@ -218,9 +218,9 @@ final class SimulatedHost {
     }
 
     /// Starts a guard if its locks are free.
-    func startGuard(_ name: String, attempt: UInt64, images: [String], generation: UInt64?) {
+    func startGuard(_ name: String, attempt: UInt64, images: [String], mode: LeaseMode = .exclusive, wait: Duration? = nil, generation: UInt64?) {
         guard isOn, !isFrozen else { return }
-        let guest = SimulatedGuard(Holder(role: .vm, name: name, attempt: attempt), images: images, generation: generation, on: self)
+        let guest = SimulatedGuard(Holder(role: .vm, name: name, attempt: attempt), images: images, mode: mode, wait: wait, generation: generation, on: self)
         guard !guards.contains(where: { other in !other.isGone && other.locks.contains { guest.locks.contains($0) } }) else { return }
         guards.append(guest)
         world.tell("host \(id): guard \(guest.holder) for \(images)")

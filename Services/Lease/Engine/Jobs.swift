@@ -6,6 +6,7 @@ struct Job: Sendable {
     enum Work: Sendable {
         case acquire(AcquireWork)
         case release(ReleaseWork)
+        case convert(ConvertWork)
         case create(CreateWork)
         case remove(RemoveWork)
         case rebuild(RebuildWork)
@@ -29,6 +30,8 @@ struct Job: Sendable {
 struct AcquireWork: Sendable {
     let holder: Holder
     let request: GuardRequest
+    /// Until when leases that others hold are waited for.
+    let waitUntil: Instant?
     var won: [GuardLease] = []
     /// The offset of the lease in hand, once the index told it.
     var offset: UInt64?

@@ -8,6 +8,8 @@ struct GuardLink: Sendable {
     var request: GuardRequest?
     /// It asked for adoption, and a membership is still being taken up.
     var isAdopting = false
+    /// Until when it waits for leases that others hold.
+    var waitUntil: Instant?
 }
 
 /// An `acquire` that cannot begin yet.
@@ -15,6 +17,7 @@ struct ParkedRequest: Sendable {
     var connection: UInt64
     var request: GuardRequest
     var until: Instant
+    var waitUntil: Instant?
 }
 
 extension LeaseEngine {
@@ -39,19 +42,21 @@ extension LeaseEngine {
             }
         }
         parked.removeAll { $0.request.holder == request.holder }
-        if let obstacle = obstacle(for: request) {
+        let waitUntil = request.wait.map { now + $0 }
+        if let obstacle = obstacle(for: request, behind: parked) {
             guard obstacle.mayPass else { return [refusal(connection, obstacle.error)] }
-            parked.append(ParkedRequest(connection: connection, request: request, until: now + obstacle.patience))
+            let patience = now + obstacle.patience
+            parked.append(ParkedRequest(connection: connection, request: request, until: max(patience, waitUntil ?? patience), waitUntil: waitUntil))
             return []
         }
-        return intend(connection, request)
+        return intend(connection, request, waitUntil: waitUntil)
     }
 
-    private mutating func intend(_ connection: UInt64, _ request: GuardRequest) -> Effects {
-        links[request.holder] = GuardLink(connection: connection, request: request)
+    private mutating func intend(_ connection: UInt64, _ request: GuardRequest, waitUntil: Instant?) -> Effects {
+        links[request.holder] = GuardLink(connection: connection, request: request, waitUntil: waitUntil)
         let grant = Grant(
             holder: request.holder, bootID: host.bootID, lock: request.lock, diskLocks: request.diskLocks,
-            leases: request.leases.map { GuardLease(name: $0.name) }, state: .acquiring)
+            leases: request.leases.map { GuardLease(name: $0.name, mode: $0.mode) }, state: .acquiring)
         // In memory at once: the next request must see it (S3).
         grants[request.holder] = grant
         return [.perform(.note(.grant(grant)))]
@@ -63,16 +68,27 @@ extension LeaseEngine {
         var patience: Duration = .seconds(3)
     }
 
-    /// What keeps a guard from its leases on this host alone.
-    private func obstacle(for request: GuardRequest) -> Obstacle? {
-        let names = Set(request.leases.map(\.name))
+    /// What keeps a guard from its leases on this host alone. Those who wait longer for one of them come first.
+    private func obstacle(for request: GuardRequest, behind waiting: [ParkedRequest]) -> Obstacle? {
         let locks = Set([request.lock] + request.diskLocks)
         for grant in sortedGrants where grant.holder != request.holder || grant.state == .releasing {
-            let shared = grant.leases.first { names.contains($0.name) }.map { "lease \($0.name.resource)" } ?? grant.locks.first { locks.contains($0) }
-            if let shared {
+            let lease = grant.leases.first { lease in
+                let together = grant.state == .granted && lease.mode == .shared
+                return request.leases.contains { $0.name == lease.name && !(together && $0.mode == .shared) }
+            }
+            if let what = lease.map({ "lease \($0.name.resource)" }) ?? grant.locks.first(where: locks.contains) {
                 // The other guard may have died a moment ago: its connection or its locks tell soon.
                 return Obstacle(
-                    error: RequestError(LeaseErrorCode.heldHere, "\(grant.holder) on this host has \(shared)", details: ["holder": grant.holder.description]),
+                    error: RequestError(LeaseErrorCode.heldHere, "\(grant.holder) on this host has \(what)", details: ["holder": grant.holder.description]),
+                    mayPass: true)
+            }
+        }
+        for other in waiting.map(\.request) {
+            let lease = other.leases.first { lease in request.leases.contains { $0.name == lease.name && !($0.mode == .shared && lease.mode == .shared) } }
+            if let lease {
+                return Obstacle(
+                    error: RequestError(
+                        LeaseErrorCode.heldHere, "\(other.holder) on this host has been waiting longer for lease \(lease.name.resource)", details: ["holder": other.holder.description]),
                     mayPass: true)
             }
         }
@@ -100,11 +116,15 @@ extension LeaseEngine {
 
     mutating func tickParked() -> Effects {
         var effects = Effects()
-        for waiting in parked {
-            let obstacle = obstacle(for: waiting.request)
-            if let obstacle, obstacle.mayPass, now < waiting.until { continue }
-            parked.removeAll { $0.connection == waiting.connection && $0.request.holder == waiting.request.holder }
-            effects += obstacle.map { [refusal(waiting.connection, $0.error)] } ?? intend(waiting.connection, waiting.request)
+        let waiting = parked
+        parked = []
+        for waiting in waiting {
+            let obstacle = obstacle(for: waiting.request, behind: parked)
+            if let obstacle, obstacle.mayPass, now < waiting.until {
+                parked.append(waiting)
+                continue
+            }
+            effects += obstacle.map { [refusal(waiting.connection, $0.error)] } ?? intend(waiting.connection, waiting.request, waitUntil: waiting.waitUntil)
         }
         return effects
     }
@@ -121,11 +141,18 @@ extension LeaseEngine {
         }
         links[grant.holder] = GuardLink(connection: connection, isAdopting: true)
         if grant.state == .releasing { return [] }
-        guard grant.state == .granted, grant.leases == request.leases.sorted(by: { $0.name < $1.name }) else {
+        guard grant.state == .granted, isOf(grant, request.leases.sorted { $0.name < $1.name }) else {
             links[grant.holder] = nil
             return [refusal(connection, RequestError(LeaseErrorCode.lost, "\(request.holder) was granted other leases than it names"))]
         }
         return answerAdoptions()
+    }
+
+    /// What a guard names is what it was granted, but for conversions whose answer it did not get.
+    private func isOf(_ grant: Grant, _ leases: [GuardLease]) -> Bool {
+        grant.leases.count == leases.count && zip(grant.leases, leases).allSatisfy { now, then in
+            now.name == then.name && now.generation == then.generation && (now.lver == then.lver || now.mode != then.mode)
+        }
     }
 
     /// Answers guards that came back, as far as their memberships are decided.
@@ -202,6 +229,7 @@ extension LeaseEngine {
         case .acquiring:
             return startAcquire(grant.holder)
         case .granted:
+            if let effects = converted(grant) { return effects }
             guard let connection = links[grant.holder]?.connection else { return [] }
             let events: Effects = grant.leases.map { .publish(event("lease.acquired", grant, $0, reason: "granted")) }
             guard let deadline = deadline(of: grant), now < deadline else {
@@ -216,6 +244,10 @@ extension LeaseEngine {
     }
 
     mutating func onEndNoted(_ grant: Grant) -> Effects {
+        for lease in grant.leases {
+            passedOn[lease.name]?.remove(grant.holder)
+            if passedOn[lease.name]?.isEmpty == true { passedOn[lease.name] = nil }
+        }
         let link = links.removeValue(forKey: grant.holder)
         let told: Effects = link?.connection.map { [.perform(.tell(connection: $0, GuardMessage("released")))] } ?? []
         return told + grant.leases.filter { $0.lver > 0 }.map { .publish(event("lease.released", grant, $0, reason: "given back")) }
@@ -258,10 +290,10 @@ extension LeaseEngine {
         return effects + answerAdoptions()
     }
 
-    private func granted(_ grant: Grant, _ connection: UInt64, _ deadline: Instant) -> Effect<LeaseAction> {
+    func granted(_ grant: Grant, _ connection: UInt64, _ deadline: Instant, as verb: String = "granted") -> Effect<LeaseAction> {
         .perform(.tell(
             connection: connection,
-            GuardMessage("granted", [("deadline", String(deadline.nanoseconds))] + grant.leases.map { ("lease", $0.grant) })))
+            GuardMessage(verb, [("deadline", String(deadline.nanoseconds))] + grant.leases.map { ("lease", $0.grant) })))
     }
 
     private func event(_ type: String, _ grant: Grant, _ lease: GuardLease, reason: String) -> Event {

@@ -16,6 +16,7 @@ extension LeaseEngine {
         return switch job.work {
         case .acquire(let work): wakeAcquire(id, work)
         case .release(let work): stepRelease(id, work)
+        case .convert(let work): stepConvert(id, work)
         case .create(let work): wakeCreate(id, work)
         case .remove(let work): wakeRemove(id, work)
         case .rebuild(let work): wakeRebuild(id, work)
@@ -32,6 +33,7 @@ extension LeaseEngine {
         return switch job.work {
         case .acquire(let work): onAcquireResult(id, work, result)
         case .release(let work): onReleaseResult(id, work, result)
+        case .convert(let work): onConvertResult(id, work, result)
         case .create(let work): onCreateResult(id, work, result)
         case .remove(let work): onRemoveResult(id, work, result)
         case .rebuild(let work): onRebuildResult(id, work, result)
@@ -102,9 +104,9 @@ extension LeaseEngine {
     // MARK: Acquire
 
     mutating func startAcquire(_ holder: Holder) -> Effects {
-        guard let request = links[holder]?.request, !jobs.values.contains(where: { $0.isAcquire(of: holder) }) else { return [] }
+        guard let link = links[holder], let request = link.request, !jobs.values.contains(where: { $0.isAcquire(of: holder) }) else { return [] }
         links[holder]?.request = nil
-        let work = AcquireWork(holder: holder, request: request)
+        let work = AcquireWork(holder: holder, request: request, waitUntil: link.waitUntil)
         let id = start(.acquire(work))
         return nextLease(id, work)
     }
@@ -127,15 +129,27 @@ extension LeaseEngine {
             jobs[id]?.work = .acquire(work)
             return readIndex(id, membership)
         }
-        let slots = membership.slots
-        var acquisition = Acquisition(
-            name: name, geometry: membership.geometry, hostID: host.hostID, generation: membership.record.generation, proofs: work.request.proofs,
-            settle: host.settle, giveUpAt: now + .seconds(60), observed: membership.hosts, slots: slots?.highest, slotsUntil: slots?.until ?? now,
-            promisedFiring: host.expiredOwners?[name.lockspace] == .watchdogPromised ? host.firing : nil)
+        if work.request.leases[work.won.count].mode == .shared, let together = sharedHere(name, generation: membership.record.generation) {
+            work.won.append(together)
+            work.offset = nil
+            jobs[id]?.work = .acquire(work)
+            return nextLease(id, work)
+        }
+        var acquisition = acquisition(name, work.request.leases[work.won.count].mode, membership, proofs: work.request.proofs, waitUntil: work.waitUntil)
         let step = acquisition.begin()
         work.offset = offset
         work.current = acquisition
         return lookIfOld(name.lockspace) + carryOut(step, id, work)
+    }
+
+    func acquisition(
+        _ name: LeaseName, _ mode: LeaseMode, isConversion: Bool = false, _ membership: Membership, proofs: [AcceptedProof] = [], waitUntil: Instant? = nil
+    ) -> Acquisition {
+        let slots = membership.slots
+        return Acquisition(
+            name: name, mode: mode, isConversion: isConversion, geometry: membership.geometry, hostID: host.hostID, generation: membership.record.generation, proofs: proofs,
+            settle: host.settle, firing: host.firing, giveUpAt: now + .seconds(60), waitUntil: waitUntil, observed: membership.hosts, slots: slots?.highest,
+            slotsUntil: slots?.until ?? now, promisedFiring: host.expiredOwners?[name.lockspace] == .watchdogPromised ? host.firing : nil)
     }
 
     private mutating func carryOut(_ step: Acquisition.Step, _ id: UInt64, _ work: AcquireWork) -> Effects {
@@ -159,7 +173,7 @@ extension LeaseEngine {
             jobs[id]?.wakeAt = until
             return []
         case .won(let lver):
-            work.won.append(GuardLease(name: name, lver: lver, generation: membership.record.generation))
+            work.won.append(GuardLease(name: name, lver: lver, generation: membership.record.generation, mode: current.mode))
             work.current = nil
             work.offset = nil
             jobs[id]?.work = .acquire(work)
@@ -252,8 +266,13 @@ extension LeaseEngine {
                 work.index += 1
                 continue
             }
-            if membership.mayAdopt, !membership.isJoined { return pause(id, .release(work)) }
+            if (membership.mayAdopt && !membership.isJoined) || isConverting(work.grant.holder) { return pause(id, .release(work)) }
             guard membership.isJoined, lease.lver == 0 || lease.generation == membership.record.generation else {
+                work.index += 1
+                work.offset = nil
+                continue
+            }
+            guard !passOn(lease.name, from: work.grant.holder) else {
                 work.index += 1
                 work.offset = nil
                 continue
@@ -267,7 +286,8 @@ extension LeaseEngine {
             if let opens, now < opens { return pause(id, .release(work), until: opens) }
             guard let deadline = membership.deadline, now < deadline else { return pause(id, .release(work)) }
             var retraction = Retraction(
-                name: lease.name, geometry: membership.geometry, hostID: host.hostID, generation: membership.record.generation, lver: lease.lver == 0 ? nil : lease.lver)
+                name: lease.name, geometry: membership.geometry, hostID: host.hostID, generation: membership.record.generation,
+                lver: lease.lver == 0 || lease.mode == .shared ? nil : lease.lver)
             let step = retraction.begin()
             work.offset = offset
             jobs[id]?.work = .release(work)
@@ -315,7 +335,7 @@ extension LeaseEngine {
     private static let promptly = Duration.milliseconds(250)
 
     /// Tries again in a second: what was begun on disk must be ended, or the membership be lost.
-    private mutating func pause(_ id: UInt64, _ work: Job.Work, until: Instant? = nil) -> Effects {
+    mutating func pause(_ id: UInt64, _ work: Job.Work, until: Instant? = nil) -> Effects {
         jobs[id]?.work = work
         jobs[id]?.wakeAt = until ?? now + .seconds(1)
         return []

@@ -33,6 +33,8 @@ public struct LeaseEngine: Engine {
     var leaveWaiters: [String: [RequestID]] = [:]
     var links: [Holder: GuardLink] = [:]
     var parked: [ParkedRequest] = []
+    /// Holders on the way to the end of their grants that have left a shared lease to others on this host.
+    var passedOn: [LeaseName: Set<Holder>] = [:]
     var jobs: [UInt64: Job] = [:]
     var lastJob: UInt64 = 0
     var lastToken: IOToken = 0
@@ -92,6 +94,7 @@ public struct LeaseEngine: Engine {
         case .acquire(let connection, let request): onAcquire(connection, request)
         case .adopt(let connection, let request): onAdopt(connection, request)
         case .release(let connection, let holder): onRelease(connection, holder)
+        case .convert(let connection, let holder, let lease): onConvert(connection, holder, lease)
         case .disconnected(let connection): onDisconnected(connection)
         case .locksTested(let holder, let free): onLocksTested(holder, free: free)
         case .completed(let token, let result): onCompleted(token, result)
@@ -109,6 +112,7 @@ public struct LeaseEngine: Engine {
         leaveWaiters = [:]
         links = [:]
         parked = []
+        passedOn = [:]
         jobs = [:]
         tokens = [:]
         unlanded = [:]
@@ -249,7 +253,7 @@ public struct LeaseEngine: Engine {
             leases: sorted(grants.values.filter { $0.state == .granted }).flatMap { grant in
                 grant.leases.map { lease in
                     LeaseView(
-                        lease: lease.name, path: memberships[lease.name.lockspace].map { path(of: lease.name, in: $0) } ?? "", offset: 0, status: .exclusive,
+                        lease: lease.name, path: memberships[lease.name.lockspace].map { path(of: lease.name, in: $0) } ?? "", offset: 0, status: lease.mode.status,
                         ownerID: host.hostID, ownerName: host.name, ownerGeneration: lease.generation, lver: lease.lver, holder: grant.holder.description)
                 }
             })

@@ -24,6 +24,8 @@ public enum LeaseInput: EngineInput {
     case acquire(connection: UInt64, GuardRequest)
     case adopt(connection: UInt64, GuardRequest)
     case release(connection: UInt64, Holder)
+    /// Its lease of this name, to be held in this way.
+    case convert(connection: UInt64, Holder, GuardLease)
     case disconnected(connection: UInt64)
     /// Whether every lock file of a holder without connection could be taken: its process group is gone (S3).
     case locksTested(Holder, free: Bool)
@@ -51,14 +53,19 @@ public struct GuardRequest: Codable, Hashable, Sendable {
     /// Generation of this host's membership that the run was planned for, per lockspace (S9).
     public var generations: [String: UInt64]
     public var proofs: [AcceptedProof]
+    /// How long it waits for leases that others hold; `nil`: it does not.
+    public var wait: Duration?
 
-    public init(holder: Holder, lock: String, diskLocks: [String], leases: [GuardLease], generations: [String: UInt64] = [:], proofs: [AcceptedProof] = []) {
+    public init(
+        holder: Holder, lock: String, diskLocks: [String], leases: [GuardLease], generations: [String: UInt64] = [:], proofs: [AcceptedProof] = [], wait: Duration? = nil
+    ) {
         self.holder = holder
         self.lock = lock
         self.diskLocks = diskLocks
         self.leases = leases
         self.generations = generations
         self.proofs = proofs
+        self.wait = wait
     }
 }
 
@@ -121,6 +128,9 @@ extension LeaseInput {
         case "acquire": self = .acquire(connection: connection, try GuardRequest(message, holder, isFree, proofs))
         case "adopt": self = .adopt(connection: connection, try GuardRequest(message, holder, isFree, proofs))
         case "release": self = .release(connection: connection, holder)
+        case "convert":
+            guard let lease = message["lease"].flatMap(GuardLease.init) else { throw RequestError(RequestErrorCode.malformed, "convert names its lease as lockspace|resource|mode") }
+            self = .convert(connection: connection, holder, lease)
         default: throw RequestError(RequestErrorCode.unknownType, "lease-service does not know \"\(message.verb)\"")
         }
     }
@@ -139,6 +149,10 @@ extension GuardRequest {
             let parts = text.split(separator: "|")
             guard parts.count == 2, let generation = UInt64(parts[1]) else { throw RequestError(RequestErrorCode.malformed, "a generation is lockspace|number") }
             generations[String(parts[0])] = generation
+        }
+        if let wait = message["wait"] {
+            guard let seconds = Int64(wait), (0...86400).contains(seconds) else { throw RequestError(RequestErrorCode.malformed, "wait is a number of seconds, at most a day") }
+            self.wait = .seconds(seconds)
         }
         // Whoever holds these locks has outlived every earlier holder of them (S3).
         if let open = ([lock] + diskLocks).first(where: isFree) { throw RequestError(RequestErrorCode.invalid, "\(holder) does not hold its lock \(open)") }

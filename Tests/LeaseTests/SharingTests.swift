@@ -1,0 +1,154 @@
+import LeaseFormat
+import Messages
+import Testing
+
+@testable import LeaseEngine
+
+@Suite("Leases that are shared, converted and waited for")
+struct SharingTests {
+    private static let image = LeaseName(lockspace: World.lockspace, resource: "image-1")
+
+    private func joined(hosts: Int = 3) -> World {
+        let world = World(seed: 5, hosts: hosts)
+        world.isStormy = false
+        for host in world.hosts { host.powerOn() }
+        world.run(for: .seconds(6))
+        return world
+    }
+
+    @discardableResult
+    private func guest(_ host: SimulatedHost, _ name: String, _ mode: LeaseMode = .exclusive, wait: Duration? = nil) -> SimulatedGuard? {
+        host.startGuard(name, attempt: 1, images: ["image-1"], mode: mode, wait: wait, generation: nil)
+        return host.guards.last
+    }
+
+    private func blocks(_ world: World) -> [BallotBlock] {
+        let area = LeaseIndex(lockspace: World.lockspace, time: 1, geometry: World.geometry).leaseOffset(0)
+        return (1...3).compactMap { host in
+            world.disk.read(DomainLayout(root: World.root).xleases, area + UInt64(World.geometry.blockOffset(host: host)), 4096).flatMap { try? BallotBlock($0[...]) }
+        }
+    }
+
+    @Test func manyShareAndNobodyOwnsMeanwhile() throws {
+        let world = joined()
+        let readers = [0, 1, 1].enumerated().compactMap { guest(world.hosts[$0.element], "reader-\($0.offset)", .shared) }
+        world.run(for: .seconds(10))
+        #expect(readers.map(\.isRunning) == [true, true, true])
+        #expect(blocks(world).map { $0.sharedGeneration != nil } == [true, true, false])
+        #expect(world.hosts[1].engine.snapshot.leases.map(\.status) == [.shared, .shared])
+        let writer = guest(world.hosts[2], "writer")
+        world.run(for: .seconds(5))
+        #expect(writer?.refusal == "lease.held")
+        // One of two on a host: the host goes on sharing.
+        readers[1].end("done")
+        world.run(for: .seconds(5))
+        #expect(blocks(world)[1].sharedGeneration != nil)
+        readers[2].end("done")
+        readers[0].end("done")
+        world.run(for: .seconds(5))
+        #expect(blocks(world).allSatisfy { $0.sharedGeneration == nil })
+        let again = guest(world.hosts[2], "writer-2")
+        world.run(for: .seconds(5))
+        #expect(again?.isRunning == true)
+        let late = guest(world.hosts[0], "reader-9", .shared)
+        world.run(for: .seconds(5))
+        #expect(late?.refusal == "lease.held" && world.violations == [])
+    }
+
+    @Test func everyoneSharesAtOnce() throws {
+        let world = joined()
+        let readers = world.hosts.compactMap { guest($0, "reader", .shared) }
+        world.run(for: .seconds(4))
+        #expect(readers.map(\.isRunning) == [true, true, true], "\(readers.map(\.refusal))")
+    }
+
+    @Test func aDeadSharerIsClearedByWhoeverHasTheProof() throws {
+        let world = joined()
+        guest(world.hosts[0], "reader", .shared)
+        world.run(for: .seconds(4))
+        world.hosts[0].powerOff()
+        let early = guest(world.hosts[1], "writer")
+        world.run(for: .seconds(4))
+        #expect(early?.refusal == "lease.held")
+        world.proveOff(world.hosts[0])
+        let proven = guest(world.hosts[1], "writer")
+        world.run(for: .seconds(10))
+        #expect(proven?.isRunning == true && blocks(world)[0].sharedGeneration == nil)
+        proven?.end("done")
+        world.run(for: .seconds(5))
+        // Cleared: others need no proof.
+        world.proofs = []
+        let other = guest(world.hosts[2], "writer")
+        world.run(for: .seconds(5))
+        #expect(other?.isRunning == true)
+    }
+
+    @Test func oneConvertsAndOthersAreInTheWay() throws {
+        let world = joined()
+        let one = guest(world.hosts[0], "one", .shared)
+        let two = guest(world.hosts[1], "two", .shared)
+        world.run(for: .seconds(5))
+        one?.convert(Self.image)
+        world.run(for: .seconds(5))
+        #expect(one?.modes[Self.image] == .shared && one?.isRunning == true && blocks(world)[0].sharedGeneration != nil)
+        two?.end("done")
+        world.run(for: .seconds(5))
+        one?.convert(Self.image)
+        world.run(for: .seconds(5))
+        #expect(one?.modes[Self.image] == .exclusive && blocks(world)[0].sharedGeneration == nil)
+        let refused = guest(world.hosts[1], "three", .shared)
+        world.run(for: .seconds(5))
+        #expect(refused?.refusal == "lease.held")
+        one?.convert(Self.image)
+        world.run(for: .seconds(5))
+        let three = guest(world.hosts[1], "four", .shared)
+        world.run(for: .seconds(5))
+        #expect(one?.modes[Self.image] == .shared && three?.isRunning == true && world.violations == [])
+        // What it holds now survives lease-service.
+        world.hosts[0].killService()
+        world.hosts[0].startService()
+        world.run(for: .seconds(5))
+        #expect(one?.isRunning == true && one?.modes[Self.image] == .shared)
+    }
+
+    @Test func whoWaitsIsServedInOrder() throws {
+        let world = joined()
+        let first = guest(world.hosts[0], "first")
+        world.run(for: .seconds(2))
+        // The locks of its disk are taken by the guard before it asks: here nobody holds them.
+        let second = SimulatedGuard(Holder(role: .vm, name: "second", attempt: 1), images: ["image-1"], wait: .seconds(60), generation: nil, on: world.hosts[0])
+        let third = SimulatedGuard(Holder(role: .vm, name: "third", attempt: 1), images: ["image-1"], wait: .seconds(60), generation: nil, on: world.hosts[0])
+        for waiting in [second, third] {
+            world.hosts[0].guards.append(waiting)
+            waiting.connect()
+            world.run(for: .seconds(5))
+        }
+        let elsewhere = guest(world.hosts[1], "elsewhere", wait: .seconds(8))
+        let hasty = guest(world.hosts[2], "hasty")
+        world.run(for: .seconds(4))
+        #expect(second.state == .acquiring && third.state == .acquiring && elsewhere?.state == .acquiring && hasty?.refusal == "lease.held")
+        world.run(for: .seconds(8))
+        #expect(elsewhere?.refusal == "lease.held", "its time is over")
+        first?.end("done")
+        world.run(for: .seconds(3))
+        #expect(second.isRunning && third.state == .acquiring)
+        second.end("done")
+        world.run(for: .seconds(5))
+        #expect(third.isRunning && world.violations == [])
+    }
+
+    @Test func aRefusalTellsWhoHoldsIt() throws {
+        let world = joined()
+        guest(world.hosts[0], "writer")
+        world.run(for: .seconds(10))
+        let membership = try #require(world.hosts[1].engine.memberships[World.lockspace])
+        var acquisition = world.hosts[1].engine.acquisition(Self.image, .exclusive, membership)
+        _ = acquisition.begin()
+        let area = try #require(world.disk.read(DomainLayout(root: World.root).xleases, LeaseIndex(lockspace: World.lockspace, time: 1, geometry: World.geometry).leaseOffset(0), 1 << 20))
+        guard case .readOwner(1) = acquisition.onRead(area, at: world.now) else { return #expect(Bool(false)) }
+        let sector = try #require(world.disk.read(DomainLayout(root: World.root).ids, 0, 4096))
+        guard case .refused(let error) = acquisition.onRead(sector, at: world.now) else { return #expect(Bool(false)) }
+        #expect(error.message.contains("it is held by host 1, host1, generation 1, last seen "))
+        #expect(error.details?["owner"] == "host1" && error.details?["ownerID"] == "1" && error.details?["state"] == "live" && error.details?["lver"] == "1")
+    }
+}
