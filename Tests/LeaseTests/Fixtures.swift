@@ -8,6 +8,11 @@ enum Fixtures {
         return [UInt8](try run("/usr/bin/gzip", ["-dc", file.path]))
     }
 
+    /// Where two volumes differ first, instead of megabytes of both; `nil`: nowhere.
+    static func difference(_ one: [UInt8], _ other: [UInt8]) -> Int? {
+        one == other ? nil : zip(one, other).enumerated().first { $0.element.0 != $0.element.1 }?.offset ?? min(one.count, other.count)
+    }
+
     /// Standard output of a program that must succeed.
     static func run(_ program: String, _ arguments: [String]) throws -> Data {
         let process = Process()

@@ -80,7 +80,7 @@ struct FormatRebuildTests {
             #expect(writes.map(\.offset) == (step.overwritesLease ? [done.index.leaseOffset(step.record)] : []))
             guard let area = writes.first?.bytes else { continue }
             switch step.action {
-            case .createLease(let name), .replaceLease(let name): #expect(area == Images.resource(name, lockspace: "dom1"))
+            case .createLease(let name), .replaceLease(let name): #expect(Fixtures.difference(area, Images.resource(name, lockspace: "dom1")) == nil)
             default: #expect(Found(sector: area[...]) == .nothing)
             }
         }
@@ -99,7 +99,7 @@ struct FormatRebuildTests {
     func leavesAloneWhatSomebodyMayHold(_ item: Case) throws {
         let careful = try Self.rebuild(item.records, item.slots)
         #expect(careful.steps.isEmpty && careful.refused.map(\.action) == item.actions && careful.refused.allSatisfy { $0.endangers != nil })
-        #expect(careful.index == (try Self.index(item.records)))
+        #expect(Fixtures.difference(careful.index.image, try Self.index(item.records).image) == nil)
         let accepted = try Self.rebuild(item.records, item.slots, accept: true)
         #expect(accepted.refused.isEmpty && accepted.steps == careful.refused)
         for (number, name) in item.names.enumerated() { #expect(accepted.index.record(number) == (name.isEmpty ? .free : .lease(name))) }
@@ -144,7 +144,8 @@ struct FormatRebuildTests {
             var cutOff = volume
             apply(writes.prefix(cut), to: &cutOff)
             apply(try plan(cutOff), to: &cutOff)
-            #expect(cutOff == end, "cut off after \(cut) writes")
+            let isSame = cutOff == end
+            #expect(isSame, "cut off after \(cut) writes")
         }
     }
 }

@@ -222,7 +222,9 @@ struct Acquisition: Hashable, Codable, Sendable {
         guard start + geometry.sectorSize <= bytes.count else {
             throw FormatError(.length, at: 0, expected: "\(start + geometry.sectorSize) bytes of the area", found: "\(bytes.count) bytes")
         }
-        return try BallotBlock(bytes[start..<(start + geometry.sectorSize)])
+        let block = try BallotBlock(bytes[start..<(start + geometry.sectorSize)])
+        try block.verify(host: host)
+        return block
     }
 
     /// Leader, request and the blocks of hosts 1...`slots`, in pages.

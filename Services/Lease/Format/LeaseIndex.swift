@@ -15,6 +15,12 @@ public enum IndexError: Error, Hashable, Sendable {
         case .noSpace: "every record that the volume has room for is in use"
         }
     }
+
+    /// For people, with the place in the file.
+    public func sentence(file: String, geometry: Geometry) -> String {
+        guard case .unreadable(let error) = self else { return "\(file) at offset \(LeaseIndex.offset(geometry)): \(sentence)" }
+        return error.sentence(file: file, start: LeaseIndex.offset(geometry))
+    }
 }
 
 /// oVirt's index of leases in an `xleases` volume: 253952 bytes at slot 1; record r names the lease at slot 3 + r.

@@ -57,9 +57,7 @@ public struct ResourceIndex: Hashable, Sendable {
 
     /// An empty index, to be put on a volume by ``formatWrites``. Refused if it is not aligned, or has no entries or more than sanlock allows.
     public init?(lockspace: String, offset: UInt64, capacity: Int = standardCapacity, geometry: Geometry = .standard) {
-        guard Names.isStorable(lockspace), offset % UInt64(geometry.alignment) == 0, (1...Self.maximumCapacity(geometry)).contains(capacity),
-            offset <= UInt64(Int64.max) - UInt64(geometry.alignment) * UInt64(capacity + 2)
-        else { return nil }
+        guard Self.isPossible(lockspace, offset, capacity, geometry) else { return nil }
         self.geometry = geometry
         self.lockspace = lockspace
         self.offset = offset
@@ -74,48 +72,64 @@ public struct ResourceIndex: Hashable, Sendable {
         bytes.put(name: lockspace, at: Field.lockspace)
     }
 
+    private static func isPossible(_ lockspace: String, _ offset: UInt64, _ capacity: Int, _ geometry: Geometry) -> Bool {
+        Names.isStorable(lockspace) && offset % UInt64(geometry.alignment) == 0 && (1...maximumCapacity(geometry)).contains(capacity)
+            && offset <= UInt64(Int64.max) - UInt64(geometry.alignment) * UInt64(capacity + 2)
+    }
+
     /// How much to read at `offset` for ``init(_:offset:lockspace:)``, by the header in the first bytes.
     public static func length(header: ArraySlice<UInt8>, offset: UInt64) throws(FormatError) -> Int {
-        let empty = try read(header, offset: offset, lockspace: nil)
-        return length(empty.capacity, empty.geometry)
+        let header = try Header(header, offset: offset, lockspace: nil)
+        return length(header.capacity, header.geometry)
     }
 
     /// Reads an index; refuses that of another lockspace, or one that says it is somewhere else.
     public init(_ bytes: ArraySlice<UInt8>, offset: UInt64, lockspace: String? = nil) throws(FormatError) {
-        self = try Self.read(bytes, offset: offset, lockspace: lockspace)
-        guard bytes.count >= self.bytes.count else {
-            throw FormatError(.length, at: 0, expected: "\(self.bytes.count) bytes", found: "\(bytes.count) bytes")
-        }
-        self.bytes = Array(bytes.prefix(self.bytes.count))
+        let header = try Header(bytes, offset: offset, lockspace: lockspace)
+        let length = Self.length(header.capacity, header.geometry)
+        guard bytes.count >= length else { throw FormatError(.length, at: 0, expected: "\(length) bytes", found: "\(bytes.count) bytes") }
+        geometry = header.geometry
+        self.lockspace = header.lockspace
+        self.offset = offset
+        capacity = header.capacity
+        self.bytes = Array(bytes.prefix(length))
     }
 
-    /// The header, as an index without entries.
-    private static func read(_ header: ArraySlice<UInt8>, offset: UInt64, lockspace: String?) throws(FormatError) -> ResourceIndex {
-        guard header.count >= headerSize else { throw FormatError(.length, at: 0, expected: "\(headerSize) bytes", found: "\(header.count) bytes") }
-        let magic: UInt32 = header.integer(at: 0)
-        guard magic == Self.magic else {
-            throw FormatError(.magic, at: 0, expected: FormatError.hexadecimal(Self.magic), found: FormatError.hexadecimal(magic))
+    private struct Header {
+        let geometry: Geometry
+        let lockspace: String
+        let capacity: Int
+
+        init(_ bytes: ArraySlice<UInt8>, offset: UInt64, lockspace: String?) throws(FormatError) {
+            guard bytes.count >= headerSize else { throw FormatError(.length, at: 0, expected: "\(headerSize) bytes", found: "\(bytes.count) bytes") }
+            let magic: UInt32 = bytes.integer(at: 0)
+            guard magic == ResourceIndex.magic else {
+                throw FormatError(.magic, at: 0, expected: FormatError.hexadecimal(ResourceIndex.magic), found: FormatError.hexadecimal(magic))
+            }
+            let version: UInt32 = bytes.integer(at: Field.version)
+            guard version >> 16 == ResourceIndex.version >> 16 else {
+                throw FormatError(.version, at: Field.version, expected: "major version \(ResourceIndex.version >> 16)", found: FormatError.hexadecimal(version))
+            }
+            let flags: UInt32 = bytes.integer(at: Field.flags)
+            let sectorSize: UInt32 = bytes.integer(at: Field.sectorSize)
+            guard [1, 2, 4, 8].contains(flags), let geometry = Geometry(sectorSize: Int(sectorSize), alignment: Int(flags) * Geometry.mebibyte) else {
+                throw FormatError(
+                    .geometry, at: Field.flags, expected: "512 with 1 MiB, or 4096 with 1, 2, 4 or 8 MiB", found: "\(sectorSize) with flags \(FormatError.hexadecimal(flags))")
+            }
+            let stated: UInt64 = bytes.integer(at: Field.offset)
+            guard stated == offset else { throw FormatError(.offset, at: Field.offset, expected: "\(offset)", found: "\(stated)") }
+            let name = bytes.name(at: Field.lockspace)
+            guard let name, lockspace == nil || name == lockspace else {
+                throw FormatError(.lockspace, at: Field.lockspace, expected: lockspace?.debugDescription ?? "UTF-8", found: name?.debugDescription ?? "other bytes")
+            }
+            let capacity = Int(bytes.integer(at: Field.capacity, as: UInt32.self))
+            guard isPossible(name, offset, capacity, geometry) else {
+                throw FormatError(
+                    .capacity, at: Field.capacity, expected: "1 to \(maximumCapacity(geometry)) at an aligned offset, and a lockspace",
+                    found: "\(capacity) of \(name.debugDescription) at \(offset)")
+            }
+            (self.geometry, self.lockspace, self.capacity) = (geometry, name, capacity)
         }
-        let version: UInt32 = header.integer(at: Field.version)
-        guard version >> 16 == Self.version >> 16 else {
-            throw FormatError(.version, at: Field.version, expected: "major version \(Self.version >> 16)", found: FormatError.hexadecimal(version))
-        }
-        let flags: UInt32 = header.integer(at: Field.flags)
-        let sectorSize: UInt32 = header.integer(at: Field.sectorSize)
-        guard [1, 2, 4, 8].contains(flags), let geometry = Geometry(sectorSize: Int(sectorSize), alignment: Int(flags) * Geometry.mebibyte) else {
-            throw FormatError(.geometry, at: Field.flags, expected: "512 with 1 MiB, or 4096 with 1, 2, 4 or 8 MiB", found: "\(sectorSize) with flags \(FormatError.hexadecimal(flags))")
-        }
-        let stated: UInt64 = header.integer(at: Field.offset)
-        guard stated == offset else { throw FormatError(.offset, at: Field.offset, expected: "\(offset)", found: "\(stated)") }
-        let name = header.name(at: Field.lockspace)
-        guard let name, lockspace == nil || name == lockspace else {
-            throw FormatError(.lockspace, at: Field.lockspace, expected: lockspace?.debugDescription ?? "UTF-8", found: name?.debugDescription ?? "other bytes")
-        }
-        let capacity: UInt32 = header.integer(at: Field.capacity)
-        guard let index = ResourceIndex(lockspace: name, offset: offset, capacity: Int(capacity), geometry: geometry) else {
-            throw FormatError(.capacity, at: Field.capacity, expected: "1 to \(maximumCapacity(geometry)) at an aligned offset, and a lockspace", found: "\(capacity) of \(name.debugDescription) at \(offset)")
-        }
-        return index
     }
 
     // MARK: Places
