@@ -228,7 +228,7 @@ struct Membership: Sendable {
     // MARK: Joining
 
     private mutating func onProbe(_ result: IOResult, at now: Instant) -> [Step] {
-        switch sector(0, of: result) {
+        switch sector(0, of: result, at: 0) {
         case .failure(let error): return giveUp(error, at: now)
         case .success(let first):
             geometry = first.geometry
@@ -443,15 +443,15 @@ struct Membership: Sendable {
         return .io(.write(path: layout.ids, offset: geometry.deltaOffset(host: hostID), bytes: new.sector, notAfter: notAfter, create: false))
     }
 
-    /// The delta record at `offset` of what was read.
-    private func sector(_ offset: Int, of result: IOResult) -> Result<LeaderRecord, RequestError> {
+    /// The delta record at `offset` of what was read, which in the file begins at `start`: this host's own, if not told.
+    private func sector(_ offset: Int, of result: IOResult, at start: UInt64? = nil) -> Result<LeaderRecord, RequestError> {
         guard case .data(let bytes) = result else { return .failure(Self.error(result, "read the lockspace")) }
         do {
             let found = try LeaderRecord(bytes.dropFirst(offset))
             try found.verify(.delta, lockspace: record.lockspace)
             return .success(found)
         } catch {
-            return .failure(RequestError(LeaseErrorCode.corrupt, "\(layout.ids): \(error.sentence)"))
+            return .failure(RequestError(LeaseErrorCode.corrupt, error.sentence(file: layout.ids, start: start ?? geometry.deltaOffset(host: hostID))))
         }
     }
 
