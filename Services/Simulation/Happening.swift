@@ -23,6 +23,12 @@ public enum Happening: Codable, Hashable, Sendable {
     /// All hosts and the manager lose their power.
     case loseAllPower
     case returnAllPower
+    /// Somebody restores an old backup of the managers' journals on another machine, `manager2`, and starts them there for the same hosts and BMCs.
+    case restoreManagers
+    /// Somebody installs managers on `manager2` and tells them of the same hosts, BMCs, domains and VMs.
+    case installManagers
+    /// The second managers are switched off for good.
+    case endSecondManagers
 
     // MARK: Processes
 
@@ -34,7 +40,7 @@ public enum Happening: Codable, Hashable, Sendable {
     case freeze(ProcessName)
     case unfreeze(ProcessName)
 
-    // MARK: Network; ends are hosts and `manager`
+    // MARK: Network; ends are hosts, `manager` and `manager2`
 
     /// Messages of `from` do not reach `to` any more; the other way they do.
     case cut(from: String, to: String)
@@ -77,6 +83,8 @@ public enum Happening: Codable, Hashable, Sendable {
     case vmStart(vm: String, host: String?)
     case vmStop(vm: String)
     case vmRemove(vm: String)
+    /// As it was at first, with new disks if it was removed since.
+    case vmDefine(vm: String)
     case vmResetPowerState(vm: String)
     case hostMaintenance(host: String)
     case hostActivate(host: String)
@@ -149,6 +157,9 @@ extension Happening {
         case .switchOff(let host): "switch off \(host)"
         case .loseAllPower: "lose all power"
         case .returnAllPower: "return all power"
+        case .restoreManagers: "second managers restored"
+        case .installManagers: "second managers installed"
+        case .endSecondManagers: "second managers end"
         case .kill(let process): "kill \(process)"
         case .stop(let process): "stop \(process)"
         case .start(let process): "start \(process)"
@@ -173,6 +184,7 @@ extension Happening {
         case .vmStart(let vm, let host): "vm start \(vm)" + (host.map { " on \($0)" } ?? "")
         case .vmStop(let vm): "vm stop \(vm)"
         case .vmRemove(let vm): "vm remove \(vm)"
+        case .vmDefine(let vm): "vm define \(vm)"
         case .vmResetPowerState(let vm): "vm reset-power-state \(vm)"
         case .hostMaintenance(let host): "host maintenance \(host)"
         case .hostActivate(let host): "host activate \(host)"
@@ -205,6 +217,9 @@ extension Happening {
         Form("switch off HOST") { .switchOff(host: $0[0]) },
         Form("lose all power") { _ in .loseAllPower },
         Form("return all power") { _ in .returnAllPower },
+        Form("second managers restored") { _ in .restoreManagers },
+        Form("second managers installed") { _ in .installManagers },
+        Form("second managers end") { _ in .endSecondManagers },
     ]
 
     private static let processForms: [Form<Happening>] = [
@@ -246,6 +261,7 @@ extension Happening {
         Form("vm start VM on HOST") { .vmStart(vm: $0[0], host: $0[1]) },
         Form("vm stop VM") { .vmStop(vm: $0[0]) },
         Form("vm remove VM") { .vmRemove(vm: $0[0]) },
+        Form("vm define VM") { .vmDefine(vm: $0[0]) },
         Form("vm reset-power-state VM") { .vmResetPowerState(vm: $0[0]) },
         Form("host maintenance HOST") { .hostMaintenance(host: $0[0]) },
         Form("host activate HOST") { .hostActivate(host: $0[0]) },

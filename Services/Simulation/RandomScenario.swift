@@ -30,6 +30,7 @@ private struct ScenarioMaker {
         policy()
         chaos()
         timeline()
+        rarities()
         scenario.end = Duration(nanoseconds: end)
         scenario.recovers = true
         return scenario
@@ -88,7 +89,29 @@ private struct ScenarioMaker {
             trouble(at)
             at += random.between(pause * 100_000_000, pause * 2_000_000_000)
         }
+    }
+
+    private mutating func sortTimeline() {
         scenario.timeline = scenario.timeline.enumerated().sorted { ($0.element.at, $0.offset) < ($1.element.at, $1.offset) }.map(\.element)
+    }
+
+    /// Beside everything else: VMs are defined anew, and now and then somebody starts a second set of managers.
+    private mutating func rarities() {
+        defer { sortTimeline() }
+        var at = random.between(10_000_000_000, 300_000_000_000)
+        while at < end {
+            let vm = random.pick(scenario.vms)?.name ?? "vm1"
+            add(at, .vmStop(vm: vm))
+            add(at + span(60), .vmRemove(vm: vm))
+            let again = at + 60_000_000_000 + span(60)
+            add(again, .vmDefine(vm: vm))
+            add(again + span(100), .vmStart(vm: vm, host: nil))
+            at = again + random.between(60_000_000_000, 1_200_000_000_000)
+        }
+        guard random.chance(0.2) else { return }
+        let begin = random.between(0, max(1, end / 2))
+        add(begin, random.chance(0.5) ? .installManagers : .restoreManagers)
+        add(begin + span(1000), .endSecondManagers)
     }
 
     private mutating func add(_ at: Int64, _ what: Happening) {

@@ -38,7 +38,7 @@ extension Scenario {
     /// What the services call domains and disks, and what a person calls them.
     public var identifiers: [(id: String, name: String)] {
         let images = vms.enumerated().flatMap { number, vm in
-            vm.disks.indices.map { (id: World.uuid(2, 100 * number + $0 + 1), name: vm.disks.count == 1 ? "disk of \(vm.name)" : "disk \($0 + 1) of \(vm.name)") }
+            vm.disks.indices.map { (id: World.image(vm: number, disk: $0, removed: 0), name: vm.disks.count == 1 ? "disk of \(vm.name)" : "disk \($0 + 1) of \(vm.name)") }
         }
         return domains.indices.map { (id: World.uuid(1, $0 + 1), name: domains[$0]) } + images
     }

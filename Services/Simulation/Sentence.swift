@@ -106,7 +106,7 @@ enum Slot: String {
         case .vm: names?.vms
         case .domain: names?.domains
         case .domains: names.map { $0.domains + ["all"] }
-        case .place: names.map { $0.hosts + ["manager"] }
+        case .place: names.map { $0.hosts + ["manager", World.secondManager] }
         case .hostStatus: Scenario.Expectation.hostStatuses
         case .vmStatus: Scenario.Expectation.vmStatuses
         case .domainStatus: Scenario.Expectation.domainStatuses

@@ -26,6 +26,7 @@ private final class Performance {
     func outcome() -> Outcome {
         let isUp = bringUp()
         world.readyAt = world.now
+        world.backup = ManagerBackup(of: world.managers)
         if isUp {
             play()
         } else {
@@ -69,7 +70,7 @@ private final class Performance {
         guard wait(.seconds(300), until: { self.allHosts(are: .up) }) else { return false }
         guard each(scenario.domains, { world.op.createDomain($0, $1) }), wait(.seconds(300), until: { self.allDomainsActive && self.allJoined }) else { return false }
         guard each([()], { world.op.createPool($1) }), wait(.seconds(120), until: { self.world.observer.observed.spm != nil }) else { return false }
-        guard each(scenario.vms, { world.op.define($0, $1) }) else { return false }
+        guard each(scenario.vms, { vm, done in world.op.define(vm) { done($0 == nil || $0?.code == PlacementErrorCode.exists.rawValue) } }) else { return false }
         guard wait(.seconds(1200), until: { self.world.placement.engine.list.vms.allSatisfy { $0.status != .locked } }) else { return false }
         let started = scenario.vms.filter(\.started)
         guard each(started, { vm, done in world.op.start(vm.name, on: vm.host) { done($0 == nil) } }) else { return false }
@@ -133,7 +134,7 @@ private final class Performance {
         guard rate > 0 else { return }
         world.after(nanoseconds: 60_000_000_000) { [self] in
             guard world.chaos.kill > 0 else { return }
-            for process in world.hosts.flatMap(\.machine.processes) + world.manager.processes where process !== world.op && world.random.chance(rate) {
+            for process in world.hosts.flatMap(\.machine.processes) + world.manager.processes + world.secondMachine.processes where !(process is OperatorProcess) && world.random.chance(rate) {
                 world.after(nanoseconds: world.random.between(0, 60_000_000_000)) { [world] in
                     guard process.isAlive else { return }
                     if world.random.chance(0.4) { process.kill() } else { process.stepsToLive = 1 + world.random.below(12) }

@@ -501,6 +501,20 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         clean(world)
     }
 
+    /// Not even when nobody is left who could refuse an off.
+    @Test func s16AHostThatObeysOtherManagersIsNotSwitchedOff() {
+        let world = World()
+        world.submit(.greeted(host: "host2", refusal: "another lineage"))
+        for name in ["host1", "host3"] { world.submit(.hostMaintenance(world.request(), HostRequest(host: name))) }
+        world.run(2)
+        for name in ["host1", "host2", "host3"] { world.machines[name]?.frozen = true }
+        world.run(40)
+        #expect(world.step("host2") == "held" && world.offs.isEmpty)
+        world.submit(.greeted(host: "host2", refusal: nil))
+        world.run(until: 60, "it obeys") { world.offs["host2"] != nil }
+        clean(world)
+    }
+
     @Test func s17NothingIsFencedWhileTheManagersNetworkIsCut() {
         let world = World()
         world.submit(.network(ok: false, detail: "br0 has no carrier"))

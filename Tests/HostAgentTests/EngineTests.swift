@@ -217,6 +217,19 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     #expect(bench.send(.fenceAccept("4", pinned, FenceAccept(host: "host1", caseID: "c"))).refusals == ["object.conflict"])
 }
 
+/// Who introduces itself first is obeyed, before any command.
+@Test func aHelloPinsItsSender() throws {
+    var bench = EngineBench()
+    func caller(_ lineage: String, _ term: UInt64) -> Caller { Caller(role: .service, from: "fencing-service", lineage: lineage, term: term) }
+    #expect(bench.send(.hello("1", caller("a", 4))).refusals == [])
+    #expect(bench.send(.hello("2", caller("b", 9))).refusals == ["manager.foreign"])
+    #expect(bench.send(.hello("3", caller("a", 5))).refusals == [])
+    try bench.restart()
+    _ = bench.start()
+    #expect(bench.send(.fenceAccept("4", caller("a", 4), FenceAccept(host: "host2", caseID: "c"))).refusals == ["manager.foreign"])
+    #expect(bench.send(.fenceAccept("5", caller("b", 9), FenceAccept(host: "host2", caseID: "c"))).refusals == ["manager.foreign"])
+}
+
 @Test func tasksAreForTheServingTermOnly() {
     var bench = EngineBench()
     let start = SPMStart(pool: "p", domain: EngineBench.domain, term: 2, generations: [:], proofs: [])

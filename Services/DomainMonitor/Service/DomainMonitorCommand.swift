@@ -31,8 +31,13 @@ struct DomainMonitorCommand: ServiceCommand {
                 events: [endpoints.events], security: security, routes: routes, logger: context.logger,
                 perform: { action, shell in requests.perform(action, for: shell) }))
         let reports = StorageReports(shell: shell, security: security)
+        let hello = ManagerHello(of: shell, security: security)
         let registry = HostRegistry(
-            security: security, allowListPath: context.cluster.allowListPath, onNews: { take($0, shell, reports) }, onProblem: { shell.setProblem($0, $1) })
+            security: security, allowListPath: context.cluster.allowListPath,
+            onNews: {
+                hello.greet($0)
+                take($0, shell, reports)
+            }, onProblem: { shell.setProblem($0, $1) })
         try shell.start()
         shell.submit(.started(policy(configuration)))
         reports.follow(shell.engine.hosts)

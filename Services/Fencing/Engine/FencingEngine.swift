@@ -98,6 +98,7 @@ public struct FencingEngine: Engine {
         case .fenceEnded(let result): onFenceEnded(result)
         case .identified(let identification): onIdentified(identification)
         case .acceptance(let answer): onAcceptance(answer)
+        case .greeted(let host, let refusal): update(host) { $0.obeysOthers = refusal }
         case .sectorsRead(let answer): onSectorsRead(answer)
         case .proofSigned(let proof): onProofSigned(proof)
         }

@@ -32,6 +32,8 @@ public enum FencingInput: EngineInput {
     case fenceEnded(FenceResult)
     case identified(Identification)
     case acceptance(AcceptanceAnswer)
+    /// What its agent said when this service introduced itself; `refusal`: it obeys other managers (S16).
+    case greeted(host: String, refusal: String?)
     case sectorsRead(SectorAnswer)
     case proofSigned(SignedProof)
 }

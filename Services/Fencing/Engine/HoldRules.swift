@@ -14,6 +14,7 @@ extension FencingEngine {
     func hold(_ host: HostRecord, _ open: FenceCase) -> Hold? {
         if host.deviceIsForeign { return .absolute(Self.foreignDevice) }
         if open.cause == .operatorAsked { return nil }
+        if let why = host.obeysOthers { return .absolute("\(host.name) obeys other managers (S16): \(why)") }
         if let why = ha.powerHold { return .absolute(why) }
         if open.cause == .silent, host.liveness != .silent { return .absolute("fencing-service listens to it for a full grace first") }
         if open.cause == .unreaped, let why = nobodyElseJoined(host) { return .absolute(why) }

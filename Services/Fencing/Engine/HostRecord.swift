@@ -41,6 +41,9 @@ struct HostRecord: Codable, Hashable, Sendable {
     /// Since it answers and is not initializing: how long it may lack lockspaces.
     var answeringSince: Instant?
 
+    /// Its agent's word that it obeys other managers.
+    var obeysOthers: String?
+
     // What people and other services say
     var maintenance = false
     var nonOperational: String?

@@ -19,6 +19,7 @@ final class FencingWorld {
     private var clients: [String: RequestClient] = [:]
     private var spmSubscriber: EventSubscriber?
     private var networkIsUp: Bool?
+    private var hello: ManagerHello?
 
     /// How long another host's answer is awaited.
     private static let patience = Duration.seconds(3)
@@ -30,6 +31,8 @@ final class FencingWorld {
     }
 
     func start(_ shell: Shell, networkCheck: String, spm: ClusterFile.Endpoints?) {
+        hello = ManagerHello(of: shell, security: security)
+        hello?.onAnswer = { shell.submit(.greeted(host: $0, refusal: $1)) }
         if !networkCheck.isEmpty { checkNetwork(networkCheck, shell) }
         guard let spm else { return }
         do {
@@ -80,6 +83,7 @@ final class FencingWorld {
             guard let heartbeat = try? EventFrame.body(AgentHeartbeat.self, frame) else { return }
             for input in monitor.onHeartbeat(heartbeat, of: host, at: shell.now) { shell.submit(input) }
             setMonitorTimer(shell)
+            if hello?.hasGreeted(host, bootID: heartbeat.bootID) == false, let view = shell.engine.view(of: host) { hello?.greet(view) }
         case "agent.vms":
             if let vms = try? EventFrame.body(AgentVMs.self, frame) { monitor.onVMs(vms, of: host) }
         default:

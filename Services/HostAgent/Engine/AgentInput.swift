@@ -79,6 +79,8 @@ public enum AgentInput: EngineInput {
     case storageDisconnect(RequestID, Caller, StorageConnect)
     case storageCreate(RequestID, Caller, StorageCreate)
     case fenceAccept(RequestID, Caller, FenceAccept)
+    /// A manager service introduces itself, so that its lineage and term are pinned before anybody else comes (S16).
+    case hello(RequestID, Caller)
     case shutdown(RequestID, Caller)
 
     case sighted(Holder, GuardSighting)

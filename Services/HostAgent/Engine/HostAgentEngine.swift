@@ -69,6 +69,7 @@ public struct HostAgentEngine: Engine {
         case .storageDisconnect(let id, let caller, let domain): commanded(id, caller) { $0.onDisconnect(id, domain) }
         case .storageCreate(let id, let caller, let domain): commanded(id, caller) { $0.onCreate(id, domain) }
         case .fenceAccept(let id, let caller, let fence): commanded(id, caller) { $0.onFenceAccept(id, fence) }
+        case .hello(let id, let caller): commanded(id, caller) { _ in [.reply(to: id, .done)] }
         case .shutdown(let id, let caller): commanded(id, caller) { $0.onShutdown(id) }
         case .sighted(let holder, let sighting): onSighted(holder, sighting)
         case .scanned(let guests): onScanned(guests)

@@ -135,6 +135,7 @@ final class HostAgent {
         Route("storage.disconnect", commanders) { .storageDisconnect($0.header.id, $0.caller, try $0.body(StorageConnect.self)) },
         Route("storage.create", commanders) { .storageCreate($0.header.id, $0.caller, try $0.body(StorageCreate.self)) },
         Route("fence.accept", commanders) { .fenceAccept($0.header.id, $0.caller, try $0.body(FenceAccept.self)) },
+        Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller) },
         Route("agent.shutdown", [.operator_]) { .shutdown($0.header.id, $0.caller) },
     ]
 }

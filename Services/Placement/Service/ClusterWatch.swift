@@ -22,6 +22,7 @@ final class ClusterWatch {
     private var isSynced = false
     private var agents: [String: Agent] = [:]
     private var follower = ClusterFollower()
+    private let hello: ManagerHello
 
     private static let silence = Messages.Duration.seconds(5)
 
@@ -29,6 +30,7 @@ final class ClusterWatch {
         self.shell = shell
         self.proofs = proofs
         self.security = security
+        hello = ManagerHello(of: shell, security: security)
     }
 
     func start(fencing endpoints: ClusterFile.Endpoints) throws {
@@ -72,7 +74,10 @@ final class ClusterWatch {
         isSynced = true
         shell.setProblem("fencing", nil)
         for name in agents.keys.sorted() where !snapshot.hosts.contains(where: { $0.name == name }) { forget(name) }
-        for host in snapshot.hosts { follow(host) }
+        for host in snapshot.hosts {
+            follow(host)
+            hello.greet(host)
+        }
         submitAwaited()
     }
 
@@ -81,6 +86,7 @@ final class ClusterWatch {
         switch event {
         case .host(let host):
             follow(host)
+            hello.greet(host)
             submitAwaited()
         case .removed(let name): forget(name)
         default: break

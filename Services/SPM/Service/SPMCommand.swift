@@ -33,8 +33,13 @@ struct SPMCommand: ServiceCommand {
                 source: service, journal: SQLiteJournal(path: try context.stateDirectory() + "/journal.sqlite"), requests: [endpoints.requests],
                 events: [endpoints.events], security: security, routes: routes, logger: context.logger,
                 perform: { action, shell in agents.perform(action, for: shell) }))
+        let hello = ManagerHello(of: shell, security: security)
         let registry = HostRegistry(
-            security: security, allowListPath: context.cluster.allowListPath, onNews: { if let input = shell.engine.input($0) { shell.submit(input) } },
+            security: security, allowListPath: context.cluster.allowListPath,
+            onNews: {
+                hello.greet($0)
+                if let input = shell.engine.input($0) { shell.submit(input) }
+            },
             onProblem: { shell.setProblem($0, $1) })
         agents.registry = registry
         try shell.start()

@@ -1,19 +1,45 @@
+import HostAgentEngine
 import Messages
 import ServiceCore
 
-extension Process {
+extension ServiceProcess {
+    /// As `ManagerHello`: introduces this service to a host's agent, once in each life of both.
+    func greet(_ host: String, bootID: String?) {
+        guard let bootID, boots[host] != bootID, let agent = world.host(host)?.agent else { return }
+        boots[host] = bootID
+        let caller = caller
+        ask(agent, target: bootID, timeout: .seconds(3), { .hello($0, caller) }) { [self] result in
+            guard result.error?.isUnknownOutcome == true else {
+                let isForeign = result.error?.code == RequestErrorCode.managerForeign.rawValue
+                return result.error == nil || isForeign ? greeted(host, refusal: result.error?.message) : ()
+            }
+            after(.seconds(3)) { [self] in
+                guard boots[host] == bootID else { return }
+                boots[host] = nil
+                greet(host, bootID: bootID)
+            }
+        }
+    }
+
     /// Follows fencing-service's registry as `HostRegistry` does.
-    func followRegistry(_ onNews: @escaping (RegistryNews) -> Void) {
+    func follow(registryOf managers: ManagerSet, _ onNews: @escaping (RegistryNews) -> Void) {
         var follower = RegistryFollower()
-        let keys = world.keys
         _ = Subscription(
-            of: world.fencing, by: self, topics: ["host.", "ha."],
-            onSnapshot: { state in if let snapshot = state as? FencingSnapshot { onNews(follower.take(snapshot) { keys.verified($0) }) } },
-            onEvent: { event in
-                guard let known = try? RegistryEvent(event.type, event), let news = follower.take(known, { keys.verified($0) }) else { return }
+            of: managers.fencing, by: self, topics: ["host.", "ha."],
+            onSnapshot: { [self] state in
+                guard let snapshot = state as? FencingSnapshot else { return }
+                for host in snapshot.hosts { greet(host.name, bootID: host.bootID) }
+                onNews(follower.take(snapshot) { managers.verified($0) })
+            },
+            onEvent: { [self] event in
+                guard let known = try? RegistryEvent(event.type, event), let news = follower.take(known, { managers.verified($0) }) else { return }
+                if case .host(let host) = news { greet(host.name, bootID: host.bootID) }
                 onNews(news)
             })
     }
+}
+
+extension Process {
 
     /// Asks another process as `RequestClient` does: sent at once, again every second under the same id, unknown when its time is over. A later life of the asker hears nothing.
     func ask<E: Engine>(

@@ -8,6 +8,8 @@ class ServiceProcess<E: Engine>: Process, Publisher {
     typealias Completion = (Reply) -> Void
 
     let source: String
+    /// Who it is for people.
+    private let teller: String
     private var core = ShellCore(engine: E(), sequence: 0)
     private(set) var journal: StableJournal<E>
     private var offset = Duration.zero
@@ -19,14 +21,28 @@ class ServiceProcess<E: Engine>: Process, Publisher {
     private var questions: [UInt64: () -> Void] = [:]
     private var lastQuestion: UInt64 = 0
     private(set) var subscriptions: [Subscription] = []
+    /// Boot ids of the hosts that a manager service has introduced itself to.
+    var boots: [String: String] = [:]
     private(set) var seq: UInt64 = 0
     private(set) var typeSeq: [String: UInt64] = [:]
 
     init(source: String, name: String, on machine: Machine) {
         self.source = source
+        teller = source
         journal = StableJournal(lineage: "\(source)-journal")
         super.init(name, on: machine)
     }
+
+    /// One of a set of managers.
+    init(_ service: ProcessName, of managers: ManagerSet) {
+        source = service.description
+        teller = source + managers.suffix
+        journal = StableJournal(lineage: "\(source)-journal" + managers.suffix)
+        super.init(teller, on: managers.machine)
+    }
+
+    /// Begins with what another one had written, as from a backup.
+    func restore(_ copy: StableJournal<E>) { journal = copy }
 
     var engine: E { core.engine }
     var epoch: String { "\(journal.lineage).\(journal.term)" }
@@ -51,6 +67,7 @@ class ServiceProcess<E: Engine>: Process, Publisher {
         isCommitting = false
         waiters = [:]
         questions = [:]
+        boots = [:]
         seq = 0
         typeSeq = [:]
         for subscription in subscriptions { subscription.publisherStarted() }
@@ -77,6 +94,8 @@ class ServiceProcess<E: Engine>: Process, Publisher {
     func perform(_ action: E.Action) {}
     /// The engine is about to change.
     func inputTaken() {}
+    /// What an agent said to this service's hello.
+    func greeted(_ host: String, refusal: String?) {}
     /// For the checker and the timeline.
     func published(_ event: Event) {}
 
@@ -127,7 +146,7 @@ class ServiceProcess<E: Engine>: Process, Publisher {
     }
 
     private func tell(_ decisions: [Decision]) {
-        for decision in decisions { world.decided(source, decision) }
+        for decision in decisions { world.decided(teller, decision) }
     }
 
     // MARK: Journal

@@ -15,7 +15,8 @@ struct StableJournal<E: Engine> {
     }
 
     let lineage: String
-    private(set) var term: UInt64 = 0
+    /// A cluster in use has seen its services start many times; a backup is older than the last of them.
+    private(set) var term: UInt64 = 1000
     private(set) var sequence: UInt64 = 0
     private(set) var lastInstant: Instant?
     private(set) var replies: [RequestID: Reply?] = [:]
@@ -46,6 +47,13 @@ struct StableJournal<E: Engine> {
         } else {
             entries.append(Entry(input: input, time: time))
         }
+    }
+
+    /// As a backup of long ago has it: with this state, before many starts.
+    var backup: StableJournal {
+        var copy = self
+        copy.term = 0
+        return copy
     }
 
     mutating func accept(_ id: RequestID) { replies[id] = .some(nil) }

@@ -20,6 +20,9 @@ extension World {
         case .returnAllPower:
             for host in hosts { after(nanoseconds: random.between(0, 5_000_000_000)) { host.getPower("power is back") } }
             after(nanoseconds: random.between(0, 5_000_000_000)) { [self] in manager.powerOn() }
+        case .restoreManagers: restoreManagers()
+        case .installManagers: installManagers()
+        case .endSecondManagers: endSecondManagers()
         case .kill(let name): processes(name).forEach { $0.kill() }
         case .stop(let name):
             for process in processes(name) {
@@ -38,14 +41,14 @@ extension World {
             network.cut(a, b)
             network.cut(b, a)
         case .isolate(let name):
-            for other in machineNames where other != name {
+            for other in places where other != name {
                 network.cut(name, other)
                 network.cut(other, name)
             }
         case .heal(let a, let b):
             network.heal(a, b)
             network.heal(b, a)
-        case .healNetwork: network.healAll(machineNames)
+        case .healNetwork: network.healAll(places)
         case .storageHangs(let domain, let host): setStorage(domain, host, .hangs)
         case .storageFails(let domain, let host): setStorage(domain, host, .fails)
         case .storageSlow(let domain, let host): setStorage(domain, host, .slow)
@@ -103,7 +106,8 @@ extension World {
     /// Nothing is broken any more, and everybody has power.
     func mendEverything() {
         chaos = Scenario.Chaos()
-        network.healAll(machineNames)
+        network.healAll(places)
+        endSecondManagers()
         setStorage("all", "all", .works)
         for host in hosts {
             host.bmc.fault = .works

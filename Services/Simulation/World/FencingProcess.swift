@@ -14,7 +14,12 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
     /// flock of each host's fence runs: a run that lingers keeps the next one waiting (S18).
     private var lingering: [String: Int] = [:]
 
-    init(on machine: Machine) { super.init(source: "fencing-service", name: "fencing-service", on: machine) }
+    private unowned(unsafe) let managers: ManagerSet
+
+    init(of managers: ManagerSet) {
+        self.managers = managers
+        super.init(.fencingService, of: managers)
+    }
 
     override func started() {
         monitor = LivenessMonitor(policy: world.scenario.policy.fencing)
@@ -23,12 +28,11 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         networkIsUp = nil
         // Fence runs live in a PID namespace that ends with the service.
         lingering = [:]
-        world.note(.serviceStarted(name))
-        world.observer.fencingStarted()
-        submit(.started(FencingStart(policy: world.scenario.policy.fencing, signingKey: Keys.fencing)))
+        managers.fencingStarted()
+        submit(.started(FencingStart(policy: world.scenario.policy.fencing, signingKey: managers.signingKey)))
         checkNetwork()
         guard world.scenario.policy.fencing.graceSPM > .zero else { return }
-        _ = Subscription(of: world.spm, by: self, topics: ["pool.status"]) { [self] event in
+        _ = Subscription(of: managers.spm, by: self, topics: ["pool.status"]) { [self] event in
             monitor.onPool(event.body as? PoolView)
         }
     }
@@ -38,7 +42,9 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         listening = [:]
     }
 
-    override func published(_ event: Event) { world.observer.fencing(event) }
+    override func published(_ event: Event) { managers.fencing(event) }
+
+    override func greeted(_ host: String, refusal: String?) { submit(.greeted(host: host, refusal: refusal)) }
 
     override func perform(_ action: FencingAction) {
         switch action {
@@ -50,7 +56,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         case .identify(let host, _): identify(host)
         case .askAcceptance(let question): askAcceptance(question)
         case .readSectors(let question): readSectors(question)
-        case .sign(let proof): after(.milliseconds(1)) { [self] in submit(.proofSigned(world.keys.sign(proof, with: Keys.fencing))) }
+        case .sign(let proof): after(.milliseconds(1)) { [self] in submit(.proofSigned(world.keys.sign(proof, with: managers.signingKey))) }
         }
     }
 
@@ -65,9 +71,10 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
 
     private func hear(_ event: Event, of host: String) {
         if let heartbeat = event.body as? AgentHeartbeat, event.type == "agent.heartbeat" {
-            world.note(.hostHeard(host: host, boot: heartbeat.bootID))
+            if managers.areObeyed { world.note(.hostHeard(host: host, boot: heartbeat.bootID)) }
             for input in monitor.onHeartbeat(heartbeat, of: host, at: now) { submit(input) }
             setMonitorTimer()
+            if boots[host] != heartbeat.bootID, engine.view(of: host)?.bootID == heartbeat.bootID { greet(host, bootID: heartbeat.bootID) }
         } else if let vms = event.body as? AgentVMs {
             monitor.onVMs(vms, of: host)
         }
@@ -104,7 +111,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
             return after(.zero) { [self] in submit(.fenceEnded(FenceResult(run: run.id, host: run.host, outcome: .failed(obstacle)))) }
         }
         world.tell(name, "fence \(run.action.rawValue) \(run.host)")
-        if run.action != .status { world.observer.powerCommanded(run.host, isOff: run.action == .off) }
+        if run.action != .status { managers.powerCommanded(run.host, isOff: run.action == .off) }
         guard lingering[run.host] ?? 0 == 0 else {
             return after(run.deadline) { [self] in
                 submit(.fenceEnded(FenceResult(run: run.id, host: run.host, outcome: .timedOut("an earlier run of the agent still lingers"))))

@@ -10,8 +10,10 @@ struct Keys {
     }
 
     /// As `ProofCheck`: the proof, if its key is its maker's. An agent speaks for itself only.
-    func verified(_ signed: SignedProof, from sender: String? = nil) -> SignedProof? {
-        let maker = signed.proof.kind == .ended ? Self.of(host: signed.proof.host) : Self.fencing
+    ///
+    /// - Parameter fencing: of the fencing-service that one believes.
+    func verified(_ signed: SignedProof, from sender: String? = nil, fencing: String = Keys.fencing) -> SignedProof? {
+        let maker = signed.proof.kind == .ended ? Self.of(host: signed.proof.host) : fencing
         guard signed.key == maker, signed.signature == "signed" else { return nil }
         if let sender, signed.proof.kind == .ended, signed.proof.host != sender { return nil }
         return signed

@@ -31,7 +31,7 @@ final class MembershipObserver {
         // Anybody may take these leases now: not even what waits to be reaped may be left.
         if sector.isFree { judge(host, sector.lockspace, "has given its host id back", host.guests) { _ in true } }
         judge(host, sector.lockspace, "is a member with generation \(sector.ownerGeneration)", host.guests) { $0 < sector.ownerGeneration }
-        let end = Instant(nanoseconds: Int64(clamping: sector.timestamp) * 1_000_000_000) + .seconds(8 * Int64(sector.ioTimeout)) + Self.tolerance
+        let end = Self.end(of: sector)
         let boot = host.machine.bootID
         host.machine.after(max(.zero, end - host.machine.clock)) { [self] in
             // A machine that was frozen has some time for its guards.
@@ -40,6 +40,18 @@ final class MembershipObserver {
                 judge(host, sector.lockspace, "renewed its membership last \((host.machine.clock - end).milliseconds / 1000 + 8 * Int64(sector.ioTimeout)) s ago", host.guests.filter { $0.state == .running && $0.parent?.isFrozen != true }) { _ in true }
             }
         }
+    }
+
+    /// For how long the membership of a host has been over; `nil`: it goes on.
+    func overdue(_ host: HostMachine, _ lockspace: String) -> Duration? {
+        guard let sector = newest[lockspace]?[host.id], !sector.isFree else { return .zero }
+        let over = host.machine.clock - Self.end(of: sector)
+        return over > .zero ? over : nil
+    }
+
+    /// Nobody may rely on it after this, by its host's clock.
+    private static func end(of sector: LeaderRecord) -> Instant {
+        Instant(nanoseconds: Int64(clamping: sector.timestamp) * 1_000_000_000) + .seconds(8 * Int64(sector.ioTimeout)) + tolerance
     }
 
     private func judge(_ host: HostMachine, _ lockspace: String, _ what: String, _ payloads: [Payload], _ isVoid: (UInt64) -> Bool) {

@@ -7,13 +7,18 @@ import Messages
 final class MonitorProcess: ServiceProcess<DomainMonitor> {
     private var followed: [String: Subscription] = [:]
 
-    init(on machine: Machine) { super.init(source: "domain-monitor", name: "domain-monitor", on: machine) }
+    private unowned(unsafe) let managers: ManagerSet
+
+    init(of managers: ManagerSet) {
+        self.managers = managers
+        super.init(.domainMonitor, of: managers)
+    }
 
     override func started() {
         followed = [:]
         submit(.started(world.scenario.policy.domains))
         follow()
-        followRegistry { [self] news in
+        follow(registryOf: managers) { [self] news in
             if let input = engine.input(news) { submit(input) }
             follow()
         }
@@ -39,7 +44,7 @@ final class MonitorProcess: ServiceProcess<DomainMonitor> {
         if let input = engine.input(storage) { submit(input) }
     }
 
-    override func published(_ event: Event) { world.observer.monitor(event) }
+    override func published(_ event: Event) { if managers.areObeyed { world.observer.monitor(event) } }
 
     override func perform(_ action: DomainAction) {
         let caller = caller
@@ -55,7 +60,7 @@ final class MonitorProcess: ServiceProcess<DomainMonitor> {
                 submit(.connected(ask, Answer($0)))
             }
         case .flag(let status):
-            self.ask(world.fencing, timeout: .seconds(5), { .hostSetNonOperational($0, status) }) { [self] in submit(.flagged(status, Answer($0))) }
+            self.ask(managers.fencing, timeout: .seconds(5), { .hostSetNonOperational($0, status) }) { [self] in submit(.flagged(status, Answer($0))) }
         }
     }
 }

@@ -7,9 +7,16 @@ import SPMEngine
 
 /// A person at the manager: asks the real services, and is told or not.
 final class OperatorProcess: Process {
-    init(on machine: Machine) { super.init("operator", on: machine) }
+    private unowned(unsafe) let managers: ManagerSet
+
+    init(of managers: ManagerSet) {
+        self.managers = managers
+        super.init("operator" + managers.suffix, on: managers.machine)
+    }
 
     private static let timeout = Duration.seconds(30)
+    /// How often each VM was removed.
+    private var removals: [String: Int] = [:]
 
     // MARK: Bring-up
 
@@ -21,28 +28,28 @@ final class OperatorProcess: Process {
             endpoints: HostEndpoints(
                 agentRequests: "tcp://\(host.name):7401", agentEvents: "tcp://\(host.name):7402", leaseRequests: "tcp://\(host.name):7403", leaseEvents: "tcp://\(host.name):7404"),
             key: "curve-\(host.name)", signingKey: Keys.of(host: host.name), spmPriority: host.definition.spmPriority, fence: fence == .none ? [] : [device])
-        send(world.fencing, { .hostAdd($0, definition) }) { done($0 == nil) }
+        send(managers.fencing, { .hostAdd($0, definition) }) { done($0 == nil) }
     }
 
     func createDomain(_ domain: String, _ done: @escaping (Bool) -> Void) {
         let create = DomainCreate(name: domain, domain: world.domainUUID(domain), directory: World.root, ioTimeout: Int(world.scenario.policy.ioTimeout.nanoseconds / 1_000_000_000))
-        send(world.monitor, { .create($0, create) }) { done($0 == nil || $0?.code == DomainErrorCode.exists.rawValue) }
+        send(managers.monitor, { .create($0, create) }) { done($0 == nil || $0?.code == DomainErrorCode.exists.rawValue) }
     }
 
     func createPool(_ done: @escaping (Bool) -> Void) {
-        send(world.spm, { [world] in .createPool($0, PoolCreate(pool: "pool", master: world.domainUUID(world.scenario.domains.first ?? ""))) }) { done($0 == nil) }
+        send(managers.spm, { [world] in .createPool($0, PoolCreate(pool: "pool", master: world.domainUUID(world.scenario.domains.first ?? ""))) }) { done($0 == nil) }
     }
 
-    func define(_ vm: Scenario.VM, _ done: @escaping (Bool) -> Void) {
+    func define(_ vm: Scenario.VM, _ done: @escaping (RequestError?) -> Void) {
         let number = world.scenario.vms.firstIndex(of: vm) ?? 0
-        let disks = vm.disks.enumerated().map { DiskDefinition(image: World.uuid(2, 100 * number + $0 + 1), domain: world.domainUUID($1), size: 1 << 20) }
+        let disks = vm.disks.enumerated().map { DiskDefinition(image: World.image(vm: number, disk: $0, removed: removals[vm.name] ?? 0), domain: world.domainUUID($1), size: 1 << 20) }
         let definition = VMDefinition(
             name: vm.name, memoryMiB: vm.memoryMiB, disks: disks, ha: vm.ha, leases: vm.leases, priority: vm.priority, pin: vm.pin)
-        send(world.placement, { .define($0, definition) }, .defined(vm: vm.name)) { done($0 == nil || $0?.code == PlacementErrorCode.exists.rawValue) }
+        send(managers.placement, { .define($0, definition) }, .defined(vm: vm.name), done)
     }
 
     func start(_ vm: String, on host: String?, _ done: @escaping (RequestError?) -> Void) {
-        send(world.placement, { .start($0, VMRequest(vm: vm, host: host)) }, .wanted(vm: vm, true), done)
+        send(managers.placement, { .start($0, VMRequest(vm: vm, host: host)) }, .wanted(vm: vm, true), done)
     }
 
     // MARK: Commands of a scenario
@@ -53,12 +60,18 @@ final class OperatorProcess: Process {
             world.tell(name, what.sentence + (refusal == nil ? " is done" : " is refused"), refusal?.description ?? "")
             world.observer.answered(what, refusal)
         }
-        let fencing: FencingProcess = world.fencing
-        let placement: PlacementProcess = world.placement
+        let fencing: FencingProcess = managers.fencing
+        let placement: PlacementProcess = managers.placement
         switch what {
         case .vmStart(let vm, let host): start(vm, on: host, answered)
         case .vmStop(let vm): send(placement, { .stop($0, VMRequest(vm: vm)) }, .wanted(vm: vm, false), answered)
-        case .vmRemove(let vm): send(placement, { .remove($0, VMRequest(vm: vm)) }, .removed(vm: vm), answered)
+        case .vmRemove(let vm):
+            send(placement, { .remove($0, VMRequest(vm: vm)) }, .removed(vm: vm)) { [self] refusal in
+                if refusal == nil { removals[vm, default: 0] += 1 }
+                answered(refusal)
+            }
+        case .vmDefine(let name):
+            if let vm = world.scenario.vms.first(where: { $0.name == name }) { define(vm, answered) }
         case .vmResetPowerState(let vm): send(placement, { .resetPowerState($0, VMRequest(vm: vm)) }, nil, answered)
         case .hostMaintenance(let host): send(fencing, { .hostMaintenance($0, HostRequest(host: host)) }, .maintenance(host: host, true), answered)
         case .hostActivate(let host): send(fencing, { .hostActivate($0, HostRequest(host: host)) }, .maintenance(host: host, false), answered)
@@ -77,10 +90,10 @@ final class OperatorProcess: Process {
         case .haRelease: send(fencing, { .haHold($0, HoldRequest(why: "the operator is done", release: true)) }, .held(false), answered)
         case .haEnable: send(fencing, { .haEnable($0) }, .enabled(true), answered)
         case .haDisable: send(fencing, { .haDisable($0) }, .enabled(false), answered)
-        case .spmSelect(let host): send(world.spm, { .move($0, PoolRequest(host: host)) }, nil, answered)
-        case .spmMove: send(world.spm, { .move($0, PoolRequest()) }, nil, answered)
-        case .domainMaintenance(let domain): send(world.monitor, { .maintenance($0, DomainRequest(domain: domain)) }, .maintenance(domain: domain, true), answered)
-        case .domainActivate(let domain): send(world.monitor, { .activate($0, DomainRequest(domain: domain)) }, .maintenance(domain: domain, false), answered)
+        case .spmSelect(let host): send(managers.spm, { .move($0, PoolRequest(host: host)) }, nil, answered)
+        case .spmMove: send(managers.spm, { .move($0, PoolRequest()) }, nil, answered)
+        case .domainMaintenance(let domain): send(managers.monitor, { .maintenance($0, DomainRequest(domain: domain)) }, .maintenance(domain: domain, true), answered)
+        case .domainActivate(let domain): send(managers.monitor, { .activate($0, DomainRequest(domain: domain)) }, .maintenance(domain: domain, false), answered)
         default: return false
         }
         return true
@@ -89,10 +102,10 @@ final class OperatorProcess: Process {
     /// A person who has looked names the case and the incarnation that are shown.
     private func confirmOff(_ host: String, _ done: @escaping (RequestError?) -> Void) {
         if world.scenario.recovers, world.host(host)?.hasPower == true { return done(RequestError(RequestErrorCode.conflict, "the operator has looked: \(host) is on")) }
-        guard let view = world.fencing.engine.view(of: host) else { return done(RequestError(RequestErrorCode.notFound, "there is no host \(host)")) }
+        guard let view = managers.fencing.engine.view(of: host) else { return done(RequestError(RequestErrorCode.notFound, "there is no host \(host)")) }
         let body = ConfirmOff(
             host: host, caseID: view.fenceCase?.id ?? "", incarnation: view.fenceCase?.incarnation ?? view.incarnation, who: "operator", why: "looked at the machine")
-        send(world.fencing, { .confirmOff($0, body) }, nil, done)
+        send(managers.fencing, { .confirmOff($0, body) }, nil, done)
     }
 
     /// - Parameter promise: what an acknowledgement of it promises.
@@ -100,8 +113,10 @@ final class OperatorProcess: Process {
         _ service: ServiceProcess<E>, _ input: (RequestID) -> E.Input, _ promise: Promise? = nil, _ done: @escaping (RequestError?) -> Void
     ) {
         let id = world.newID()
+        // Nobody promises anything for managers that are not the cluster's.
+        let promise = managers.areObeyed ? promise : nil
         if let promise { world.note(.asked(id, promise)) }
-        ask(service, id: id, timeout: Self.timeout, input) { [world] result in
+        ask(service, id: id, timeout: Self.timeout, input) { [world, name] result in
             if promise != nil {
                 switch result {
                 case .success: world.note(.acknowledged(id))
@@ -109,7 +124,7 @@ final class OperatorProcess: Process {
                 case .failure: world.note(.refused(id))
                 }
             }
-            if let error = result.error { world.tell("operator", "a request to \(service.name) is refused", error.description) }
+            if let error = result.error { world.tell(name, "a request to \(service.name) is refused", error.description) }
             done(result.error)
         }
     }

@@ -9,7 +9,12 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
     private var followed: [String: Subscription] = [:]
     private var follower = ClusterFollower()
 
-    init(on machine: Machine) { super.init(source: "placement-service", name: "placement-service", on: machine) }
+    private unowned(unsafe) let managers: ManagerSet
+
+    init(of managers: ManagerSet) {
+        self.managers = managers
+        super.init(.placementService, of: managers)
+    }
 
     override func started() {
         followed = [:]
@@ -17,7 +22,7 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
         submit(.started(world.scenario.policy.placement, lineage: journal.lineage))
         for host in engine.hostViews { follow(host.name) }
         _ = Subscription(
-            of: world.fencing, by: self, topics: ["host.", "ha."],
+            of: managers.fencing, by: self, topics: ["host.", "ha."],
             onSnapshot: { [self] state in if let snapshot = state as? FencingSnapshot { take(snapshot) } }, onEvent: { [self] in take($0) })
     }
 
@@ -26,14 +31,17 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
         followed = [:]
     }
 
-    override func published(_ event: Event) { world.observer.placement(event) }
+    override func published(_ event: Event) { if managers.areObeyed { world.observer.placement(event) } }
 
     // MARK: fencing-service
 
     private func take(_ snapshot: FencingSnapshot) {
         submit(follower.take(snapshot, verified))
         for name in followed.keys.sorted() where !snapshot.hosts.contains(where: { $0.name == name }) { forget(name) }
-        for host in snapshot.hosts { follow(host.name) }
+        for host in snapshot.hosts {
+            follow(host.name)
+            greet(host.name, bootID: host.bootID)
+        }
         submitAwaited()
     }
 
@@ -43,13 +51,14 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
         switch known {
         case .host(let host):
             follow(host.name)
+            greet(host.name, bootID: host.bootID)
             submitAwaited()
         case .removed(let name): forget(name)
         default: break
         }
     }
 
-    private func verified(_ proof: SignedProof, from sender: String?) -> SignedProof? { world.keys.verified(proof, from: sender) }
+    private func verified(_ proof: SignedProof, from sender: String?) -> SignedProof? { managers.verified(proof, from: sender) }
 
     // MARK: Agents
 
@@ -80,11 +89,11 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
         let caller = caller
         switch action {
         case .createVolume(let vm, let volume, let id):
-            ask(world.spm, id: id, timeout: .seconds(60), { .createVolume($0, volume) }) { [self] in submit(.prepared(vm: vm, id: id, $0.error)) }
+            ask(managers.spm, id: id, timeout: .seconds(60), { .createVolume($0, volume) }) { [self] in submit(.prepared(vm: vm, id: id, $0.error)) }
         case .createLease(let vm, let lease, let id):
-            ask(world.spm, id: id, timeout: .seconds(60), { .createLease($0, LeaseRequest(lease: lease)) }) { [self] in submit(.prepared(vm: vm, id: id, $0.error)) }
+            ask(managers.spm, id: id, timeout: .seconds(60), { .createLease($0, LeaseRequest(lease: lease)) }) { [self] in submit(.prepared(vm: vm, id: id, $0.error)) }
         case .start(let target, let start, let id):
-            world.startSent(start, to: target)
+            if managers.areObeyed { world.startSent(start, to: target) }
             command(start.vm.name, id, target, .seconds(60)) { .vmStart($0, caller, start) }
         case .stop(let target, let attempt, let id): command(attempt.vm, id, target, .seconds(10)) { .vmStop($0, caller, attempt) }
         case .observe(let target, let attempt, let id): command(attempt.vm, id, target, .seconds(10)) { .vmObserve($0, caller, attempt) }
@@ -94,7 +103,7 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
     private func command(_ vm: String, _ id: RequestID, _ target: AgentTarget, _ timeout: Duration, _ input: (RequestID) -> AgentInput) {
         guard let host = world.host(target.host) else { return }
         ask(host.agent, id: id, target: target.bootID, timeout: timeout, input) { [self] result in
-            submit(.answered(vm: vm, id: id, AgentAnswer(result.typed(VMObservation.self)) { world.keys.verified($0, from: target.host) }))
+            submit(.answered(vm: vm, id: id, AgentAnswer(result.typed(VMObservation.self)) { managers.verified($0, from: target.host) }))
         }
     }
 }

@@ -4,14 +4,19 @@ import SPMEngine
 
 /// spm-coordinator: its engine, its copy of the registry, and the agents it commands.
 final class SPMProcess: ServiceProcess<SPMCoordinator> {
-    init(on machine: Machine) { super.init(source: "spm-coordinator", name: "spm-coordinator", on: machine) }
+    private unowned(unsafe) let managers: ManagerSet
+
+    init(of managers: ManagerSet) {
+        self.managers = managers
+        super.init(.spmCoordinator, of: managers)
+    }
 
     override func started() {
         submit(.started(world.scenario.policy.spm))
-        followRegistry { [self] in if let input = engine.input($0) { submit(input) } }
+        follow(registryOf: managers) { [self] in if let input = engine.input($0) { submit(input) } }
     }
 
-    override func published(_ event: Event) { world.observer.spm(event) }
+    override func published(_ event: Event) { if managers.areObeyed { world.observer.spm(event) } }
 
     override func perform(_ action: SPMAction) {
         let caller = caller
@@ -19,7 +24,7 @@ final class SPMProcess: ServiceProcess<SPMCoordinator> {
         switch action {
         case .start(let ask, let start):
             guard let host = world.host(ask.host) else { return submit(.answer(ask, .unanswered)) }
-            world.spmStartSent(ask)
+            if managers.areObeyed { world.spmStartSent(ask) }
             self.ask(
                 host.agent, id: ask.requestID(lineage: journal.lineage), target: ask.bootID, timeout: .seconds(30), { .spmStart($0, caller, start) }
             ) { [self] in submit(.answer(ask, roleAnswer($0, from: ask.host))) }
@@ -39,6 +44,6 @@ final class SPMProcess: ServiceProcess<SPMCoordinator> {
     }
 
     private func roleAnswer(_ result: Result<any Encodable & Sendable, RequestError>, from host: String) -> RoleAnswer {
-        RoleAnswer(result.typed(SPMRoleStatus.self)) { world.keys.verified($0, from: host) }
+        RoleAnswer(result.typed(SPMRoleStatus.self)) { managers.verified($0, from: host) }
     }
 }

@@ -8,6 +8,8 @@ final class WorkerProcess: Process {
     let pool: String
     let holder: Holder
     let lver: UInt64
+    /// Uuid of the pool's master domain, whose lease SDM it works for.
+    let master: String
     private var engine: SPMWorkerEngine<Caller>
 
     /// Who waits for a reply.
@@ -23,6 +25,7 @@ final class WorkerProcess: Process {
         self.pool = pool
         self.holder = holder
         self.lver = lver
+        self.master = master
         engine = SPMWorkerEngine(pool: pool, master: master, holder: holder.description, lver: lver)
         super.init("worker@\(host.name)", on: host.machine, startsAtBoot: false)
     }
@@ -69,7 +72,8 @@ final class WorkerProcess: Process {
     /// Writing takes time, and comes to nothing while the path hangs.
     private func build(_ id: RequestID, _ volume: VolumeBuild) {
         let domain = world.domain(ofPath: volume.domain)
-        after(Duration(nanoseconds: world.random.between(5_000_000, 400_000_000))) { [self] in
+        let slow: Int64 = world.storage.path(of: host.name, to: domain) == .slow ? 15_000_000_000 : 0
+        after(Duration(nanoseconds: world.random.between(5_000_000 + slow / 3, 400_000_000 + slow))) { [self] in
             let life = life
             world.storage.whenPathAnswers(host.name, domain, { [self] in
                 run(life) { [self] in
@@ -86,6 +90,7 @@ final class WorkerProcess: Process {
     private func publish(_ id: RequestID, _ volume: VolumeBuild) {
         let domain = world.domain(ofPath: volume.domain)
         let boot = machine.boots
+        world.willPublish(volume, by: self)
         after(Duration(nanoseconds: world.random.between(200_000, 20_000_000))) { [self] in
             world.storage.whenPathAnswers(host.name, domain, { [self] in
                 guard machine.isOn, machine.boots == boot else { return }

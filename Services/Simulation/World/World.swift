@@ -21,11 +21,19 @@ final class World {
     private(set) var hosts: [HostMachine] = []
     private var hostsByName: [String: HostMachine] = [:]
     private(set) lazy var manager = Machine("manager", index: 0, drift: 0, world: self)
-    private(set) lazy var fencing = FencingProcess(on: manager)
-    private(set) lazy var placement = PlacementProcess(on: manager)
-    private(set) lazy var spm = SPMProcess(on: manager)
-    private(set) lazy var monitor = MonitorProcess(on: manager)
-    private(set) lazy var op = OperatorProcess(on: manager)
+    private(set) lazy var managers = ManagerSet(.own, on: manager)
+    var fencing: FencingProcess { managers.fencing }
+    var placement: PlacementProcess { managers.placement }
+    var spm: SPMProcess { managers.spm }
+    var monitor: MonitorProcess { managers.monitor }
+    var op: OperatorProcess { managers.op }
+    /// Where a second set of managers would run; it is off until there is one.
+    private(set) lazy var secondMachine = Machine(Self.secondManager, index: hosts.count + 1, drift: 0, world: self)
+    var second: ManagerSet?
+    /// Second sets that were switched off; what they sent may still refer to them.
+    var former: [ManagerSet] = []
+    /// Of the managers' journals, from when the cluster was ready.
+    var backup: ManagerBackup?
     private(set) lazy var observer = ClusterObserver(world: self)
     private lazy var memberships = MembershipObserver(world: self)
     /// Every payload that lives, in the order of their starts.
@@ -52,8 +60,7 @@ final class World {
         hosts = scenario.hosts.enumerated().map { HostMachine($1, id: $0 + 1, world: self) }
         for host in hosts { hostsByName[host.name] = host }
         for (index, host) in hosts.enumerated() { host.wire(to: hosts, at: index) }
-        // Made in this order, so that they start in it.
-        _ = (fencing, spm, placement, monitor, op)
+        _ = managers
     }
 
     /// What is decided leaves after its journal entry is durable, which may take so long.
@@ -62,10 +69,14 @@ final class World {
     // MARK: Names
 
     func host(_ name: String) -> HostMachine? { hostsByName[name] }
+    static let secondManager = "manager2"
     /// In the order of their places.
-    var machines: [Machine] { [manager] + hosts.map(\.machine) }
-    var machineNames: [String] { machines.map(\.name) }
-    func machine(_ name: String) -> Machine? { name == manager.name ? manager : host(name)?.machine }
+    var machines: [Machine] { [manager] + hosts.map(\.machine) + [secondMachine] }
+    /// The machines of the cluster.
+    var machineNames: [String] { [manager.name] + hosts.map(\.name) }
+    /// All ends of the network.
+    var places: [String] { machines.map(\.name) }
+    func machine(_ name: String) -> Machine? { name == manager.name ? manager : name == Self.secondManager ? secondMachine : host(name)?.machine }
 
     func newID() -> String {
         ids += 1
@@ -77,6 +88,9 @@ final class World {
         let digits = String(number)
         return "0000000\(kind)-0000-4000-8000-" + String(repeating: "0", count: max(0, 12 - digits.count)) + digits
     }
+
+    /// A VM that is defined anew after its removal has new disks.
+    static func image(vm number: Int, disk: Int, removed: Int) -> String { uuid(2, 100_000 * removed + 100 * number + disk + 1) }
 
     func domainUUID(_ name: String) -> String { Self.uuid(1, (scenario.domains.firstIndex(of: name) ?? 0) + 1) }
 
@@ -208,6 +222,12 @@ final class World {
             payload.powerLost()
         }
         note(.bootEnded(host: host, boot: boot))
+    }
+
+    /// Whoever publishes holds lease SDM: another may have it as soon as the host's membership is over (S12).
+    func willPublish(_ volume: VolumeBuild, by worker: WorkerProcess) {
+        guard let age = memberships.overdue(worker.host, worker.master) else { return }
+        violate(.I2, "\(worker.holder) on \(worker.host.name) publishes volume \(volume.image) \(age.milliseconds) ms after its membership was over")
     }
 
     func publish(_ volume: VolumeBuild, by worker: WorkerProcess) {

@@ -193,6 +193,50 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         for (index, vm) in world.vms.enumerated() { world.repeats(every: 77, from: index, .vmStop(vm: vm.name)) }
         return world
     },
+    // Somebody starts a second set of managers for the same hosts, which it hears less well than their own managers do; the operator works on meanwhile.
+    "managers": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.timeline = []
+        world.chaos = Scenario.Chaos(torn: world.chaos.torn)
+        world.policy.fencing.grace = .seconds(10)
+        for index in world.vms.indices where index % 2 == 0 {
+            world.vms[index].leases = false
+            world.vms[index].ha = false
+        }
+        world.troubles($0, every: 60) { host, vm, at in
+            switch at % 4 {
+            case 0: [(at, .crash(host: host))]
+            case 1: [(at, .vmStop(vm: vm)), (at + 15, .vmStart(vm: vm, host: host))]
+            case 2: [(at, .kill(.hostAgent(host: host)))]
+            default: [(at, .spmMove)]
+            }
+        }
+        let count = world.hosts.count
+        world.troubles($0 + 1, every: 300) { host, _, at in
+            // Who was cut off from the beginning could not tell them that it obeys others; of few hosts nobody may be left to refuse an off.
+            let cut = at % 3 == 1 && count > 3 ? at - 1 : at + 60
+            return [(at, at % 3 == 2 ? .installManagers : .restoreManagers), (cut, .cutBoth(host, "manager2")), (at + 150, .heal(host, "manager2")), (at + 200, .endSecondManagers)]
+        }
+        return world
+    },
+    // Volumes are made on slow storage while the SPM's host stands still for longer than its lease lasts; nobody is fenced so soon.
+    "publishing": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.hosts = ["host1", "host2"].map { Scenario.Host($0) }
+        world.domains = ["dom1"]
+        for index in world.vms.indices { world.vms[index].disks = ["dom1"] }
+        world.policy.ioTimeout = .seconds(2)
+        world.policy.fencing.grace = .seconds(60)
+        world.chaos = Scenario.Chaos()
+        world.timeline = []
+        world.troubles($0, every: 120) { host, vm, at in
+            [
+                (at, .vmStop(vm: vm)), (at + 4, .vmRemove(vm: vm)), (at + 5, .storageSlow(domain: "all", host: "all")), (at + 7, .vmDefine(vm: vm)),
+                (at + 10, .hang(host: host)), (at + 42, .thaw(host: host)), (at + 45, .storageHeals(domain: "all", host: "all")), (at + 70, .vmStart(vm: vm, host: nil)),
+            ]
+        }
+        return world
+    },
     // Much is lost on the way.
     "lossy": {
         var world = Scenario.random(seed: $0, hours: 0.5)
