@@ -50,6 +50,44 @@ struct FormatTests {
         }
     }
 
+    @Test(arguments: [("ids-free", 1), ("ids-held", 1), ("ids-4k-1M", 1), ("ids-4k-8M", 8)])
+    func everyHostOfALockspaceReadsAndWritesBack(_ fixture: String, alignment: Int) throws {
+        let ids = try Fixtures.load(fixture)
+        let geometry = try LeaderRecord(ids[...]).geometry
+        #expect(geometry.alignment == alignment << 20)
+        for host in 1...geometry.maximumHosts {
+            let sector = Array(ids[Int(geometry.deltaOffset(host: host))...].prefix(geometry.sectorSize))
+            let record = try LeaderRecord(sector[...])
+            try record.verify(.delta, lockspace: "LS1", geometry: geometry)
+            #expect(Fixtures.difference(record.sector(bitmap: HostBitmap(sector: sector[...])), sector) == nil)
+            #expect(LeaderRecord.isNeverOwned(sector[...]) == (record.ownerID == 0))
+        }
+    }
+
+    @Test(arguments: ["leases-free", "leases-held", "leases-4k-1M", "leases-4k-8M", "rx", "rx-used"])
+    func everySectorOfALeaseReadsAndWritesBack(_ fixture: String) throws {
+        let volume = try Fixtures.load(fixture)
+        let first = fixture.hasPrefix("rx") ? 2 << 20 : 0
+        let geometry = try LeaderRecord(volume[first...]).geometry
+        var leases = 0
+        for area in stride(from: first, to: volume.count, by: geometry.alignment) {
+            func sector(_ number: Int) -> [UInt8] { Array(volume[(area + number * geometry.sectorSize)...].prefix(geometry.sectorSize)) }
+            guard sector(0).contains(where: { $0 != 0 }) else { continue }
+            leases += 1
+            #expect(try Fixtures.difference(LeaderRecord(sector(0)[...]).sector, sector(0)) == nil)
+            var request = sector(1)
+            let written = try RequestRecord(request[...]).sector(geometry)
+            // sanlock does not clear its padding.
+            request.replaceSubrange(20..<24, with: [0, 0, 0, 0])
+            #expect(Fixtures.difference(written, request) == nil)
+            for host in 1...geometry.maximumHosts {
+                let block = try BallotBlock(sector(host + 1)[...])
+                if block != BallotBlock() { #expect(Fixtures.difference(block.sector(geometry), sector(host + 1)) == nil) }
+            }
+        }
+        #expect(leases > 0)
+    }
+
     @Test func whatCannotBeBelievedIsRefused() throws {
         let good = Array(try Fixtures.load("leases-held").prefix(512))
         func broken(_ change: (inout [UInt8]) -> Void) -> FormatError? {
