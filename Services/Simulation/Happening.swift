@@ -29,6 +29,16 @@ public enum Happening: Codable, Hashable, Sendable {
     case installManagers
     /// The second managers are switched off for good.
     case endSecondManagers
+    /// A copy of its disk, keys and journals too, starts in another machine beside it.
+    case clone(host: String)
+    /// As `clone`, of the disk as it was installed, in a machine that reads the same hardware id.
+    case twin(host: String)
+    /// The clone or twin beside it is switched off for good.
+    case endClone(host: String)
+    /// Another machine is installed in its place: same name, host id and address, new keys. The old one stays as it is, and is the `old` host.
+    case replace(host: String)
+    case switchOnOld(host: String)
+    case switchOffOld(host: String)
 
     // MARK: Processes
 
@@ -91,6 +101,8 @@ public enum Happening: Codable, Hashable, Sendable {
     /// Vouches for the case and incarnation that are shown; the operator errs if the machine is not off.
     case hostConfirmOff(host: String)
     case hostForget(host: String)
+    /// Enrols the machine that has this name now.
+    case hostAdd(host: String)
     case fenceNow(host: String)
     case power(host: String, PowerVerb)
     case haHold
@@ -160,6 +172,12 @@ extension Happening {
         case .restoreManagers: "second managers restored"
         case .installManagers: "second managers installed"
         case .endSecondManagers: "second managers end"
+        case .clone(let host): "clone \(host)"
+        case .twin(let host): "clone \(host) with its hardware id"
+        case .endClone(let host): "switch off clone of \(host)"
+        case .replace(let host): "replace \(host)"
+        case .switchOnOld(let host): "switch on old \(host)"
+        case .switchOffOld(let host): "switch off old \(host)"
         case .kill(let process): "kill \(process)"
         case .stop(let process): "stop \(process)"
         case .start(let process): "start \(process)"
@@ -190,6 +208,7 @@ extension Happening {
         case .hostActivate(let host): "host activate \(host)"
         case .hostConfirmOff(let host): "host confirm-off \(host)"
         case .hostForget(let host): "host forget \(host)"
+        case .hostAdd(let host): "host add \(host)"
         case .fenceNow(let host): "fence now \(host)"
         case .power(let host, let verb): "power \(verb.rawValue) \(host)"
         case .haHold: "ha hold"
@@ -220,6 +239,12 @@ extension Happening {
         Form("second managers restored") { _ in .restoreManagers },
         Form("second managers installed") { _ in .installManagers },
         Form("second managers end") { _ in .endSecondManagers },
+        Form("clone HOST") { .clone(host: $0[0]) },
+        Form("clone HOST with its hardware id") { .twin(host: $0[0]) },
+        Form("switch off clone of HOST") { .endClone(host: $0[0]) },
+        Form("replace HOST") { .replace(host: $0[0]) },
+        Form("switch on old HOST") { .switchOnOld(host: $0[0]) },
+        Form("switch off old HOST") { .switchOffOld(host: $0[0]) },
     ]
 
     private static let processForms: [Form<Happening>] = [
@@ -267,6 +292,7 @@ extension Happening {
         Form("host activate HOST") { .hostActivate(host: $0[0]) },
         Form("host confirm-off HOST") { .hostConfirmOff(host: $0[0]) },
         Form("host forget HOST") { .hostForget(host: $0[0]) },
+        Form("host add HOST") { .hostAdd(host: $0[0]) },
         Form("fence now HOST") { .fenceNow(host: $0[0]) },
         Form("power on HOST") { .power(host: $0[0], .on) },
         Form("power off HOST") { .power(host: $0[0], .off) },

@@ -40,6 +40,8 @@ extension World {
             if host.hasOwnDevice, let open = views.first(where: { $0.name == host.name })?.fenceCase, !open.reason.contains("an operator switched it off") { continue }
             host.getPower("an operator switches it on")
         }
+        // Which of two machines with one identity it was is known after the right one has booted anew.
+        for view in views where view.status == .error { if let host = host(view.name), view.bootID != host.machine.bootID { host.reboot() } }
         _ = op.command(.haRelease)
         _ = op.command(.haEnable)
         for view in fencing.engine.hostViews where view.status != .up { _ = op.command(.hostActivate(host: view.name)) }

@@ -89,6 +89,11 @@ private struct ScenarioMaker {
             trouble(at)
             at += random.between(pause * 100_000_000, pause * 2_000_000_000)
         }
+        if random.chance(0.2), let host = random.pick(scenario.hosts)?.name {
+            let at = random.between(0, end)
+            add(at, .clone(host: host))
+            add(at + span(600), .endClone(host: host))
+        }
     }
 
     private mutating func sortTimeline() {

@@ -38,9 +38,8 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         let world = World()
         world.reboot("host3")
         world.run(until: 30, "Up") { world.view("host3").incarnation == Incarnation(2) && world.allUp }
-        world.run(1)
+        world.run(until: 6, "proven") { world.view("host3").proof?.proof.generations == ["d1": 2] }
         #expect(world.proofs.allSatisfy { $0.kind == .rebooted })
-        #expect(world.view("host3").proof?.proof.generations == ["d1": 2])
         #expect(world.offs.isEmpty && world.ons.isEmpty)
         clean(world)
     }
@@ -606,6 +605,49 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         world.submit(.power(world.request(), .on, HostRequest(host: "host2")))
         world.run(until: 60, "back") { world.allUp }
         clean(world)
+    }
+
+    /// Its hardware id, too, is the host's: at first it looks like a reboot.
+    @Test func s14TwoMachinesThatAreHeardInTurnsHoldEverythingAndProveNothing() {
+        let world = World()
+        for beat: UInt64 in 1...20 {
+            world.run(1)
+            world.beat("host2", bootID: "another", sequence: beat)
+        }
+        #expect(world.proofs.isEmpty && world.status("host2") == .error)
+        #expect(world.engine.snapshot.ha.recoveryAllowed == false)
+        // Only the one that is not believed goes on, and an operator says that all is well: it is heard again at once, and never switched off for the other's silence.
+        world.machines["host2"]?.cut = true
+        for beat: UInt64 in 21...40 {
+            if beat == 24 { world.submit(.haEnable(world.request())) }
+            world.run(1)
+            world.beat("host2", bootID: "host2-boot-1", sequence: 100 + beat)
+        }
+        #expect(world.status("host2") == .error && world.offs.isEmpty && world.proofs.isEmpty)
+    }
+
+    @Test func s14AQuickRebootIsProvenOnceTheOldLifeStaysUnheard() {
+        let world = World()
+        world.run(3)
+        world.machines["host2"]?.bootIDOverride = "another"
+        world.run(3)
+        #expect(world.proofs.isEmpty)
+        world.run(5)
+        #expect(world.proofs.map(\.kind) == [.rebooted] && world.status("host2") == .up)
+    }
+
+    @Test func s14AnotherMachineWithAHostsNameIsAnAlarmAndNotThatHost() {
+        let world = World()
+        for beat: UInt64 in 1...8 {
+            world.run(1)
+            let id = world.machines["host2"]?.hardwareID ?? ""
+            world.machines["host2"]?.hardwareID = "elsewhere"
+            world.beat("host2", bootID: "another", sequence: beat)
+            world.machines["host2"]?.hardwareID = id
+        }
+        #expect(world.status("host2") == .error && world.proofs.isEmpty && world.offs.isEmpty)
+        world.run(until: 10, "known again once the other is gone") { world.status("host2") == .up }
+        #expect(world.proofs.isEmpty && world.view("host2").incarnation == Incarnation(1))
     }
 
     @Test func s20AForgottenHostIsNotTakenBack() {

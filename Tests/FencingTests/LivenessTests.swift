@@ -2,9 +2,9 @@ import FencingEngine
 import Messages
 import Testing
 
-private func beat(_ boot: String, _ sequence: UInt64, free: Int = 100) -> AgentHeartbeat {
+private func beat(_ boot: String, _ sequence: UInt64, free: Int = 100, hardware: String = "x") -> AgentHeartbeat {
     AgentHeartbeat(
-        host: "h", hostID: 1, bootID: boot, hardwareID: "x", sequence: sequence, initializing: false, watchdogArmed: false, lockspaces: [],
+        host: "h", hostID: 1, bootID: boot, hardwareID: hardware, sequence: sequence, initializing: false, watchdogArmed: false, lockspaces: [],
         unreapedGuards: [], memoryFreeMiB: free)
 }
 
@@ -50,6 +50,20 @@ private func at(_ seconds: Double) -> Instant { Instant(nanoseconds: Int64(secon
         for n: UInt64 in 1...40 where !liveness.onHeartbeat(beat("a", n, free: n % 2 == 0 ? Int.max : Int.min), at: at(Double(n))).isEmpty { told.append(n) }
         #expect(told == [1, 12, 23, 34])
         #expect(liveness.onHeartbeat(beat("a", 41, free: Int.max - 60), at: at(50)).isEmpty)
+    }
+
+    /// S14: told at once and once per grace, and no sign of the host's life; the host's own heartbeat is told again when the other has been gone for a grace.
+    @Test func anotherMachineOfThatNameKeepsNobodyAlive() {
+        var liveness = HostLiveness(host: "h", policy: FencingPolicy(grace: .seconds(5)), deadBoots: [], startedAt: at(0))
+        liveness.distrust([], otherThan: "x")
+        var told: [Int] = []
+        for second in 1...14 {
+            if second <= 9, !liveness.onHeartbeat(beat("b", UInt64(second), hardware: "y"), at: at(Double(second))).isEmpty { told.append(-second) }
+            if !liveness.onHeartbeat(beat("a", UInt64(second)), at: at(Double(second) + 0.1)).isEmpty { told.append(second) }
+        }
+        #expect(told == [-1, 1, -6, 14])
+        for second in 15...18 { _ = liveness.onHeartbeat(beat("b", UInt64(second), hardware: "y"), at: at(Double(second))) }
+        #expect(silentFor(&liveness, from: 18, to: 30).map { Int($0.0) } == [16, 19])
     }
 
     @Test func surchargesPutTheSilenceOff() {

@@ -18,8 +18,8 @@ struct EngineBench {
         _ = request { .storageConnect($0, Self.operator_, StorageConnect(domain: Self.domain, path: "/shared/d")) }
     }
 
-    mutating func start(boot: String = "boot1", settle: Duration = .zero) -> [Effect<AgentAction>] {
-        send(.started(AgentIdentity(host: "host1", hostID: 1, bootID: boot, hardwareID: "hw1", signingKey: "00", settle: settle)))
+    mutating func start(boot: String = "boot1", hardware: String = "hw1", settle: Duration = .zero) -> [Effect<AgentAction>] {
+        send(.started(AgentIdentity(host: "host1", hostID: 1, bootID: boot, hardwareID: hardware, signingKey: "00", settle: settle)))
     }
 
     mutating func send(_ input: AgentInput) -> [Effect<AgentAction>] { engine.handle(input, at: now) }

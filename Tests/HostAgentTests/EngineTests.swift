@@ -133,6 +133,23 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     #expect(bench.start("web1", 2).spawns.count == 1)
 }
 
+/// S14: the machine that the disk was copied from may run on.
+@Test func aCopiedDiskProvesNothingOver() throws {
+    var bench = EngineBench()
+    _ = bench.start("web1", 1)
+    _ = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+    for boot in ["boot2", "boot3"] {
+        try bench.restart()
+        let effects = bench.start(boot: boot, hardware: "hw2")
+        #expect(effects.proofs.isEmpty && effects.quiesces.isEmpty)
+        _ = bench.send(.scanned([]))
+        #expect(bench.engine.vms.vms.map(\.state) == [.unknown])
+        #expect(bench.start("web1", boot == "boot2" ? 2 : 3).refusals == ["vm.still-here"])
+    }
+    try bench.restart()
+    #expect(bench.start(boot: "boot4").proofs.map(\.0) == [vm("web1", 1)])
+}
+
 @Test func aGuestThatNobodyKnowsIsLeftAloneAndBlocksAStart() {
     var bench = EngineBench(initialized: false)
     _ = bench.start()

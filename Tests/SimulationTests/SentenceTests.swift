@@ -12,6 +12,7 @@ import Testing
     private static let machines: [Happening] = [
         .crash(host: "host1"), .hang(host: "host1"), .thaw(host: "host1"), .suspend(host: "host1"), .resume(host: "host1"), .reboot(host: "host1"),
         .switchOn(host: "host1"), .switchOff(host: "host1"), .loseAllPower, .returnAllPower,
+        .clone(host: "host1"), .twin(host: "host1"), .endClone(host: "host1"), .replace(host: "host1"), .switchOnOld(host: "host1"), .switchOffOld(host: "host1"),
     ]
 
     private static let processes: [Happening] = [
@@ -32,7 +33,7 @@ import Testing
 
     private static let commands: [Happening] = [
         .vmStart(vm: "web1", host: nil), .vmStart(vm: "web1", host: "host2"), .vmStop(vm: "web1"), .vmRemove(vm: "web1"), .vmResetPowerState(vm: "web1"),
-        .hostMaintenance(host: "host1"), .hostActivate(host: "host1"), .hostConfirmOff(host: "host1"), .hostForget(host: "host1"), .fenceNow(host: "host1"),
+        .hostMaintenance(host: "host1"), .hostActivate(host: "host1"), .hostConfirmOff(host: "host1"), .hostForget(host: "host1"), .hostAdd(host: "host1"), .fenceNow(host: "host1"),
         .power(host: "host1", .on), .power(host: "host1", .off), .power(host: "host1", .cycle), .haHold, .haRelease, .haEnable, .haDisable,
         .spmSelect(host: "host2"), .spmMove, .domainMaintenance(domain: "dom1"), .domainActivate(domain: "dom1"),
     ]

@@ -111,6 +111,7 @@ public struct FencingEngine: Engine {
         policy = start.policy
         signingKey = start.signingKey
         networkProblem = nil
+        let doubtedUntil = now + policy.heartbeat * 5
         for name in names {
             update(name) { host in
                 host.liveness = .observing
@@ -120,6 +121,7 @@ public struct FencingEngine: Engine {
                 host.retryAt = nil
                 host.identifyAt = nil
                 host.published = nil
+                if host.rebootDoubtedUntil != nil { host.rebootDoubtedUntil = doubtedUntil }
                 if let lost = host.run, lost.action.isDestructive { host.unresolved = lost.action }
                 host.run = nil
                 host.fenceCase?.readers = []
@@ -159,7 +161,7 @@ public struct FencingEngine: Engine {
         var times = [ha.holdUntil]
         for name in names {
             guard let host = hosts[name] else { continue }
-            times += [host.identifyAt, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
+            times += [host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
             if host.run == nil && host.command == nil { times += [host.retryAt, host.fenceCase?.bootDeadline] }
         }
         return times.compactMap { $0 }.filter { $0 > now }.min()
@@ -171,6 +173,7 @@ public struct FencingEngine: Engine {
             identifyIfDue(name)
             openCaseForUnreapedGuards(name)
             reconsiderHeld(name)
+            believeReboot(name)
             mintRebootedIfIncomplete(name)
             resolveLater(name)
         }

@@ -84,6 +84,8 @@ public struct HostWatch: Hashable, Sendable {
     public var deadBoots: [String]
     /// Rises when the old connection, and what it still holds, is to be dropped.
     public var connection: UInt64
+    /// What its machine reads of itself; `nil`: not heard yet.
+    public var hardwareID: String?
 }
 
 /// One run of a fence agent.

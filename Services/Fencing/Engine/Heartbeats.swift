@@ -66,7 +66,11 @@ extension FencingEngine {
         let text = "\(name) is heard with boot id \(old.bootID) of incarnation \(old.incarnation) although incarnation \(host.incarnation) is known: two machines, or two inits, use one identity"
         guard ha.conflicts[name] == nil else { return }
         ha.conflicts[name] = text
-        update(name) { $0.identityProblem = text }
+        update(name) {
+            $0.identityProblem = text
+            $0.rebootDoubtedUntil = nil
+            if $0.minted?.covers(host: name, incarnation: old.incarnation) == true { $0.minted = nil }
+        }
         decide(name, "everything held", why: text)
         if let proof = host.proof, proof.proof.covers(host: name, incarnation: old.incarnation) { publishRevoked(name, proof) }
         publishHA()
@@ -94,7 +98,9 @@ extension FencingEngine {
         }
         decide(name, "rebooted", why: "same hardware id and key heard with the new boot id \(heartbeat.bootID)", host.fenceCase)
         // A proof that covers the old life already is older, and so better: what it still lacks is completed as the new life tells it.
-        if host.proof?.proof.covers(host: name, incarnation: before.incarnation) != true { mintRebooted(name) }
+        if host.proof?.proof.covers(host: name, incarnation: before.incarnation) != true {
+            if before.liveness == .silent { mintRebooted(name) } else { doubtReboot(name) }
+        }
         guard let open = host.fenceCase else { return }
         if ha.revoked[name] != nil, open.cause == .proofRevoked {
             ha.revoked[name] = nil
@@ -111,6 +117,19 @@ extension FencingEngine {
             step(name, .resolving, "\(name) came back as incarnation \(host.incarnation); the outcome of \(host.unresolved?.rawValue ?? "a command") is open")
             run(.status, on: name)
         }
+    }
+
+    /// A machine that reboots is not heard meanwhile. Where it was heard just now, the new boot id may be that of another machine with its identity: the old one has some heartbeats' time to
+    /// show that it lives.
+    private mutating func doubtReboot(_ name: String) {
+        let until = now + policy.heartbeat * 5
+        update(name) { $0.rebootDoubtedUntil = until }
+    }
+
+    mutating func believeReboot(_ name: String) {
+        guard let host = hosts[name], let until = host.rebootDoubtedUntil, until <= now else { return }
+        update(name) { $0.rebootDoubtedUntil = nil }
+        if host.proof?.proof.covers(host: name, incarnation: Incarnation(host.incarnation.number - 1)) != true { mintRebooted(name) }
     }
 
     /// Takes over what a believed heartbeat says.

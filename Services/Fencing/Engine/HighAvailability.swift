@@ -60,7 +60,17 @@ extension FencingEngine {
     mutating func onEnable(_ id: RequestID) {
         ha.enabled = true
         ha.revoked = [:]
-        for name in ha.conflicts.keys.sorted() { update(name) { $0.identityProblem = nil } }
+        for name in ha.conflicts.keys.sorted() {
+            // Whoever of them still lives is to be heard first: silence of the one that was believed last says nothing of the other.
+            update(name) {
+                $0.identityProblem = nil
+                $0.liveness = .observing
+                $0.silence = nil
+                $0.answeringSince = nil
+                $0.connection += 1
+            }
+            watch(name)
+        }
         ha.conflicts = [:]
         reply(id, .success(haState))
         publishHA()

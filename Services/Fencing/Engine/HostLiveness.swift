@@ -13,6 +13,8 @@ public import Messages
 ///
 /// * A heartbeat of a distrusted life (proven dead, or superseded) changes no state. It is told only when two of them come at a living host's pace, so that
 ///   late messages from a dead machine's send buffer revoke nothing, and then once per grace.
+/// * A heartbeat of another machine that goes by the host's name (S14) changes no state either: it is told at once, and again once per grace. When it has not come for a grace, the
+///   host's own next one is told, whatever it says.
 /// * A wake that comes late means that this listener itself was stopped: that time is not the host's silence (I5).
 public struct HostLiveness: Sendable {
     public enum State: String, Hashable, Sendable {
@@ -34,6 +36,8 @@ public struct HostLiveness: Sendable {
     private var dead: [String]
     private var doubt: (bootID: String, sequence: UInt64, since: Instant)?
     private var doubtTold: [String: Instant] = [:]
+    private var hardwareID: String?
+    private var impostor: (heardAt: Instant, toldAt: Instant)?
     private var surcharge = Duration.zero
 
     /// - Parameter deadBoots: boot ids of lives that are over or proven dead.
@@ -46,7 +50,11 @@ public struct HostLiveness: Sendable {
         nextWake = now + policy.heartbeat
     }
 
-    public mutating func distrust(_ deadBoots: [String]) { dead = deadBoots }
+    /// - Parameter hardwareID: of the machine that is this host; `nil`: any may be.
+    public mutating func distrust(_ deadBoots: [String], otherThan hardwareID: String? = nil) {
+        dead = deadBoots
+        self.hardwareID = hardwareID
+    }
 
     /// Further grace for what runs on the host, from its own last report.
     public mutating func onLoad(vms: Int, isSPM: Bool) {
@@ -54,9 +62,12 @@ public struct HostLiveness: Sendable {
     }
 
     public mutating func onHeartbeat(_ heartbeat: AgentHeartbeat, at now: Instant) -> [FencingInput] {
+        if let hardwareID, heartbeat.hardwareID != hardwareID { return onImpostor(heartbeat, at: now) }
         guard !dead.contains(heartbeat.bootID), !superseded.contains(heartbeat.bootID) else { return onDoubtful(heartbeat, at: now) }
         if let last, last.bootID != heartbeat.bootID { superseded.append(last.bootID) }
-        let tell = state != .up || last.map { isNews(heartbeat, after: $0, at: now) } ?? true
+        let isAloneAgain = impostor.map { now - $0.heardAt >= policy.grace } ?? false
+        if isAloneAgain { impostor = nil }
+        let tell = state != .up || isAloneAgain || last.map { isNews(heartbeat, after: $0, at: now) } ?? true
         state = .up
         quietSince = now
         nextWake = now + policy.heartbeat * 2
@@ -89,6 +100,15 @@ public struct HostLiveness: Sendable {
         guard state == .up || state == .observing, missed >= 2 else { return [] }
         state = .connecting
         return [.missing(Silence(host: host, quiet: quiet, grace: grace, missed: missed, everHeard: last != nil))]
+    }
+
+    private mutating func onImpostor(_ heartbeat: AgentHeartbeat, at now: Instant) -> [FencingInput] {
+        if let told = impostor?.toldAt, now - told < policy.grace {
+            impostor = (now, told)
+            return []
+        }
+        impostor = (now, now)
+        return [.heard(heartbeat)]
     }
 
     private mutating func onDoubtful(_ heartbeat: AgentHeartbeat, at now: Instant) -> [FencingInput] {

@@ -16,6 +16,8 @@ struct HostRecord: Codable, Hashable, Sendable {
     var hardwareID: String?
     /// Why what is heard under this name is not believed.
     var identityProblem: String?
+    /// It was heard with a new boot id so soon after the old one that both may live (S14): what came before is proven over if the old one stays unheard until then.
+    var rebootDoubtedUntil: Instant?
     /// Boot ids of a forgotten host of the same name (S20).
     var refusedBoots: [String] = []
 

@@ -150,7 +150,7 @@ extension FencingEngine {
         var dead = host.refusedBoots + host.lives.dropLast().map(\.bootID)
         if host.isProvenDead, let current = host.bootID { dead.append(current) }
         perform(
-            .watch(HostWatch(host: name, events: host.definition.endpoints.agentEvents, key: host.definition.key, deadBoots: dead, connection: host.connection)))
+            .watch(HostWatch(host: name, events: host.definition.endpoints.agentEvents, key: host.definition.key, deadBoots: dead, connection: host.connection, hardwareID: host.hardwareID)))
     }
 
     // MARK: The device's identity (S10)

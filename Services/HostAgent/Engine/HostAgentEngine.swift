@@ -93,6 +93,7 @@ public struct HostAgentEngine: Engine {
 
     mutating func onStarted(_ identity: AgentIdentity) -> Effects {
         let rebooted = self.identity.map { $0.bootID != identity.bootID } ?? false
+        noteMachine(identity)
         self.identity = identity
         isScanned = false
         strays = []
@@ -101,7 +102,7 @@ public struct HostAgentEngine: Engine {
         unseen = []
         var effects: Effects = [.publish(Event("agent.boot", subject: identity.host, body: heartbeat)), .perform(.scan)]
         for subject in runs.keys.sorted() {
-            guard let run = runs[subject] else { continue }
+            guard let run = runs[subject], run.leftOn == nil else { continue }
             if rebooted && run.phase != .over && run.phase != .signing {
                 effects += over(subject, "this machine has booted anew (\(identity.bootID)): nothing of its earlier life runs", needsStorage: false)
             } else if run.mayRun {
@@ -118,6 +119,21 @@ public struct HostAgentEngine: Engine {
         for id in creations.keys.sorted() { if let create = creations[id] { effects.append(.perform(.create(id, create))) } }
         for id in tasks.keys.sorted() { if let task = tasks[id] { effects.append(.perform(.task(id, task, path: path(for: task.work)))) } }
         return effects
+    }
+
+    /// The disk may be a copy of one whose machine runs on: what that machine runs is not over because this one started (S14).
+    private mutating func noteMachine(_ new: AgentIdentity) {
+        guard let old = identity?.hardwareID, old != new.hardwareID else { return }
+        for subject in runs.keys.sorted() {
+            guard let run = runs[subject], run.mayRun || run.phase == .quiescing else { continue }
+            if run.leftOn == new.hardwareID {
+                runs[subject]?.leftOn = nil
+            } else if run.leftOn == nil {
+                runs[subject]?.leftOn = old
+                runs[subject]?.phase = .unknown
+                runs[subject]?.evidence = "it was started on another machine (hardware id \(old)), of which this one (\(new.hardwareID)) has the disk, or a copy of it"
+            }
+        }
     }
 
     mutating func onScanned(_ guests: [ScannedGuest]) -> Effects {
@@ -173,7 +189,7 @@ public struct HostAgentEngine: Engine {
     }
 
     mutating func shutDown() -> Effects {
-        guard !shutdowns.isEmpty, let identity, runs.values.allSatisfy({ $0.phase == .over }) else { return [] }
+        guard !shutdowns.isEmpty, let identity, runs.values.allSatisfy({ $0.phase == .over || $0.leftOn != nil }) else { return [] }
         let waiting = shutdowns
         shutdowns = []
         return [.publish(Event("agent.shutdown", subject: identity.host, body: heartbeat))] + waiting.map { .reply(to: $0, .done) }

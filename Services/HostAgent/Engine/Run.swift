@@ -36,6 +36,8 @@ struct Run: Codable, Sendable {
     /// Why its guard was told to end it.
     var stop: String?
     var proof: SignedProof?
+    /// Hardware id of the machine that it was started on, if this agent's disk was copied or moved to another one since: what became of it there cannot be told here (S14).
+    var leftOn: String?
 
     var holder: Holder { spec.holder }
 

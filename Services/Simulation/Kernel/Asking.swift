@@ -56,23 +56,22 @@ extension Process {
         _ server: ServiceProcess<E>, timeout: Duration, completion: @escaping (Result<any Encodable & Sendable, RequestError>) -> Void,
         _ deliver: @escaping (ServiceProcess<E>, @escaping (Reply) -> Void) -> Void
     ) {
-        let question = Question(of: self, to: server, timeout: timeout, completion: completion) { answer in deliver(server, answer) }
-        question.send()
+        Question(of: self, to: server, timeout: timeout, completion: completion, deliver).send()
     }
 }
 
 /// A request that is outstanding.
-private final class Question {
+private final class Question<E: Engine> {
     private let asker: Process
-    private let server: Process
+    private let server: ServiceProcess<E>
     private let life: Int
     private let until: Instant
     private var completion: ((Result<any Encodable & Sendable, RequestError>) -> Void)?
-    private let deliver: (@escaping (Reply) -> Void) -> Void
+    private let deliver: (ServiceProcess<E>, @escaping (Reply) -> Void) -> Void
 
     init(
-        of asker: Process, to server: Process, timeout: Duration, completion: @escaping (Result<any Encodable & Sendable, RequestError>) -> Void,
-        _ deliver: @escaping (@escaping (Reply) -> Void) -> Void
+        of asker: Process, to server: ServiceProcess<E>, timeout: Duration, completion: @escaping (Result<any Encodable & Sendable, RequestError>) -> Void,
+        _ deliver: @escaping (ServiceProcess<E>, @escaping (Reply) -> Void) -> Void
     ) {
         self.asker = asker
         self.server = server
@@ -84,9 +83,11 @@ private final class Question {
 
     func send() {
         let network = asker.world.network
-        network.send(from: asker.machine, to: server) { [self] in
-            deliver { [self] reply in
-                network.send(from: server.machine, to: asker) { [self] in finish(reply) }
+        if let server = server.reached(from: asker) {
+            network.send(from: asker.machine, to: server) { [self] in
+                deliver(server) { [self] reply in
+                    network.send(from: server.machine, to: asker) { [self] in finish(reply) }
+                }
             }
         }
         let left = until - asker.clock

@@ -34,6 +34,8 @@ final class Machine {
     }
 
     var bootID: String { "\(name)-boot\(boots)" }
+    /// Whether that is the id of a boot of this machine.
+    func hasBooted(_ bootID: String) -> Bool { bootID.hasPrefix("\(name)-boot") }
     /// Power is on, whatever runs.
     var isOn: Bool { state != .off }
     var isRunning: Bool { state == .on }

@@ -44,6 +44,33 @@ class ServiceProcess<E: Engine>: Process, Publisher {
     /// Begins with what another one had written, as from a backup.
     func restore(_ copy: StableJournal<E>) { journal = copy }
 
+    /// Processes of other machines at the same address: whoever asks reaches one or the other.
+    var besides: [ServiceProcess<E>] = []
+    /// Who connects takes it for what it says it is.
+    var isEnrolled: Bool { true }
+
+    /// The process that a message to this address reaches; of several chance decides.
+    func reached(from asker: Process) -> ServiceProcess<E>? {
+        if asker.machine === machine { return self }
+        guard !besides.isEmpty else { return isEnrolled ? self : nil }
+        let possible = ([self] + besides).filter { $0.machine.isOn && $0.isEnrolled }
+        return possible.isEmpty ? nil : possible[possible.count == 1 ? 0 : world.random.below(possible.count)]
+    }
+
+    /// Another machine answers at the same address from now on.
+    func add(beside other: ServiceProcess<E>) {
+        besides.append(other)
+        for subscription in subscriptions { subscription.follow(other) }
+    }
+
+    /// It answers no more.
+    func remove(beside other: ServiceProcess<E>) {
+        besides.removeAll { $0 === other }
+        for subscription in subscriptions { subscription.leave(other) }
+    }
+
+    var publishersBeside: [any Publisher] { besides }
+
     var engine: E { core.engine }
     var epoch: String { "\(journal.lineage).\(journal.term)" }
     /// Manager services count time over boots; lease-service overrides this.

@@ -10,6 +10,9 @@ protocol Publisher: Process {
     func subscribe(_ subscription: Subscription)
     func unsubscribe(_ subscription: Subscription)
     func snapshot(_ completion: @escaping (any Sendable, EventPosition) -> Void)
+    var isEnrolled: Bool { get }
+    /// Others at the same address.
+    var publishersBeside: [any Publisher] { get }
 }
 
 /// One process follows another's events, as `EventSubscriber` does: with a snapshot first, and anew after a loss or a restart, decided by ``EventFollower``.
@@ -26,6 +29,8 @@ final class Subscription {
     private var isAsking = false
     private var isBehind = false
     private(set) var lastHeard: Instant
+    /// The same subscription to others at the same address.
+    private var besides: [Subscription] = []
 
     /// - Parameter onSnapshot: without it events are handed on as they come, losses included.
     init(
@@ -41,15 +46,32 @@ final class Subscription {
         lastHeard = subscriber.clock
         publisher.subscribe(self)
         ask()
+        for other in publisher.publishersBeside { follow(other) }
+    }
+
+    /// Another machine is heard at the same address.
+    func follow(_ other: any Publisher) {
+        guard isOpen else { return }
+        besides.append(Subscription(of: other, by: subscriber, topics: topics, onSnapshot: onSnapshot, onEvent: onEvent))
+    }
+
+    func leave(_ other: any Publisher) {
+        for subscription in besides where subscription.publisher === other { subscription.close() }
+        besides.removeAll { $0.publisher === other }
     }
 
     /// Belongs to a life of the subscriber that goes on.
     private var isOpen: Bool { subscriber.isAlive && subscriber.life == life }
 
-    func close() { publisher.unsubscribe(self) }
+    func close() {
+        publisher.unsubscribe(self)
+        for subscription in besides { subscription.close() }
+        besides = []
+    }
 
     func wants(_ event: Event) -> Bool {
-        topics.contains { topic in
+        guard publisher.isEnrolled else { return false }
+        return topics.contains { topic in
             topic.utf8.count <= event.type.utf8.count ? event.type.hasPrefix(topic) : event.topic.hasPrefix(topic)
         }
     }
@@ -108,6 +130,7 @@ final class Subscription {
         let publisher = publisher
         let network = publisher.world.network
         network.send(from: subscriber.machine, to: publisher) { [self] in
+            guard publisher.isEnrolled else { return }
             publisher.snapshot { [self] state, position in
                 network.send(from: publisher.machine, to: subscriber) { [self] in
                     guard isOpen, isAsking else { return }

@@ -18,10 +18,11 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
 
     init(on host: HostMachine) {
         self.host = host
-        super.init(source: "\(host.machine.name)/host-agent", name: "host-agent@\(host.machine.name)", on: host.machine)
+        super.init(source: "\(host.name)/host-agent", name: "host-agent@\(host.machine.name)", on: host.machine)
     }
 
     override var target: String? { machine.bootID }
+    override var isEnrolled: Bool { world.keys.isEnrolled(host) }
 
     // MARK: Life
 
@@ -35,7 +36,7 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
         isScanning = false
         spawning = []
         submit(.started(AgentIdentity(
-            host: host.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, signingKey: Keys.of(host: host.name), settle: policy.settle)))
+            host: host.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, signingKey: host.signingKey, settle: policy.settle)))
         followMemberships(.wake)
         beat()
     }
@@ -108,7 +109,7 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
         case .sign(let holder, let proof):
             after(.milliseconds(1)) { [self] in
                 world.note(.proofMade(proof))
-                submit(.signed(holder, world.keys.sign(proof, with: Keys.of(host: host.name))))
+                submit(.signed(holder, world.keys.sign(proof, with: host.signingKey)))
             }
         case .task(let id, let task, let path): work(id, WorkerTask(task: task, path: path))
         }
@@ -173,8 +174,8 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
     private func onStorage(_ domain: String, _ work: @escaping () -> Void, failed: @escaping () -> Void) {
         let life = life
         after(Duration(nanoseconds: world.random.between(500_000, 5_000_000))) { [self] in
-            world.storage.whenPathAnswers(host.name, domain, { [self] in
-                let fails = world.storage.path(of: host.name, to: domain) == .fails
+            world.storage.whenPathAnswers(host.machine.name, domain, { [self] in
+                let fails = world.storage.path(of: host.machine.name, to: domain) == .fails
                 run(life, fails ? failed : work)
             })
         }
@@ -188,14 +189,14 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
             isOver = true
             watchStorage(.probed(number, domain: place.domain, end, took: clock - began))
         }
-        let path = world.storage.path(of: host.name, to: place.domain)
+        let path = world.storage.path(of: host.machine.name, to: place.domain)
         guard path != .hangs else {
             after(deadline) { end(.timedOut) }
             let life = life
-            return world.storage.whenPathAnswers(host.name, place.domain, { [self] in run(life) { end(.exited(0, output: "")) } })
+            return world.storage.whenPathAnswers(host.machine.name, place.domain, { [self] in run(life) { end(.exited(0, output: "")) } })
         }
         after(Duration(nanoseconds: world.random.between(2_000_000, 8_000_000))) { [self] in
-            switch world.storage.path(of: host.name, to: place.domain) {
+            switch world.storage.path(of: host.machine.name, to: place.domain) {
             case .fails: end(.exited(1, output: "an input/output error"))
             case .hangs: after(deadline) { end(.timedOut) }
             case .works, .slow: end(world.storage.exists(DomainLayout(root: place.path).metadata) ? .exited(0, output: "") : .exited(1, output: "no metadata"))

@@ -15,7 +15,7 @@ extension World {
         case .suspend(let name): host(name)?.machine.suspend()
         case .reboot(let name): host(name)?.reboot()
         case .loseAllPower:
-            for host in hosts { host.losePower("all power is lost") }
+            for host in everyHost { host.losePower("all power is lost") }
             manager.powerOff()
         case .returnAllPower:
             for host in hosts { after(nanoseconds: random.between(0, 5_000_000_000)) { host.getPower("power is back") } }
@@ -23,6 +23,12 @@ extension World {
         case .restoreManagers: restoreManagers()
         case .installManagers: installManagers()
         case .endSecondManagers: endSecondManagers()
+        case .clone(let name): clone(name, hasItsHardwareID: false)
+        case .twin(let name): clone(name, hasItsHardwareID: true)
+        case .endClone(let name): endClones(of: name)
+        case .replace(let name): replace(name)
+        case .switchOnOld(let name): others(of: name).last { !$0.isClone }?.getPower(what.sentence)
+        case .switchOffOld(let name): others(of: name).last { !$0.isClone }?.losePower(what.sentence)
         case .kill(let name): processes(name).forEach { $0.kill() }
         case .stop(let name):
             for process in processes(name) {
@@ -106,6 +112,7 @@ extension World {
     /// Nothing is broken any more, and everybody has power.
     func mendEverything() {
         chaos = Scenario.Chaos()
+        for other in others { other.isClone ? endClones(of: other.name) : other.losePower("nobody needs it any more") }
         network.healAll(places)
         endSecondManagers()
         setStorage("all", "all", .works)

@@ -71,7 +71,8 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
 
     private func hear(_ event: Event, of host: String) {
         if let heartbeat = event.body as? AgentHeartbeat, event.type == "agent.heartbeat" {
-            if managers.areObeyed { world.note(.hostHeard(host: host, boot: heartbeat.bootID)) }
+            let isClones = world.others(of: host).contains { $0.isClone && $0.machine.hasBooted(heartbeat.bootID) }
+            if managers.areObeyed, !isClones { world.note(.hostHeard(host: host, boot: heartbeat.bootID)) }
             for input in monitor.onHeartbeat(heartbeat, of: host, at: now) { submit(input) }
             setMonitorTimer()
             if boots[host] != heartbeat.bootID, engine.view(of: host)?.bootID == heartbeat.bootID { greet(host, bootID: heartbeat.bootID) }

@@ -8,6 +8,14 @@ final class HostMachine {
     let id: Int
     unowned(unsafe) let world: World
     let machine: Machine
+    /// What it reads of itself in-band.
+    let hardwareID: String
+    let installation: Int
+    /// Who connects to it knows it by this key.
+    let key: String
+    let signingKey: String
+    /// It goes by the name of a host that there is.
+    var isClone = false
     private(set) var hasPower = false
     private(set) lazy var agent = AgentProcess(on: self)
     private(set) lazy var leases = LeaseProcess(on: self)
@@ -27,11 +35,18 @@ final class HostMachine {
     private var powerCycle = 0
     private(set) var lastPID: Int32 = 1000
 
-    init(_ definition: Scenario.Host, id: Int, world: World) {
+    /// - Parameters:
+    ///   - machineName: of one that goes by another's name.
+    ///   - installation: rises with each installation of a host of that name: keys are made anew.
+    init(_ definition: Scenario.Host, id: Int, machineName: String? = nil, hardwareID: String? = nil, installation: Int = 1, world: World) {
         self.definition = definition
         self.id = id
         self.world = world
-        machine = Machine(definition.name, index: id, drift: Int64(definition.drift), world: world)
+        self.hardwareID = hardwareID ?? "hardware-of-\(machineName ?? definition.name)"
+        self.installation = installation
+        key = installation == 1 ? "curve-\(definition.name)" : "curve-\(definition.name)-\(installation)"
+        signingKey = Keys.of(host: definition.name, installation: installation)
+        machine = Machine(machineName ?? definition.name, index: id, drift: Int64(definition.drift), world: world)
         _ = (leases, agent)
     }
 
@@ -48,8 +63,6 @@ final class HostMachine {
     }
 
     var name: String { definition.name }
-    var hardwareID: String { HostMachine.hardwareID(name) }
-    static func hardwareID(_ name: String) -> String { "hardware-of-\(name)" }
 
     /// fencing-service can switch it off and on, and knows that.
     var hasOwnDevice: Bool { definition.fence == .verified || definition.fence == .vouched }
@@ -61,7 +74,7 @@ final class HostMachine {
         hasPower = true
         powerCycle += 1
         let cycle = powerCycle
-        world.tell(name, "power on", why)
+        world.tell(machine.name, "power on", why)
         world.after(nanoseconds: world.random.between(world.scenario.pace.boot.nanoseconds * 3 / 4, world.scenario.pace.boot.nanoseconds * 5 / 4)) { [self] in
             guard hasPower, powerCycle == cycle else { return }
             machine.powerOn()
@@ -72,7 +85,7 @@ final class HostMachine {
         guard hasPower else { return }
         hasPower = false
         powerCycle += 1
-        world.tell(name, "power off", why)
+        world.tell(machine.name, "power off", why)
         dieDown()
     }
 
@@ -88,13 +101,13 @@ final class HostMachine {
     private func dieDown() {
         let boot = machine.bootID
         let wasOn = machine.isOn
-        world.storage.powerLost(name)
+        world.storage.powerLost(machine.name)
         machine.powerOff()
         guards = []
         locks = [:]
         results = [:]
         specifications = []
-        if wasOn { world.bootEnded(name, boot) }
+        if wasOn { world.bootEnded(self, boot) }
     }
 
     /// Every payload that lives here, in the order of their starts.

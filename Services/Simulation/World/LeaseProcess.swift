@@ -13,19 +13,20 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
 
     init(on host: HostMachine) {
         self.host = host
-        super.init(source: "lease-service@\(host.machine.name)", name: "lease-service@\(host.machine.name)", on: host.machine)
+        super.init(source: "lease-service@\(host.name)", name: "lease-service@\(host.machine.name)", on: host.machine)
     }
 
     /// Deadlines are absolute CLOCK_BOOTTIME, shared with the guards (S8).
     override var continuesTime: Bool { false }
     override var target: String? { machine.bootID }
+    override var isEnrolled: Bool { world.keys.isEnrolled(host) }
 
     override func started() {
         connections = [:]
         lanes = VolumeLanes(of: self)
         let policy = world.scenario.policy
         submit(.started(HostIdentity(
-            name: machine.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, firing: policy.watchdogFire, settle: policy.settle)))
+            name: host.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, firing: policy.watchdogFire, settle: policy.settle)))
         for guest in host.guards { guest.leaseServiceStarted() }
     }
 

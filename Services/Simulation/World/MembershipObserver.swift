@@ -19,18 +19,22 @@ final class MembershipObserver {
 
     init(world: World) { self.world = world }
 
-    func changed(_ path: String, _ offset: UInt64) {
+    func changed(_ path: String, _ offset: UInt64, by writer: Machine) {
         let geometry = Geometry.standard
         let id = Int(offset) / geometry.sectorSize + 1
-        guard let host = world.hosts.first(where: { $0.id == id }), let bytes = world.storage.read(path, offset, geometry.sectorSize),
+        guard let host = world.everyHost.first(where: { $0.machine === writer }), let bytes = world.storage.read(path, offset, geometry.sectorSize),
             let sector = try? LeaderRecord(bytes[...]), sector.kind == .delta, sector.ownerID == UInt64(id)
         else { return }
         // A write that was abandoned may land after the next one.
         if let known = newest[sector.lockspace]?[id], known.ownerGeneration == sector.ownerGeneration, known.timestamp > sector.timestamp, !sector.isFree { return }
         newest[sector.lockspace, default: [:]][id] = sector
         // Anybody may take these leases now: not even what waits to be reaped may be left.
-        if sector.isFree { judge(host, sector.lockspace, "has given its host id back", host.guests) { _ in true } }
-        judge(host, sector.lockspace, "is a member with generation \(sector.ownerGeneration)", host.guests) { $0 < sector.ownerGeneration }
+        for one in world.everyHost where one.id == id {
+            // Another machine may join once this one's guards have had their time, even if they could not use it: what they guard must not go on.
+            let guests = one.machine === writer ? one.guests : one.machine.isRunning ? one.guests.filter { $0.state == .running && $0.parent?.isFrozen != true } : []
+            if sector.isFree { judge(one, sector.lockspace, "has given its host id back", guests) { _ in true } }
+            judge(one, sector.lockspace, "is a member with generation \(sector.ownerGeneration)", guests) { $0 < sector.ownerGeneration }
+        }
         let end = Self.end(of: sector)
         let boot = host.machine.bootID
         host.machine.after(max(.zero, end - host.machine.clock)) { [self] in

@@ -20,15 +20,20 @@ final class OperatorProcess: Process {
 
     // MARK: Bring-up
 
-    func addHost(_ host: HostMachine, _ done: @escaping (Bool) -> Void) {
+    func addHost(_ host: HostMachine, _ done: @escaping (Bool) -> Void) { enrol(host, nil) { done($0 == nil) } }
+
+    private func enrol(_ host: HostMachine, _ promise: Promise?, _ done: @escaping (RequestError?) -> Void) {
         let fence = host.definition.fence
         let device = FenceDevice(agent: "fence_redfish", address: "bmc-of-\(host.name)", vouched: fence == .vouched ? true : nil)
         let definition = HostDefinition(
             name: host.name, id: host.id,
             endpoints: HostEndpoints(
                 agentRequests: "tcp://\(host.name):7401", agentEvents: "tcp://\(host.name):7402", leaseRequests: "tcp://\(host.name):7403", leaseEvents: "tcp://\(host.name):7404"),
-            key: "curve-\(host.name)", signingKey: Keys.of(host: host.name), spmPriority: host.definition.spmPriority, fence: fence == .none ? [] : [device])
-        send(managers.fencing, { .hostAdd($0, definition) }) { done($0 == nil) }
+            key: host.key, signingKey: host.signingKey, spmPriority: host.definition.spmPriority, fence: fence == .none ? [] : [device])
+        send(managers.fencing, { .hostAdd($0, definition) }, promise) { [world] refusal in
+            if refusal == nil { world.keys.enrol(host) }
+            done(refusal)
+        }
     }
 
     func createDomain(_ domain: String, _ done: @escaping (Bool) -> Void) {
@@ -77,6 +82,9 @@ final class OperatorProcess: Process {
         case .hostActivate(let host): send(fencing, { .hostActivate($0, HostRequest(host: host)) }, .maintenance(host: host, false), answered)
         case .hostConfirmOff(let host): confirmOff(host, answered)
         case .hostForget(let host): send(fencing, { .hostForget($0, HostRequest(host: host)) }, .registered(host: host, false), answered)
+        case .hostAdd(let name):
+            guard let host = world.host(name) else { return true }
+            enrol(host, .registered(host: name, true), answered)
         case .fenceNow(let host):
             world.observer.operatorWantsPower(of: host)
             send(fencing, { .fenceNow($0, HostRequest(host: host, reason: "the operator wants it")) }, nil, answered)

@@ -87,15 +87,15 @@ final class Payload {
         state = .dying
         worker?.vanish()
         guard wasRunning, !isStuck else { return isStuck ? () : die() }
-        let hanging = spec.places.filter { world.storage.path(of: host.name, to: $0.domain) == .hangs }
+        let hanging = spec.places.filter { world.storage.path(of: host.machine.name, to: $0.domain) == .hangs }
         guard let place = hanging.first else { return die() }
         if world.random.chance(0.5) {
             isStuck = true
-            return world.storage.whenPathAnswers(host.name, place.domain, { [weak self] in self?.isStuck = false })
+            return world.storage.whenPathAnswers(host.machine.name, place.domain, { [weak self] in self?.isStuck = false })
         }
         // Killed is not quiesced: what it had submitted lands when its path answers, or soon after its host has lost its power (S4).
         let land = { [self] in world.lateWrite(of: self) }
-        world.storage.whenPathAnswers(host.name, place.domain, land) { [world] in
+        world.storage.whenPathAnswers(host.machine.name, place.domain, land) { [world] in
             world.after(nanoseconds: world.random.between(0, max(1, world.longestInFlight)), land)
         }
         die()

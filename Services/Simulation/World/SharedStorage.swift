@@ -145,7 +145,7 @@ final class SharedStorage {
         submit(of: machine, domain: domain, done) { [self] lands in
             guard create || files[path] != nil else { return .missing }
             write(path, offset, bytes, lands)
-            world.sectorsChanged(path, offset, bytes.count)
+            world.sectorsChanged(path, offset, bytes.count, by: machine)
             return .written
         }
     }

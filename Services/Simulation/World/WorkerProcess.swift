@@ -75,9 +75,9 @@ final class WorkerProcess: Process {
         let slow: Int64 = world.storage.path(of: host.name, to: domain) == .slow ? 15_000_000_000 : 0
         after(Duration(nanoseconds: world.random.between(5_000_000 + slow / 3, 400_000_000 + slow))) { [self] in
             let life = life
-            world.storage.whenPathAnswers(host.name, domain, { [self] in
+            world.storage.whenPathAnswers(host.machine.name, domain, { [self] in
                 run(life) { [self] in
-                    if world.storage.path(of: host.name, to: domain) == .fails {
+                    if world.storage.path(of: host.machine.name, to: domain) == .fails {
                         return handle(.built(id, .failed(RequestError(AgentErrorCode.taskFailed, "an input/output error"))))
                     }
                     handle(.built(id, world.volumes.contains(volume.image) ? .isPublished : .built))
@@ -92,7 +92,7 @@ final class WorkerProcess: Process {
         let boot = machine.boots
         world.willPublish(volume, by: self)
         after(Duration(nanoseconds: world.random.between(200_000, 20_000_000))) { [self] in
-            world.storage.whenPathAnswers(host.name, domain, { [self] in
+            world.storage.whenPathAnswers(host.machine.name, domain, { [self] in
                 guard machine.isOn, machine.boots == boot else { return }
                 world.publish(volume, by: self)
                 handle(.published(id, nil))

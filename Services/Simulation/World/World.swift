@@ -17,9 +17,11 @@ final class World {
     var chaos = Scenario.Chaos()
     private(set) lazy var network = Network(world: self)
     private(set) lazy var storage = SharedStorage(world: self)
-    let keys = Keys()
+    var keys = Keys()
     private(set) var hosts: [HostMachine] = []
     private var hostsByName: [String: HostMachine] = [:]
+    /// Machines that go by a host's name and are not it, or not any more.
+    private(set) var others: [HostMachine] = []
     private(set) lazy var manager = Machine("manager", index: 0, drift: 0, world: self)
     private(set) lazy var managers = ManagerSet(.own, on: manager)
     var fencing: FencingProcess { managers.fencing }
@@ -37,7 +39,7 @@ final class World {
     private(set) lazy var observer = ClusterObserver(world: self)
     private lazy var memberships = MembershipObserver(world: self)
     /// Every payload that lives, in the order of their starts.
-    var payloads: [Payload] { hosts.flatMap(\.guests) }
+    var payloads: [Payload] { everyHost.flatMap(\.guests) }
     /// Published volumes, by image.
     var volumes: Set<String> = []
     var checker: InvariantChecker
@@ -75,8 +77,21 @@ final class World {
     /// The machines of the cluster.
     var machineNames: [String] { [manager.name] + hosts.map(\.name) }
     /// All ends of the network.
-    var places: [String] { machines.map(\.name) }
+    var places: [String] { machineNames + [Self.secondManager] }
     func machine(_ name: String) -> Machine? { name == manager.name ? manager : name == Self.secondManager ? secondMachine : host(name)?.machine }
+    var everyHost: [HostMachine] { others.isEmpty ? hosts : hosts + others }
+    func others(of name: String) -> [HostMachine] { others.filter { $0.name == name } }
+
+    /// A machine that goes by a host's name, too.
+    func add(_ other: HostMachine) { others.append(other) }
+
+    /// Another machine takes a host's place and name; the old one stays where it is.
+    func replace(_ host: HostMachine, by new: HostMachine) {
+        guard let index = hosts.firstIndex(where: { $0 === host }) else { return }
+        others.append(host)
+        hosts[index] = new
+        hostsByName[new.name] = new
+    }
 
     func newID() -> String {
         ids += 1
@@ -129,7 +144,7 @@ final class World {
         queue = EventQueue()
         storage.dismantle()
         network.dismantle()
-        for machine in machines { machine.dismantle() }
+        for machine in machines + others.map(\.machine) { machine.dismantle() }
     }
 
     /// Runs on a machine's processors if it is still in that boot; after the thaw, if it is frozen.
@@ -214,14 +229,14 @@ final class World {
         for disk in payload.spec.diskLocks { note(.writeLanded(run, disk: disk)) }
     }
 
-    func bootEnded(_ host: String, _ boot: String) {
-        let dying = self.host(host)?.guests ?? []
-        self.host(host)?.guests = []
+    func bootEnded(_ host: HostMachine, _ boot: String) {
+        let dying = host.guests
+        host.guests = []
         for payload in dying {
             if payload.spec.isGuest, payload.state != .starting { observer.occurred(.end(vm: payload.spec.holder.name)) }
             payload.powerLost()
         }
-        note(.bootEnded(host: host, boot: boot))
+        note(.bootEnded(host: host.name, boot: boot))
     }
 
     /// Whoever publishes holds lease SDM: another may have it as soon as the host's membership is over (S12).
@@ -249,8 +264,8 @@ final class World {
     ///
     /// Not if it says an older version than before: that is a write of another host that comes very late. Others cannot take the lease by it, for the ballot
     /// blocks say the newer version; only the host whose own block was the newest counts on from it (``believe(_:)``).
-    func sectorsChanged(_ path: String, _ offset: UInt64, _ length: Int) {
-        if path.hasSuffix("/ids") { return memberships.changed(path, offset) }
+    func sectorsChanged(_ path: String, _ offset: UInt64, _ length: Int, by writer: Machine) {
+        if path.hasSuffix("/ids") { return memberships.changed(path, offset, by: writer) }
         guard path.hasSuffix("leases") else { return }
         let geometry = Geometry.standard
         let start = offset / UInt64(geometry.alignment) * UInt64(geometry.alignment)

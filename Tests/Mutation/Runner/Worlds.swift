@@ -237,6 +237,45 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         }
         return world
     },
+    // A copy of a host's disk starts in another machine, and the host itself fails now and then.
+    "clones": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.hosts = ["host1", "host2", "host3", "host4"].map { Scenario.Host($0) }
+        world.policy.ioTimeout = .seconds(2)
+        world.policy.fencing.grace = .seconds(10)
+        world.pace.boot = .seconds(5)
+        world.timeline = []
+        world.troubles($0, every: 300) { host, _, at in
+            switch at % 4 {
+            case 0: [(at, .clone(host: host)), (at + 40, .crash(host: host)), (at + 150, .endClone(host: host))]
+            case 1: [(at, .hang(host: host)), (at + 1, .clone(host: host)), (at + 60, .thaw(host: host)), (at + 150, .endClone(host: host))]
+            default: [(at, .clone(host: host)), (at + 150, .endClone(host: host))]
+            }
+        }
+        return world
+    },
+    // A machine that reads the same hardware id has the keys of a host.
+    "twins": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.hosts = ["host1", "host2", "host3", "host4"].map { Scenario.Host($0) }
+        world.pace.boot = .seconds(5)
+        world.chaos = Scenario.Chaos()
+        world.timeline = []
+        world.troubles($0, every: 600) { host, _, at in [(at, .twin(host: host)), (at + 150, .endClone(host: host)), (at + 160, .reboot(host: host)), (at + 170, .haEnable), (at + 200, .haEnable)] }
+        return world
+    },
+    // A host is forgotten while its guests run, and another machine gets its name and host id.
+    "replaced": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.hosts = ["host1", "host2", "host3", "host4"].map { Scenario.Host($0) }
+        world.pace.boot = .seconds(5)
+        world.timeline = []
+        world.recovers = false
+        world.troubles($0, every: 400) { host, _, at in
+            [(at, .hostMaintenance(host: host)), (at + 5, .hostForget(host: host)), (at + 10, .replace(host: host)), (at + 30, .hostAdd(host: host)), (at + 35, .hostActivate(host: host)), (at + 120, .reboot(host: host))]
+        }
+        return world
+    },
     // Much is lost on the way.
     "lossy": {
         var world = Scenario.random(seed: $0, hours: 0.5)
