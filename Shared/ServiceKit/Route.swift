@@ -4,7 +4,7 @@ public import Messages
 /// How one request type of a service is handled.
 public struct Route<E: Engine>: Sendable {
     enum Handling: Sendable {
-        case input(@Sendable (IncomingRequest) throws -> E.Input)
+        case input(@Sendable @ReactorActor (IncomingRequest) throws -> E.Input)
         case reading(@Sendable @ReactorActor (E, IncomingRequest) throws -> Reply)
     }
 
@@ -15,7 +15,7 @@ public struct Route<E: Engine>: Sendable {
     /// A request that becomes a journaled input; the engine answers with `.reply(to: id, ...)`, now or later.
     ///
     /// - Parameter input: makes the input; throws `RequestError` for a body that cannot be used.
-    public init(_ type: String, _ roles: Set<Role>, input: @escaping @Sendable (IncomingRequest) throws -> E.Input) {
+    public init(_ type: String, _ roles: Set<Role>, input: @escaping @Sendable @ReactorActor (IncomingRequest) throws -> E.Input) {
         self.type = type
         self.roles = roles
         handling = .input(input)

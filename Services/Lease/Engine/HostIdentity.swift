@@ -1,5 +1,21 @@
 import Messages
 
+/// When and where this host writes backups of its lockspaces.
+public struct BackupPolicy: Codable, Hashable, Sendable {
+    /// Absolute; where backups go that name no file of their own.
+    public var directory: String
+    /// `nil`: only when asked.
+    public var every: Duration?
+    /// Scheduled ones of each lockspace; the oldest is overwritten.
+    public var keep: Int
+
+    public init(directory: String, every: Duration? = nil, keep: Int = 7) {
+        self.directory = directory
+        self.every = every
+        self.keep = keep
+    }
+}
+
 /// Who this host is, for the life of the process.
 public struct HostIdentity: Codable, Hashable, Sendable {
     public var name: String
@@ -13,8 +29,10 @@ public struct HostIdentity: Codable, Hashable, Sendable {
     public var settle: Duration
     /// By lockspace; others refuse.
     public var expiredOwners: [String: ExpiredOwners]?
+    /// `nil`: no place for them is configured.
+    public var backups: BackupPolicy?
 
-    public init(name: String, hostID: Int, bootID: String, hardwareID: String, firing: Duration = .seconds(60), settle: Duration = .zero, expiredOwners: [String: ExpiredOwners]? = nil) {
+    public init(name: String, hostID: Int, bootID: String, hardwareID: String, firing: Duration = .seconds(60), settle: Duration = .zero, expiredOwners: [String: ExpiredOwners]? = nil, backups: BackupPolicy? = nil) {
         self.name = name
         self.hostID = hostID
         self.bootID = bootID
@@ -22,6 +40,7 @@ public struct HostIdentity: Codable, Hashable, Sendable {
         self.firing = firing
         self.settle = settle
         self.expiredOwners = expiredOwners
+        self.backups = backups
     }
 }
 

@@ -14,6 +14,9 @@ struct Job: Sendable {
         case inspect(InspectWork)
         case initialize(InitializeWork)
         case look(LookWork)
+        case repair(RepairWork)
+        case backup(BackupWork)
+        case void(VoidWork)
     }
 
     var work: Work

@@ -93,6 +93,7 @@ extension LeaseEngine {
             }
         }
         for lease in request.leases {
+            if let closed = closure(lease.name.lockspace) { return Obstacle(error: closed, mayPass: false) }
             guard let membership = memberships[lease.name.lockspace], membership.record.wanted else {
                 return Obstacle(error: RequestError(LeaseErrorCode.notJoined, "this host has not joined lockspace \(lease.name.lockspace)"), mayPass: false)
             }

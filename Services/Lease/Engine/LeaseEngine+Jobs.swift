@@ -24,6 +24,9 @@ extension LeaseEngine {
         case .inspect(let work): stepInspect(id, work)
         case .initialize(let work): stepInitialize(id, work)
         case .look: []
+        case .repair(let work): stepRepair(id, work)
+        case .backup(let work): stepBackup(id, work)
+        case .void(let work): stepVoid(id, work)
         }
     }
 
@@ -41,6 +44,9 @@ extension LeaseEngine {
         case .inspect(let work): onInspectResult(id, work, result)
         case .initialize(let work): onInitializeResult(id, work, result)
         case .look(let work): onLookResult(id, work, result)
+        case .repair(let work): onRepairResult(id, work, result)
+        case .backup(let work): onBackupResult(id, work, result)
+        case .void(let work): onVoidResult(id, work, result)
         }
     }
 

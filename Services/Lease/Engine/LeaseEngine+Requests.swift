@@ -17,6 +17,7 @@ extension LeaseEngine {
         guard Names.isStorable(body.lockspace), body.path.hasPrefix("/") else {
             return [.reply(to: id, .refused(RequestError(RequestErrorCode.invalid, "a lockspace has a name of at most 48 bytes and an absolute path")))]
         }
+        if let closed = closure(body.lockspace) { return [.reply(to: id, .refused(closed))] }
         if let membership = memberships[body.lockspace] {
             if membership.isJoined, membership.record.path == body.path, membership.record.wanted {
                 return effects + [.reply(to: id, .success(view(of: membership)))]

@@ -24,6 +24,7 @@ public struct LeaseEngine: Engine {
     var pins = ManagerPins()
     var records: [String: MembershipRecord] = [:]
     var grants: [Holder: Grant] = [:]
+    var maintenance: [String: MaintenanceRecord] = [:]
 
     // Rebuilt
     var host = HostIdentity(name: "", hostID: 1, bootID: "", hardwareID: "")
@@ -42,6 +43,10 @@ public struct LeaseEngine: Engine {
     /// Writes to a lease's area that timed out and may still land: nothing else is done to that lease until they have.
     var unlanded: [IOToken: LeaseName] = [:]
     var nextLockTest: Instant?
+    var drainWaiters: [String: [RequestID]] = [:]
+    /// Notes of ``maintenance`` that are not durable yet.
+    var maintenanceNotes: [String: Int] = [:]
+    var nextBackups: [String: Instant] = [:]
 
     /// The membership or job that an I/O belongs to, with the count that tells late answers from expected ones.
     enum TokenOwner: Sendable {
@@ -51,13 +56,14 @@ public struct LeaseEngine: Engine {
 
     public init() {}
 
-    enum CodingKeys: String, CodingKey { case pins, records, grants }
+    enum CodingKeys: String, CodingKey { case pins, records, grants, maintenance }
 
     public init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         pins = try container.decode(ManagerPins.self, forKey: .pins)
         records = try container.decode([String: MembershipRecord].self, forKey: .records)
         for grant in try container.decode([Grant].self, forKey: .grants) { grants[grant.holder] = grant }
+        maintenance = try container.decodeIfPresent([String: MaintenanceRecord].self, forKey: .maintenance) ?? [:]
     }
 
     public func encode(to encoder: any Encoder) throws {
@@ -65,6 +71,7 @@ public struct LeaseEngine: Engine {
         try container.encode(pins, forKey: .pins)
         try container.encode(records, forKey: .records)
         try container.encode(sortedGrants, forKey: .grants)
+        try container.encode(maintenance, forKey: .maintenance)
     }
 
     public mutating func handle(_ input: LeaseInput, at now: Instant) -> [Effect<LeaseAction>] {
@@ -91,6 +98,10 @@ public struct LeaseEngine: Engine {
         case .rebuild(let id, let caller, let body, let time): onRebuild(id, caller, body, time: time)
         case .lookup(let id, let body): onLookup(id, body)
         case .list(let id, let body): onList(id, body)
+        case .drain(let id, let body): onDrain(id, body)
+        case .repair(let id, let body, let proofs, let restores, let time): onRepair(id, body, proofs, restores: restores, time: time)
+        case .backup(let id, let body, let time): onBackup(id, body, time: time)
+        case .void(let id, let body): onVoid(id, body)
         case .acquire(let connection, let request): onAcquire(connection, request)
         case .adopt(let connection, let request): onAdopt(connection, request)
         case .release(let connection, let holder): onRelease(connection, holder)
@@ -117,11 +128,15 @@ public struct LeaseEngine: Engine {
         tokens = [:]
         unlanded = [:]
         nextLockTest = now
+        drainWaiters = [:]
+        maintenanceNotes = [:]
+        nextBackups = [:]
         for lockspace in records.keys.sorted() {
             guard let record = records[lockspace] else { continue }
             memberships[lockspace] = Membership(record: record, host: host)
         }
         for grant in sortedGrants where grant.state == .releasing { startRelease(grant) }
+        resumeRepairs()
         return []
     }
 
@@ -143,6 +158,8 @@ public struct LeaseEngine: Engine {
         case .pins(let pins):
             self.pins = pins
             return []
+        case .maintenance(let record):
+            return onMaintenanceNoted(record)
         }
     }
 
@@ -154,13 +171,14 @@ public struct LeaseEngine: Engine {
             effects += beginIfPossible(lockspace)
         }
         for id in jobs.keys.sorted() { effects += wakeJob(id) }
+        effects += tickMaintenance()
         effects += tickParked()
         effects += testLocks()
         return effects
     }
 
     private var nextWake: Instant? {
-        let times = memberships.values.compactMap(\.nextWake) + jobs.values.compactMap(\.wakeAt) + parked.map(\.until) + [nextLockTest].compactMap { $0 }
+        let times = memberships.values.compactMap(\.nextWake) + jobs.values.compactMap(\.wakeAt) + parked.map(\.until) + nextBackups.values + [nextLockTest].compactMap { $0 }
         return times.min()
     }
 

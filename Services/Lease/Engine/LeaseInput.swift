@@ -20,6 +20,12 @@ public enum LeaseInput: EngineInput {
     case lookup(RequestID, LeaseRequest)
     case list(RequestID, LockspaceRequest)
 
+    case drain(RequestID, LockspaceDrain)
+    /// `restores`: from a backup; else from what is there.
+    case repair(RequestID, LockspaceRepair, [AcceptedProof], restores: Bool, time: UInt64)
+    case backup(RequestID, LockspaceBackup, time: UInt64)
+    case void(RequestID, LeaseVoid)
+
     // Guards
     case acquire(connection: UInt64, GuardRequest)
     case adopt(connection: UInt64, GuardRequest)
@@ -99,6 +105,7 @@ public enum LeaseFact: Codable, Hashable, Sendable {
     /// Nothing of this holder is left, neither on disk nor on this machine.
     case ended(Holder)
     case pins(ManagerPins)
+    case maintenance(MaintenanceRecord)
 }
 
 /// What the lease engine wants done.

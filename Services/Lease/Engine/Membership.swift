@@ -446,6 +446,7 @@ struct Membership: Sendable {
     /// The delta record at `offset` of what was read, which in the file begins at `start`: this host's own, if not told.
     private func sector(_ offset: Int, of result: IOResult, at start: UInt64? = nil) -> Result<LeaderRecord, RequestError> {
         guard case .data(let bytes) = result else { return .failure(Self.error(result, "read the lockspace")) }
+        if let marker = ReinitializationMarker(bytes.dropFirst(offset)) { return .failure(marker.error) }
         do {
             let found = try LeaderRecord(bytes.dropFirst(offset))
             try found.verify(.delta, lockspace: record.lockspace)

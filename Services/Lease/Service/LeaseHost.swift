@@ -27,7 +27,7 @@ final class LeaseHost: RunningService {
             source: LeaseServiceCommand.service, journal: journal,
             requests: ["ipc://\(run)/lease-service.requests"] + (requests.isEmpty ? [] : [requests]),
             events: ["ipc://\(run)/lease-service.events"] + (events.isEmpty ? [] : [events]),
-            security: security, routes: Self.routes, logger: logger
+            security: security, routes: Self.routes + Self.repairs(proofs), logger: logger
         ) { action, shell in
             switch action {
             case .io(let request): disks.submit(request, shell)

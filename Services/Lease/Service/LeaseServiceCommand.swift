@@ -26,6 +26,9 @@ struct LeaseServiceCommand: ServiceCommand {
             "what is done about leases whose owner stopped renewing for its whole dead time, without a proof that it is off: lockspace=refuse or lockspace=watchdogPromised, separated by commas; others refuse. watchdogPromised: you vouch that every host of that lockspace is reset by a watchdog by then"),
         ConfigurationKey(
             "lease.watchdogFire", .duration, default: "60s", "sanlock's watchdog_fire_timeout: what a silent host id waits beyond 8 x io_timeout; the same on all hosts"),
+        ConfigurationKey("lease.backup.directory", .string, default: "", "where backups of lockspaces go; empty: backups in this service's state directory"),
+        ConfigurationKey("lease.backup.every", .duration, default: "0s", "between backups of each lockspace, written by the live host with the lowest host id; 0s: only when asked"),
+        ConfigurationKey("lease.backup.keep", .integer, default: "7", "scheduled backups of each lockspace; the oldest is overwritten"),
     ]
 
     @OptionGroup var options: ServiceOptions
@@ -37,11 +40,16 @@ struct LeaseServiceCommand: ServiceCommand {
             throw RequestError(code: "config.invalid", message: "host.id is \(hostID), it must be 1 to 2000")
         }
         let name = configuration.string("host.name")
+        let state = try context.stateDirectory("\(configuration.string("state"))/lease-service")
+        let backups = configuration.string("lease.backup.directory")
+        let every = configuration.duration("lease.backup.every")
         let identity = HostIdentity(
             name: name, hostID: hostID, bootID: try identifier(configuration.string("host.bootIDFile")),
             hardwareID: try identifier(configuration.string("host.hardwareIDFile")), firing: configuration.duration("lease.watchdogFire"),
-            settle: configuration.duration("lease.settle"), expiredOwners: try expiredOwners(configuration.string("lease.expiredOwners")))
-        let state = try context.stateDirectory("\(configuration.string("state"))/lease-service")
+            settle: configuration.duration("lease.settle"), expiredOwners: try expiredOwners(configuration.string("lease.expiredOwners")),
+            backups: BackupPolicy(
+                directory: try context.stateDirectory(backups.isEmpty ? "\(state)/backups" : backups), every: every > .zero ? every : nil,
+                keep: configuration.integer("lease.backup.keep")))
         let security = try context.security(key: name)
         let service = try LeaseHost(
             identity: identity, run: configuration.string("run"), journal: FileJournal(path: "\(state)/journal"),
