@@ -2,6 +2,10 @@
 public enum LeaseErrorCode: String, CaseIterable, Sendable {
     /// Another host holds it and nothing proves that its holder is gone; details name owner, generation and age.
     case held = "lease.held"
+    /// Nobody holds what was asked for.
+    case notHeld = "lease.not-held"
+    /// What was asked for is over: the lease has a later version.
+    case stale = "lease.stale-request"
     /// Another guard on this host holds it (S3).
     case heldHere = "lease.held-here"
     /// No such lease in the index of this domain.
@@ -113,10 +117,28 @@ public struct LockspaceView: Codable, Hashable, Sendable {
     public var reason: String
     /// The used slots, freshly read for `.inspect` replies (S9: "read after the off command").
     public var hosts: [LockspaceHost]
+    /// In `.inspect` replies: this host's last renewals, oldest first.
+    public var renewals: [Renewal]?
+
+    /// One renewal, or one try that failed.
+    public struct Renewal: Codable, Hashable, Sendable {
+        /// Since it ended.
+        public var age: Duration
+        public var latency: Duration
+        public var ok: Bool
+        /// It took 2 x io_timeout or longer.
+        public var isLate: Bool
+        public init(age: Duration, latency: Duration, ok: Bool, isLate: Bool) {
+            self.age = age
+            self.latency = latency
+            self.ok = ok
+            self.isLate = isLate
+        }
+    }
 
     public init(
         lockspace: String, path: String, state: LockspaceState, hostID: Int, generation: UInt64, generationBefore: UInt64? = nil,
-        renewalAge: Duration? = nil, reason: String = "", hosts: [LockspaceHost] = []
+        renewalAge: Duration? = nil, reason: String = "", hosts: [LockspaceHost] = [], renewals: [Renewal]? = nil
     ) {
         self.lockspace = lockspace
         self.path = path
@@ -127,6 +149,7 @@ public struct LockspaceView: Codable, Hashable, Sendable {
         self.renewalAge = renewalAge
         self.reason = reason
         self.hosts = hosts
+        self.renewals = renewals
     }
 }
 
@@ -141,10 +164,13 @@ public struct LockspaceRenewal: Codable, Hashable, Sendable {
     public var lockspace: String
     public var latency: Duration
     public var ok: Bool
-    public init(lockspace: String, latency: Duration, ok: Bool) {
+    /// It took 2 x io_timeout or longer, with all its tries.
+    public var isLate: Bool?
+    public init(lockspace: String, latency: Duration, ok: Bool, isLate: Bool? = nil) {
         self.lockspace = lockspace
         self.latency = latency
         self.ok = ok
+        self.isLate = isLate
     }
 }
 
@@ -272,6 +298,77 @@ public struct IndexRebuildReport: Codable, Hashable, Sendable {
         self.leases = leases
         self.steps = steps
         self.refused = refused
+    }
+}
+
+/// Body of `lease.request`: asks whoever holds a lease to give it up.
+public struct LeaseDemand: Codable, Hashable, Sendable {
+    public enum Mode: String, Codable, Sendable {
+        /// The holder is told, and does what it is set up to do.
+        case graceful
+        /// The holder's guest is ended at once.
+        case force
+    }
+    public var lease: LeaseName
+    public var mode: Mode
+    /// The version that is wanted, above the lease's own; `nil`: the next one.
+    public var lver: UInt64?
+    public init(lease: LeaseName, mode: Mode, lver: UInt64? = nil) {
+        self.lease = lease
+        self.mode = mode
+        self.lver = lver
+    }
+}
+
+/// Body of `lease.requested` events of the holder's host.
+public struct LeaseDemanded: Codable, Hashable, Sendable {
+    public var lease: LeaseName
+    public var mode: LeaseDemand.Mode
+    /// The version that is wanted.
+    public var lver: UInt64
+    /// `role:name:attempt` of the guard that was told.
+    public var holder: String
+    /// Who asks, as far as its sector tells.
+    public var by: String
+    public init(lease: LeaseName, mode: LeaseDemand.Mode, lver: UInt64, holder: String, by: String) {
+        self.lease = lease
+        self.mode = mode
+        self.lver = lver
+        self.holder = holder
+        self.by = by
+    }
+}
+
+/// Body of `lockspace.notify`: leaves an event for another host in this host's sector.
+public struct LockspaceNotice: Codable, Hashable, Sendable {
+    public var lockspace: String
+    public var hostID: Int
+    /// The life of that host that is meant; 0: any.
+    public var generation: UInt64
+    public var event: UInt64
+    public var data: UInt64
+    public init(lockspace: String, hostID: Int, generation: UInt64 = 0, event: UInt64, data: UInt64) {
+        self.lockspace = lockspace
+        self.hostID = hostID
+        self.generation = generation
+        self.event = event
+        self.data = data
+    }
+}
+
+/// Body of `lockspace.event` events: what another host left for this one.
+public struct LockspaceHostEvent: Codable, Hashable, Sendable {
+    public var lockspace: String
+    public var from: Int
+    public var name: String
+    public var event: UInt64
+    public var data: UInt64
+    public init(lockspace: String, from: Int, name: String, event: UInt64, data: UInt64) {
+        self.lockspace = lockspace
+        self.from = from
+        self.name = name
+        self.event = event
+        self.data = data
     }
 }
 

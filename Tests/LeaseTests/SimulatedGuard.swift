@@ -18,6 +18,8 @@ final class SimulatedGuard {
     var granted: [GuardLease] = []
     /// For tests: what it was refused with.
     var refusal: String?
+    /// Everything that it was told.
+    var told: [GuardMessage] = []
 
     init(_ holder: Holder, images: [String], mode: LeaseMode = .exclusive, wait: Duration? = nil, generation: UInt64?, on host: SimulatedHost) {
         self.holder = holder
@@ -63,6 +65,7 @@ final class SimulatedGuard {
     func receive(_ message: GuardMessage) {
         checkClock()
         guard state != .gone else { return }
+        told.append(message)
         switch message.verb {
         case "granted", "converted":
             deadline = Instant(nanoseconds: message["deadline"].flatMap(Int64.init) ?? 0)

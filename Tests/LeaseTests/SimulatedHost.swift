@@ -20,6 +20,7 @@ final class SimulatedHost {
     var guards: [SimulatedGuard] = []
     var stalledUntil = Instant(nanoseconds: 0)
     var replies: [RequestID: Reply] = [:]
+    var published: [Event] = []
     private var thawed: [() -> Void] = []
     private var nextWake: Instant?
     private var connections: [UInt64: SimulatedGuard] = [:]
@@ -126,7 +127,7 @@ final class SimulatedHost {
             switch effect {
             case .wake(let at): wake(at: at)
             case .reply(let request, let reply): replies[request] = reply
-            case .publish: break
+            case .publish(let event): published.append(event)
             case .decide(let decision): world.tell("host \(id): \(decision.subject) \(decision.what): \(decision.why)")
             case .perform(.closeFiles): break
             case .perform(.io(let request)): perform(request)

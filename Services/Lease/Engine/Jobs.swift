@@ -7,6 +7,8 @@ struct Job: Sendable {
         case acquire(AcquireWork)
         case release(ReleaseWork)
         case convert(ConvertWork)
+        case demand(DemandWork)
+        case hear(HearWork)
         case create(CreateWork)
         case remove(RemoveWork)
         case rebuild(RebuildWork)

@@ -17,6 +17,8 @@ extension LeaseEngine {
         case .acquire(let work): wakeAcquire(id, work)
         case .release(let work): stepRelease(id, work)
         case .convert(let work): stepConvert(id, work)
+        case .demand(let work): stepDemand(id, work)
+        case .hear(let work): stepHear(id, work)
         case .create(let work): wakeCreate(id, work)
         case .remove(let work): wakeRemove(id, work)
         case .rebuild(let work): wakeRebuild(id, work)
@@ -37,6 +39,8 @@ extension LeaseEngine {
         case .acquire(let work): onAcquireResult(id, work, result)
         case .release(let work): onReleaseResult(id, work, result)
         case .convert(let work): onConvertResult(id, work, result)
+        case .demand(let work): onDemandResult(id, work, result)
+        case .hear(let work): onHearResult(id, work, result)
         case .create(let work): onCreateResult(id, work, result)
         case .remove(let work): onRemoveResult(id, work, result)
         case .rebuild(let work): onRebuildResult(id, work, result)
@@ -288,6 +292,7 @@ extension LeaseEngine {
                 jobs[id]?.work = .release(work)
                 return readIndex(id, membership)
             }
+            if lease.lver > 0, work.opens[lease.name.lockspace] == nil, let settled = settled(membership) { work.opens[lease.name.lockspace] = settled }
             let opens = work.opens[lease.name.lockspace]
             if let opens, now < opens { return pause(id, .release(work), until: opens) }
             guard let deadline = membership.deadline, now < deadline else { return pause(id, .release(work)) }
@@ -303,7 +308,7 @@ extension LeaseEngine {
                 id,
                 VolumeSequence(
                     retraction, step, of: lease.name, path: path(of: lease.name, in: membership), base: offset, layout: DomainLayout(root: membership.record.path),
-                    notAfter: deadline, promptUntil: mustBePrompt ? work.began + Self.promptly : nil))
+                    notAfter: deadline, promptUntil: mustBePrompt ? work.began + Membership.promptly : nil))
         }
         jobs[id] = nil
         return [.perform(.note(.ended(work.grant.holder)))]
@@ -337,8 +342,11 @@ extension LeaseEngine {
         }
     }
 
-    /// Storage that took longer to answer may not have answered when the holder ended.
-    private static let promptly = Duration.milliseconds(250)
+    /// When what a holder had sent has settled, if its storage may have been in trouble as it ended: by what the last renewals met, or because nobody here watched them (S4).
+    private func settled(_ membership: Membership) -> Instant? {
+        let times = [began, membership.troubled].compactMap { $0.map { $0 + host.settle } }.filter { now < $0 }
+        return times.max()
+    }
 
     /// Tries again in a second: what was begun on disk must be ended, or the membership be lost.
     mutating func pause(_ id: UInt64, _ work: Job.Work, until: Instant? = nil) -> Effects {

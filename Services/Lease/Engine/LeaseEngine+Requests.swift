@@ -93,7 +93,7 @@ extension LeaseEngine {
         if case .data(let area) = result, var membership = memberships[lockspace], let submitted = work.submitted {
             membership.observe(area, readAt: submitted, at: now)
             memberships[lockspace] = membership
-            work.views.append(view(of: membership))
+            work.views.append(view(of: membership, withRenewals: true))
         }
         jobs[id]?.work = .inspect(work)
         return stepInspect(id, work)

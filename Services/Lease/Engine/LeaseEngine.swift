@@ -47,6 +47,10 @@ public struct LeaseEngine: Engine {
     /// Notes of ``maintenance`` that are not durable yet.
     var maintenanceNotes: [String: Int] = [:]
     var nextBackups: [String: Instant] = [:]
+    /// When this life of lease-service began.
+    var began = Instant(nanoseconds: 0)
+    /// What others asked for last of the leases held here, as their guards were told.
+    var demanded: [LeaseName: RequestRecord] = [:]
 
     /// The membership or job that an I/O belongs to, with the count that tells late answers from expected ones.
     enum TokenOwner: Sendable {
@@ -97,6 +101,8 @@ public struct LeaseEngine: Engine {
         case .remove(let id, let caller, let body): onRemove(id, caller, body)
         case .rebuild(let id, let caller, let body, let time): onRebuild(id, caller, body, time: time)
         case .lookup(let id, let body): onLookup(id, body)
+        case .demand(let id, let caller, let body): onDemand(id, caller, body)
+        case .notify(let id, let caller, let body): onNotify(id, caller, body)
         case .list(let id, let body): onList(id, body)
         case .drain(let id, let body): onDrain(id, body)
         case .repair(let id, let body, let proofs, let restores, let time): onRepair(id, body, proofs, restores: restores, time: time)
@@ -117,6 +123,8 @@ public struct LeaseEngine: Engine {
 
     private mutating func onStarted(_ host: HostIdentity) -> Effects {
         self.host = host
+        began = now
+        demanded = [:]
         grants = grants.filter { $0.value.bootID == host.bootID }
         memberships = [:]
         joinWaiters = [:]
@@ -217,9 +225,13 @@ public struct LeaseEngine: Engine {
                 .publish(Event("lockspace.lost", subject: lockspace, body: view(of: membership))),
                 .decide(Decision("lockspace/\(lockspace)", "lost", why: why, evidence: ["generation": String(membership.record.generation)])),
             ] + onLost(lockspace, why)
-        case .renewed(let latency, let ok):
-            return [.publish(Event("lockspace.renewal", subject: lockspace, body: LockspaceRenewal(lockspace: lockspace, latency: latency, ok: ok)))]
-                + (ok ? tellDeadlines(lockspace) : [])
+        case .renewed(let sample):
+            let body = LockspaceRenewal(lockspace: lockspace, latency: sample.latency, ok: sample.ok, isLate: sample.isLate)
+            return [.publish(Event("lockspace.renewal", subject: lockspace, body: body))] + warn(of: sample, in: membership) + (sample.ok ? tellDeadlines(lockspace) : [])
+        case .asked(let host):
+            return onAsked(lockspace, by: host)
+        case .event(let host, let event):
+            return onHostEvent(lockspace, from: host, event)
         case .left(let error):
             var record = membership.record
             record.wanted = false
@@ -246,7 +258,7 @@ public struct LeaseEngine: Engine {
         (leaveWaiters.removeValue(forKey: lockspace) ?? []).map { .reply(to: $0, reply) }
     }
 
-    func view(of membership: Membership) -> LockspaceView {
+    func view(of membership: Membership, withRenewals: Bool = false) -> LockspaceView {
         LockspaceView(
             lockspace: membership.record.lockspace, path: membership.record.path, state: membership.state, hostID: host.hostID,
             generation: membership.isJoined || membership.isLost ? membership.record.generation : 0, generationBefore: membership.record.generationBefore,
@@ -258,7 +270,8 @@ public struct LeaseEngine: Engine {
                         ioTimeout: Int(seen.record.ioTimeout), state: seen.state(firing: host.firing, at: now), lastChange: seen.lastChange.map { now - $0 },
                         unchangedFor: now - seen.unchangedSince)
                 }
-            })
+            },
+            renewals: withRenewals ? membership.renewals.map { LockspaceView.Renewal(age: now - $0.at, latency: $0.latency, ok: $0.ok, isLate: $0.isLate) } : nil)
     }
 
     public var publicState: any Encodable & Sendable { snapshot }
@@ -267,7 +280,7 @@ public struct LeaseEngine: Engine {
     public var snapshot: LeaseSnapshot {
         LeaseSnapshot(
             host: host.name, hostID: host.hostID, bootID: host.bootID,
-            lockspaces: memberships.keys.sorted().compactMap { memberships[$0].map(view(of:)) },
+            lockspaces: memberships.keys.sorted().compactMap { name in memberships[name].map { view(of: $0) } },
             leases: sorted(grants.values.filter { $0.state == .granted }).flatMap { grant in
                 grant.leases.map { lease in
                     LeaseView(

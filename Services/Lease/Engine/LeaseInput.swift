@@ -18,6 +18,8 @@ public enum LeaseInput: EngineInput {
     case remove(RequestID, Caller, LeaseRequest)
     case rebuild(RequestID, Caller, IndexRebuildRequest, time: UInt64)
     case lookup(RequestID, LeaseRequest)
+    case demand(RequestID, Caller, LeaseDemand)
+    case notify(RequestID, Caller, LockspaceNotice)
     case list(RequestID, LockspaceRequest)
 
     case drain(RequestID, LockspaceDrain)

@@ -31,6 +31,8 @@ public struct GuardEngine: Sendable {
 
     /// What it holds, as lease-service granted it.
     public internal(set) var granted: [GuardLease] = []
+    /// Leases that others asked for.
+    var requested: [String] = []
     var link = Link.none
     var triedAt: Instant?
     private var startedAt = Instant(nanoseconds: 0)
@@ -269,7 +271,7 @@ public struct GuardEngine: Sendable {
         var fields = [("holder", plan.holder.description), ("state", shown), ("message", why)]
         if let pid { fields.append(("pid", String(pid))) }
         if let deadline { fields.append(("deadline", String(deadline.nanoseconds))) }
-        fields += granted.map { ("lease", $0.grant) }
+        fields += granted.map { ("lease", $0.grant) } + requested.map { ("requested", $0) }
         return GuardMessage("status", fields)
     }
 }

@@ -42,8 +42,14 @@ extension GuardEngine {
             end("lease-service does not take this run back: \(message["message"] ?? "no reason given")", now)
         case ("lost", .running):
             end("the leases are lost: \(message["message"] ?? "no reason given")", now)
-        case ("granted", .running), ("deadline", .running), ("granted", .releasing), ("deadline", .releasing):
+        case ("granted", .running), ("converted", .running), ("granted", .releasing):
             deadline = Self.deadline(in: message) ?? deadline
+            let leases = message.all("lease").compactMap(GuardLease.init)
+            if leases.map(\.name) == granted.map(\.name) { granted = leases }
+        case ("deadline", .running), ("deadline", .releasing):
+            deadline = Self.deadline(in: message) ?? deadline
+        case ("requested", .running):
+            onRequested(message, now)
         case ("released", .releasing):
             finish(released: true)
         case ("refused", .releasing), ("lost", .releasing):
@@ -51,6 +57,17 @@ extension GuardEngine {
         default:
             break
         }
+    }
+
+    /// Somebody asks for one of the leases. Only force ends the group; what a graceful request is worth decides whoever started this guard, and sees it in the status.
+    private mutating func onRequested(_ message: GuardMessage, _ now: Instant) {
+        guard let lease = message["lease"], granted.contains(where: { $0.name == GuardLease(lease)?.name }) else { return }
+        let by = message["by"] ?? "somebody"
+        if message["mode"] == LeaseDemand.Mode.force.rawValue { return end("\(by) took lease \(lease) by force", now) }
+        guard !requested.contains(lease) else { return }
+        requested.append(lease)
+        log("\(by) asks for lease \(lease)")
+        actions.append(.tell(status))
     }
 
     private mutating func onGranted(_ message: GuardMessage, _ now: Instant) {
