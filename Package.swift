@@ -133,7 +133,7 @@ let package = Package(
             resources: [.copy("Journals")]),
         tests("ClusterTests", "Tests/Cluster", ["Messages", "CLinux"]),
         tests("ComposeTests", "Tests/Compose", ["CLinux"]),
-        tests("InteropTests", "Tests/Interop", ["Messages", "CLinux"], exclude: ["Python"]),
+        tests("InteropTests", "Tests/Interop", ["TestLab", "LeaseFormat", "Messages", "CLinux"], exclude: ["Python"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -7,43 +7,61 @@ import ServiceKit
 package final class Child {
     /// This very executable.
     package static let own = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().path
-    /// Directory of the executables that are measured: beside this one.
-    package static let binaries = (own as NSString).deletingLastPathComponent
+    /// Directory of the executables: beside this one; those of tests, which a helper of the toolchain runs, are in the debug build.
+    package static let binaries: String = {
+        let beside = (own as NSString).deletingLastPathComponent
+        if access("\(beside)/lease-service", X_OK) == 0 { return beside }
+        return URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent(".build/debug").path
+    }()
 
-    package let process: Process
-    package var pid: pid_t { process.processIdentifier }
+    package let pid: pid_t
+    private let name: String
+    private var status: Int32?
 
-    private init(_ process: Process) { self.process = process }
-
-    /// - Parameters:
-    ///   - environment: `nil`: this process's.
-    ///   - log: where its output goes; `nil`: nowhere.
-    package static func start(_ executable: String, _ arguments: [String], environment: [String: String]? = nil, log: String? = nil) throws -> Child {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: executable)
-        process.arguments = arguments
-        if let environment { process.environment = environment }
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.standardError
-        if let log {
-            _ = FileManager.default.createFile(atPath: log, contents: nil)
-            let file = FileHandle(forWritingAtPath: log) ?? .nullDevice
-            process.standardOutput = file
-            process.standardError = file
-        }
-        try process.run()
-        return Child(process)
+    private init(_ pid: pid_t, _ executable: String) {
+        self.pid = pid
+        name = (executable as NSString).lastPathComponent
     }
 
+    /// Not with Foundation's `Process`, which needs a run loop and cannot have one on every thread.
+    ///
+    /// - Parameters:
+    ///   - environment: `nil`: this process's.
+    ///   - log: where its output goes; `nil`: nowhere, and what it complains of to our standard error.
+    ///   - diesWithThread: it is killed when the calling thread ends, however that comes about.
+    package static func start(
+        _ executable: String, _ arguments: [String], environment: [String: String]? = nil, log: String? = nil, diesWithThread: Bool = false
+    ) throws -> Child {
+        let input = cl_open("/dev/null", O_RDWR | O_CLOEXEC, 0)
+        defer { close(input) }
+        let output = log.map { cl_open($0, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600) } ?? input
+        defer { if output != input { close(output) } }
+        let pid = Spawn.spawn(
+            executable, arguments, environment ?? ProcessInfo.processInfo.environment, input: input, output: output, error: log == nil ? STDERR_FILENO : output,
+            newSession: false, diesWithThread: diesWithThread)
+        guard pid > 0 else { throw LabFailure("\(executable): \(String(cString: strerror(errno)))") }
+        return Child(pid, executable)
+    }
+
+    package var isRunning: Bool {
+        if status == nil {
+            var ended: Int32 = 0
+            if waitpid(pid, &ended, WNOHANG) == pid { status = cl_wait_exited(ended) != 0 ? cl_wait_exit_status(ended) : -cl_wait_signal(ended) }
+        }
+        return status == nil
+    }
+
+    /// Exit status, or the negative number of the signal that ended it; `nil`: it runs.
+    package var exitStatus: Int32? { isRunning ? nil : status }
+
     package func kill() {
-        if process.isRunning { Glibc.kill(pid, SIGKILL) }
-        process.waitUntilExit()
+        if isRunning { Glibc.kill(pid, SIGKILL) }
+        while isRunning { usleep(500) }
     }
 
     package func await(_ what: String, seconds: Double, _ condition: () throws -> Bool) throws {
         try Wait.until(what, seconds: seconds, pause: 2000) {
-            if !process.isRunning { throw LabFailure("\(process.executableURL?.lastPathComponent ?? "?") ended before \(what)") }
+            if let exitStatus { throw LabFailure("\(name) ended (\(exitStatus)) before \(what)") }
             return try condition()
         }
     }

@@ -43,14 +43,20 @@ package final class LeaseClient {
     /// - Parameters:
     ///   - proofs: path of a file of signed proofs.
     ///   - more: further keys of the message.
-    package func acquire(_ leases: [LeaseName], proofs: String? = nil, more: [(String, String)] = [], seconds: Double = 30) throws -> Answer {
-        try answer(exchange(acquisition(of: leases, proofs: proofs, more: more), seconds: seconds))
+    package func acquire(_ leases: [LeaseName], _ mode: LeaseMode = .exclusive, proofs: String? = nil, more: [(String, String)] = [], seconds: Double = 30) throws -> Answer {
+        try answer(exchange(acquisition(of: leases, mode, proofs: proofs, more: more), seconds: seconds))
+    }
+
+    /// Shares a lease that it holds, or owns one that it shares. `unchanged` is a refusal.
+    package func convert(_ lease: LeaseName, to mode: LeaseMode, seconds: Double = 30) throws -> Answer {
+        let message = GuardMessage("convert", [("holder", holder.description), ("lease", "\(lease.lockspace)|\(lease.resource)|\(mode.rawValue)")])
+        return try answer(exchange(Array(message.text.utf8), seconds: seconds))
     }
 
     /// The bytes of an `acquire`, with the lock files taken: for those who send the same many times.
-    package func acquisition(of leases: [LeaseName], proofs: String? = nil, more: [(String, String)] = []) throws -> [UInt8] {
+    package func acquisition(of leases: [LeaseName], _ mode: LeaseMode = .exclusive, proofs: String? = nil, more: [(String, String)] = []) throws -> [UInt8] {
         let disks = try leases.map { try lock("\(run)/locks/disk-\($0.resource).lock") }
-        var fields = [("holder", holder.description), ("lock", locks[0].path)] + leases.map { ("lease", GuardLease(name: $0).request) } + disks.map { ("disklock", $0) }
+        var fields = [("holder", holder.description), ("lock", locks[0].path)] + leases.map { ("lease", GuardLease(name: $0, mode: mode).request) } + disks.map { ("disklock", $0) }
         if let proofs { fields.append(("proofs", proofs)) }
         return Array(GuardMessage("acquire", fields + more).text.utf8)
     }
@@ -67,14 +73,14 @@ package final class LeaseClient {
         guard Self.isVerb("released", text) else { throw LabFailure("\(holder): release was answered \(String(decoding: text, as: UTF8.self))") }
     }
 
-    /// Sends, and returns the answer; deadlines that moved meanwhile are no answer.
+    /// Sends, and returns the answer; what lease-service says of itself meanwhile is none.
     package func exchange(_ bytes: [UInt8], seconds: Double = 30) throws -> [UInt8] {
         guard let socket else { throw LabFailure("\(holder) is not connected") }
         try socket.send(bytes)
         while true {
             let text = try socket.receive(GuardMessage.maximumLength, seconds: seconds)
             guard !text.isEmpty else { throw LabFailure("\(holder): lease-service closed the connection") }
-            if !Self.isVerb("deadline", text) { return text }
+            if !Self.isVerb("deadline", text) && !Self.isVerb("requested", text) { return text }
         }
     }
 
@@ -91,8 +97,8 @@ package final class LeaseClient {
     private func answer(_ text: [UInt8]) throws -> Answer {
         guard let message = GuardMessage(text: String(decoding: text, as: UTF8.self)) else { throw LabFailure("\(holder): an unreadable answer") }
         switch message.verb {
-        case "granted": return .granted(deadline: message["deadline"].flatMap(Int64.init) ?? 0, leases: message.all("lease").compactMap(GuardLease.init))
-        case "refused": return .refused(code: message["code"] ?? "", message: message["message"] ?? "")
+        case "granted", "converted": return .granted(deadline: message["deadline"].flatMap(Int64.init) ?? 0, leases: message.all("lease").compactMap(GuardLease.init))
+        case "refused", "unchanged": return .refused(code: message["code"] ?? "", message: message["message"] ?? "")
         default: throw LabFailure("\(holder): \"\(message.verb)\" is no answer")
         }
     }

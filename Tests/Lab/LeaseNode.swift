@@ -68,7 +68,8 @@ package final class LeaseNode {
     /// Only begins it; whoever measures waits by itself.
     package func spawn() throws {
         client = nil
-        child = try Child.start("\(Child.binaries)/lease-service", ["--cluster", "\(directory)/cluster.yaml", "--config", "\(directory)/lease-service.yaml"], log: "\(directory)/log")
+        child = try Child.start(
+            "\(Child.binaries)/lease-service", ["--cluster", "\(directory)/cluster.yaml", "--config", "\(directory)/lease-service.yaml"], log: "\(directory)/log", diesWithThread: true)
     }
 
     /// kill -9. Its leases stay on disk, its journal, boot id and locks as they are.
@@ -92,9 +93,16 @@ package final class LeaseNode {
     // MARK: Requests
 
     package func call<Reply: Decodable>(_ type: Reply.Type, _ request: String, _ body: any Encodable, seconds: Int64 = 60) throws -> Reply {
-        let client = try client ?? BlockingClient(endpoint: "ipc://\(run)/lease-service.requests", from: "lab")
-        self.client = client
-        return try ReplyFrame.body(type, client.call(request, body, timeout: .seconds(seconds)))
+        try ReplyFrame.body(type, connection().call(request, body, timeout: .seconds(seconds)))
+    }
+
+    /// What it publishes about itself, without looking at any disk.
+    package func snapshot() throws -> LeaseSnapshot { try LabCluster.snapshot(connection(), as: LeaseSnapshot.self) }
+
+    private func connection() throws -> BlockingClient {
+        let connection = try client ?? BlockingClient(endpoint: "ipc://\(run)/lease-service.requests", from: "lab")
+        client = connection
+        return connection
     }
 
     /// Writes the lease volumes of a new domain in a directory.

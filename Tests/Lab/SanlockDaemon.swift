@@ -11,6 +11,7 @@ package final class SanlockDaemon {
     package let name: String
     package let run: String
     private let logs: Bool
+    private var starter: Child?
     package private(set) var pid: pid_t = -1
 
     /// Starts it.
@@ -34,11 +35,11 @@ package final class SanlockDaemon {
         for left in ["sanlock.sock", "sanlock.pid"] { unlink("\(run)/\(left)") }
         let options = ["-w", "0", "-l", "0", "-h", "0", "-U", "root", "-G", "root", "-R", "1", "-L", "-1", "-S", "-1", "-e", name]
         // Without -D it goes to the background, a child of nobody.
-        let starter = try Child.start(Self.executable, ["daemon"] + (logs ? ["-D"] : []) + options, environment: environment, log: logs ? "\(run)/log" : nil)
+        starter = try Child.start(Self.executable, ["daemon"] + (logs ? ["-D"] : []) + options, environment: environment, log: logs ? "\(run)/log" : nil, diesWithThread: logs)
         try Wait.until("sanlock \(name) listens", seconds: 10) {
             guard LocalSocket.isListening(at: "\(run)/sanlock.sock", .stream) else { return false }
             let text = FileManager.default.contents(atPath: "\(run)/sanlock.pid").map { String(decoding: $0, as: UTF8.self) } ?? ""
-            pid = logs ? starter.pid : pid_t(text.trimmingCharacters(in: .whitespacesAndNewlines)) ?? -1
+            pid = logs ? starter?.pid ?? -1 : pid_t(text.trimmingCharacters(in: .whitespacesAndNewlines)) ?? -1
             return pid > 0
         }
     }
@@ -53,6 +54,8 @@ package final class SanlockDaemon {
             var ended = pollfd(fd: process, events: Int16(POLLIN), revents: 0)
             poll(&ended, 1, 10_000)
         }
+        starter?.kill()
+        starter = nil
         pid = -1
     }
 
@@ -67,7 +70,9 @@ package final class SanlockDaemon {
     package func client(_ arguments: String..., seconds: Int64 = 120) -> (status: Int32, text: String) { Self.run(["client"] + arguments, environment, seconds) }
 
     /// `sanlock direct ...`, which needs no daemon.
-    @discardableResult package static func direct(_ arguments: String...) throws -> String {
+    @discardableResult package static func direct(_ arguments: String...) throws -> String { try direct(arguments) }
+
+    @discardableResult package static func direct(_ arguments: [String]) throws -> String {
         let (status, text) = run(["direct"] + arguments, [:], 60)
         guard status == 0 else { throw LabFailure("sanlock direct \(arguments.joined(separator: " ")): \(status) \(text)") }
         return text
@@ -93,7 +98,7 @@ package final class SanlockDaemon {
 
     /// A process that holds the resource for as long as it lives; sanlock may kill it.
     package func command(holding resource: String, _ program: [String] = ["/bin/sleep", "1000"], log: String? = nil) throws -> Child {
-        try Child.start(Self.executable, ["client", "command", "-r", resource, "-c"] + program, environment: environment, log: log)
+        try Child.start(Self.executable, ["client", "command", "-r", resource, "-c"] + program, environment: environment, log: log, diesWithThread: true)
     }
 
     package func connect() throws -> SanlockClient { try SanlockClient(run: run) }

@@ -24,7 +24,7 @@ final class WatchLog {
 
     /// What it said of broken invariants, and of its own end.
     var alarms: [String] {
-        lines.filter { $0.contains("\"violation\"") }.map(String.init) + (child.process.isRunning ? [] : ["it ended: exit status \(child.process.terminationStatus)"])
+        lines.filter { $0.contains("\"violation\"") }.map(String.init) + (child.exitStatus.map { ["it ended: exit status \($0)"] } ?? [])
     }
 
     /// Of the last summary: how much it has seen.

@@ -269,6 +269,7 @@ struct Membership: Sendable {
     }
 
     static func error(_ result: IOResult, _ what: String) -> RequestError {
+        if case .sequence(let sequence) = result, case .failed(let error)? = sequence.end { return error }
         let why = switch result {
         case .failed(let why), .missing(let why): why
         case .timedOut: "no answer in time"

@@ -9,6 +9,8 @@ public import Messages
 public enum DirectFile {
     /// Memory pages: enough for every sector size.
     private static let alignment = 4096
+    /// The smallest there are.
+    private static let sector = 512
 
     /// Exactly `length` bytes at `offset`, both multiples of the sector size.
     public static func read(path: String, offset: UInt64, length: Int) -> IOResult {
@@ -39,8 +41,9 @@ public enum DirectFile {
                 let count = pread(file, buffer + done, length - done, off_t(offset) + off_t(done))
                 if count < 0 && errno == EINTR { continue }
                 guard count >= 0 else { return .failed(describe("read", path)) }
-                guard count > 0 else { return .missing("\(path) ends at byte \(offset + UInt64(done))") }
                 done += count
+                // Direct I/O cannot go on in the middle of a sector: only a file that ends there stops there.
+                guard count > 0, done == length || done % sector == 0 else { return .missing("\(path) ends at byte \(offset + UInt64(done))") }
             }
             return .data([UInt8](UnsafeRawBufferPointer(start: buffer, count: length)))
         }
@@ -51,13 +54,17 @@ public enum DirectFile {
             bytes.withUnsafeBytes { source in
                 if let start = source.baseAddress { buffer.copyMemory(from: start, byteCount: bytes.count) }
             }
-            while true {
+            var done = 0
+            while done < bytes.count {
                 guard VolumeOperation.mayWrite(at: Instant(nanoseconds: cl_boottime()), notAfter: notAfter) else { return .expired }
-                let count = pwrite(file, buffer, bytes.count, off_t(offset))
+                let count = pwrite(file, buffer + done, bytes.count - done, off_t(offset) + off_t(done))
                 if count < 0 && errno == EINTR { continue }
-                guard count == bytes.count else { return .failed(count < 0 ? describe("write", path) : "only \(count) bytes of \(bytes.count) written to \(path)") }
-                return .written
+                guard count >= 0 else { return .failed(describe("write", path)) }
+                done += count
+                // A file system that is full takes a part; what it says of the rest is the reason.
+                guard count > 0, done % sector == 0 else { return .failed("only \(done) bytes of \(bytes.count) written to \(path)") }
             }
+            return .written
         }
     }
 
