@@ -15,6 +15,12 @@ struct DirectVolume {
         return try? handle.seekToEnd()
     }
 
+    /// Where a device ends; a file grows.
+    var limit: UInt64? {
+        let attributes = try? FileManager.default.attributesOfItem(atPath: path)
+        return attributes?[.type] as? FileAttributeType == .typeBlockSpecial ? size : nil
+    }
+
     /// - Throws: `RequestError` `volume.unreadable` if there is no such file.
     func requireSize() throws(RequestError) -> UInt64 {
         guard let size else {

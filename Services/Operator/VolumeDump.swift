@@ -113,6 +113,7 @@ struct VolumeDump {
     private func other(_ probe: [UInt8], at offset: UInt64, _ error: FormatError, all: Bool) throws(RequestError) -> [VolumeRecord] {
         guard probe.contains(where: { $0 != 0 }) else { return [] }
         if let index = try IndexVolume(volume, at: offset) { return all ? index.records() : Array(index.records().prefix(1)) }
+        if probe.starts(with: [0x18, 0x20, 0x04, 0x01]) { return RindexVolume(place: VolumePlace(path: place.path, offset: offset)).records(all: all) }
         let magic = probe.prefix(4).reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
         if LeaderRecord.Kind(rawValue: magic) != nil { return [VolumeRecord(corrupt: .lease, at: offset, [:], error)] }
         if magic == 0, case .unfinishedLockspace(let name) = AreaSurvey(probe + (try volume.readWhatIsThere(offset + UInt64(probe.count), 4608))).content {

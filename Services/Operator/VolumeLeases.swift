@@ -54,7 +54,7 @@ struct VolumeLeases {
         if !safe.notChecked.isEmpty { try confirmation.require(action, name: resource, checked: safe.checked, notChecked: safe.notChecked) }
         let slot: Int
         do {
-            slot = try index.slot(for: resource)
+            slot = try index.slot(for: resource, volumeSize: volume.volume.limit)
         } catch {
             throw RequestError(error == .noSpace ? LeaseErrorCode.noSpace : .corrupt, "the lease index of \(path): \(error.sentence)")
         }

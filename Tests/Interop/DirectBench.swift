@@ -138,8 +138,9 @@ final class DirectBench {
     func sanlock(_ arguments: [String]) throws -> String {
         let places = zip([""] + arguments, arguments).map { option, value -> String in
             var parts = value.components(separatedBy: ":")
-            guard ["-s", "-r"].contains(option), parts.count > 2 else { return value }
-            parts[2] = "\(directory)/\(parts[2])"
+            guard ["-s", "-r", "-x"].contains(option), parts.count > 2 else { return value }
+            let file = option == "-x" ? 1 : 2
+            parts[file] = "\(directory)/\(parts[file])"
             return parts.joined(separator: ":")
         }
         let child = try run("/usr/sbin/sanlock", ["direct"] + places)

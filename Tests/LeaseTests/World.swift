@@ -99,15 +99,21 @@ final class Disk {
     private var files: [String: [UInt64: [UInt8]]] = [:]
     private static let sector = 512
 
+    /// Asked at each write: tells which bytes of it land, by their distance from its start; without an answer all do.
+    var onWrite: ((_ path: String, _ length: Int) -> ((Int) -> Bool)?)?
+    /// Where files end that have an end.
+    var ends: [String: UInt64] = [:]
+
     func write(_ path: String, _ offset: UInt64, _ bytes: [UInt8]) {
-        for start in stride(from: 0, to: bytes.count, by: Self.sector) {
+        let lands = onWrite?(path, bytes.count)
+        for start in stride(from: 0, to: bytes.count, by: Self.sector) where lands?(start) ?? true {
             let content = bytes[start..<min(start + Self.sector, bytes.count)]
             files[path, default: [:]][(offset + UInt64(start)) / UInt64(Self.sector)] = content.allSatisfy { $0 == 0 } ? nil : Array(content)
         }
     }
 
     func read(_ path: String, _ offset: UInt64, _ length: Int) -> [UInt8]? {
-        guard let file = files[path] else { return nil }
+        guard let file = files[path], ends[path].map({ offset + UInt64(length) <= $0 }) ?? true else { return nil }
         var bytes = [UInt8](repeating: 0, count: length)
         let first = Int(offset) / Self.sector
         func copy(_ content: [UInt8], to sector: Int) {
