@@ -41,7 +41,8 @@ struct PlacementCommand: ServiceCommand {
         proofs.onProblem = { shell.setProblem("proofs", $0) }
         let watch = ClusterWatch(shell: shell, proofs: proofs, security: security)
         try shell.start()
-        shell.submit(.started(policy(configuration), lineage: shell.lineage))
+        // With the term: a copy of this journal must not ask under the same request ids, for an agent answers an id once (S16).
+        shell.submit(.started(policy(configuration), lineage: shell.epoch))
         try watch.start(fencing: try context.cluster.endpoints(of: "fencing-service"))
         return shell
     }

@@ -45,7 +45,8 @@ final class SPMAgents {
     }
 
     private func put(_ ask: RoleAsk, _ type: String, _ body: any Encodable & Sendable, _ timeout: Messages.Duration, _ shell: EngineShell<SPMCoordinator>) {
-        send(type, body, id: ask.requestID(lineage: shell.lineage), to: ask.host, ask.bootID, timeout, shell) { [self] in
+        // With the term: a copy of this journal must not ask under the same request ids, for an agent answers an id once (S16).
+        send(type, body, id: ask.requestID(lineage: shell.epoch), to: ask.host, ask.bootID, timeout, shell) { [self] in
             shell.submit(.answer(ask, RoleAnswer(ReplyFrame.body(SPMRoleStatus.self, $0, from: ask.host)) { registry?.verified($0, from: ask.host) }))
         }
     }

@@ -19,7 +19,7 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
     override func started() {
         followed = [:]
         follower = ClusterFollower()
-        submit(.started(world.scenario.policy.placement, lineage: journal.lineage))
+        submit(.started(world.scenario.policy.placement, lineage: epoch))
         for host in engine.hostViews { follow(host.name) }
         _ = Subscription(
             of: managers.fencing, by: self, topics: ["host.", "ha."],

@@ -26,7 +26,7 @@ final class SPMProcess: ServiceProcess<SPMCoordinator> {
             guard let host = world.host(ask.host) else { return submit(.answer(ask, .unanswered)) }
             if managers.areObeyed { world.spmStartSent(ask) }
             self.ask(
-                host.agent, id: ask.requestID(lineage: journal.lineage), target: ask.bootID, timeout: .seconds(30), { .spmStart($0, caller, start) }
+                host.agent, id: ask.requestID(lineage: epoch), target: ask.bootID, timeout: .seconds(30), { .spmStart($0, caller, start) }
             ) { [self] in submit(.answer(ask, roleAnswer($0, from: ask.host))) }
         case .ask(let ask):
             guard let host = world.host(ask.host) else { return submit(.answer(ask, .unanswered)) }
