@@ -9,6 +9,7 @@
 /// | `acquire` | holder, lock (VM lock file), lease (repeats, sorted: `lockspace\|resource` or, to share it, `lockspace\|resource\|shared`), disklock (repeats, one for each lease), generation (repeats: `lockspace\|G`), proofs (path of a JSON array of SignedProof, optional), wait (seconds, optional) | take all leases or none, and wait so long for those that others hold; lock files are held already |
 /// | `adopt` | as `acquire`, lease values `lockspace\|resource\|lver\|generation` (and `\|shared`), deadline | after a lost connection: this is what I hold |
 /// | `convert` | holder, lease (`lockspace\|resource\|shared` or `lockspace\|resource\|exclusive`) | share a lease that is held, or own one that is shared; whoever is about to share writes no more |
+/// | `value` | holder, lease (`lockspace\|resource`), data (hexadecimal digits; left out: read) | the value kept beside a lease that is held; only its owner writes it |
 /// | `release` | holder | my process group is empty; give the leases back |
 ///
 /// Lease-service to guard:
@@ -18,6 +19,8 @@
 /// | `granted` | deadline, lease (`lockspace\|resource\|lver\|generation`, and `\|shared` if it is, repeats) | all leases are yours until the deadline |
 /// | `converted` | as `granted` | done; these are your leases now |
 /// | `unchanged` | code, message | not converted; everything is as it was |
+/// | `value` | lease, data | what it is, or is now: a whole sector |
+/// | `novalue` | lease, code, message | not read, or not written for certain |
 /// | `requested` | lease (`lockspace\|resource`), mode (`graceful` or `force`), by (name of a host, if known), lver | somebody asks for it; by force: end the group now |
 /// | `deadline` | deadline | a verified renewal moved it |
 /// | `refused` | code, message | none was taken (or adoption failed: end the group at once) |

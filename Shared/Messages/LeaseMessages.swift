@@ -2,6 +2,8 @@
 public enum LeaseErrorCode: String, CaseIterable, Sendable {
     /// Another host holds it and nothing proves that its holder is gone; details name owner, generation and age.
     case held = "lease.held"
+    /// The area of this lease has no room for a value.
+    case noValue = "lease.no-value"
     /// Nobody holds what was asked for.
     case notHeld = "lease.not-held"
     /// What was asked for is over: the lease has a later version.
@@ -218,10 +220,27 @@ public struct LeaseView: Codable, Hashable, Sendable {
     public var lver: UInt64
     /// `role:name:attempt` of the guard on this host that holds it.
     public var holder: String?
+    /// Who shares it, if it is shared.
+    public var sharers: [Sharer]?
+
+    /// A host that shares a lease, however many of its guards do.
+    public struct Sharer: Codable, Hashable, Sendable {
+        public var hostID: Int
+        public var name: String
+        public var generation: UInt64
+        /// As this host sees it.
+        public var state: LockspaceHostState
+        public init(hostID: Int, name: String, generation: UInt64, state: LockspaceHostState) {
+            self.hostID = hostID
+            self.name = name
+            self.generation = generation
+            self.state = state
+        }
+    }
 
     public init(
         lease: LeaseName, path: String, offset: UInt64, status: LeaseStatus, ownerID: Int? = nil, ownerName: String? = nil,
-        ownerGeneration: UInt64? = nil, lver: UInt64, holder: String? = nil
+        ownerGeneration: UInt64? = nil, lver: UInt64, holder: String? = nil, sharers: [Sharer]? = nil
     ) {
         self.lease = lease
         self.path = path
@@ -232,6 +251,7 @@ public struct LeaseView: Codable, Hashable, Sendable {
         self.ownerGeneration = ownerGeneration
         self.lver = lver
         self.holder = holder
+        self.sharers = sharers
     }
 }
 

@@ -259,3 +259,34 @@ private func rank(_ state: GuardEngine.State) -> Int {
         if state == .over { return #expect(desk.result != nil || before == .over) }
     }
 }
+
+@Suite("A guard whose lease somebody else wants")
+struct GuardDemandTests {
+    private func running() -> GuardDesk {
+        var desk = GuardDesk()
+        desk.begin(grantedFor: .seconds(80))
+        return desk
+    }
+
+    @Test func aGracefulRequestIsShownAndNothingElse() {
+        var desk = running()
+        desk.hear("requested", [("lease", "domain|image"), ("mode", "graceful"), ("by", "host2"), ("lver", "8")])
+        #expect(desk.engine.state == .running && desk.engine.status["requested"] == "domain|image")
+        desk.hear("requested", [("lease", "domain|other"), ("mode", "force"), ("by", "host2"), ("lver", "8")])
+        #expect(desk.engine.state == .running, "it does not hold that one")
+    }
+
+    @Test func forceEndsTheGroup() {
+        var desk = running()
+        desk.hear("requested", [("lease", "domain|image"), ("mode", "force"), ("by", "host2"), ("lver", "8")])
+        #expect(desk.engine.state == .ending && desk.actions.contains(.killGroup) && desk.engine.status["message"] == "host2 took lease domain|image by force")
+    }
+
+    @Test func aConversionChangesWhatIsHeld() {
+        var desk = running()
+        desk.hear("converted", [("deadline", String((desk.now + .seconds(70)).nanoseconds)), ("lease", "domain|image|7|3|shared")])
+        #expect(desk.engine.state == .running && desk.engine.status["lease"] == "domain|image|7|3|shared")
+        desk.hear("unchanged", [("code", "lease.held"), ("message", "no")])
+        #expect(desk.engine.state == .running)
+    }
+}

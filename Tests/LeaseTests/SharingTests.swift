@@ -39,6 +39,10 @@ struct SharingTests {
         let writer = guest(world.hosts[2], "writer")
         world.run(for: .seconds(5))
         #expect(writer?.refusal == "lease.held")
+        world.hosts[2].submit(.lookup("look", LeaseRequest(lease: Self.image)))
+        world.run(for: .seconds(1))
+        guard case .success(let body)? = world.hosts[2].replies["look"], let view = body as? LeaseView else { return #expect(Bool(false)) }
+        #expect(view.status == .shared && view.sharers?.map(\.name) == ["host1", "host2"] && view.sharers?.map(\.state) == [.live, .live])
         // One of two on a host: the host goes on sharing.
         readers[1].end("done")
         world.run(for: .seconds(5))
@@ -135,6 +139,42 @@ struct SharingTests {
         second.end("done")
         world.run(for: .seconds(5))
         #expect(third.isRunning && world.violations == [])
+    }
+
+    /// In 4 KiB sectors and 1 MiB areas sanlock writes it into another lease.
+    @Test func aValueWithoutRoomIsRefused() throws {
+        let world = joined()
+        let host = world.hosts[0]
+        let writer = try #require(guest(host, "writer"))
+        world.run(for: .seconds(3))
+        host.send(.value(connection: try #require(writer.connection), writer.holder, Self.image, [1, 2]))
+        world.run(for: .seconds(1))
+        #expect(writer.told.last { $0.verb == "novalue" }?["code"] == "lease.no-value")
+    }
+
+    @Test func aValueIsKeptBesideItsLease() throws {
+        let world = World(seed: 5, geometry: .standard)
+        world.isStormy = false
+        for host in world.hosts { host.powerOn() }
+        world.run(for: .seconds(6))
+        let writer = try #require(guest(world.hosts[0], "writer"))
+        world.run(for: .seconds(3))
+        world.hosts[0].send(.value(connection: try #require(writer.connection), writer.holder, Self.image, [1, 2, 255]))
+        world.run(for: .seconds(1))
+        let written = try #require(writer.told.last { $0.verb == "value" }?["data"])
+        #expect(written.hasPrefix("0102ff00") && written.count == 1024)
+        let area = Int(LeaseIndex(lockspace: World.lockspace, time: 1, geometry: .standard).leaseOffset(0))
+        #expect(world.disk.read(DomainLayout(root: World.root).xleases, UInt64(area + 1_025_024), 512)?.prefix(4) == [1, 2, 255, 0])
+        writer.end("done")
+        world.run(for: .seconds(8))
+        let reader = try #require(guest(world.hosts[1], "reader", .shared))
+        world.run(for: .seconds(4))
+        let connection = try #require(reader.connection)
+        world.hosts[1].send(.value(connection: connection, reader.holder, Self.image, nil))
+        world.hosts[1].send(.value(connection: connection, reader.holder, Self.image, [9]))
+        world.run(for: .seconds(1))
+        #expect(reader.told.last { $0.verb == "value" }?["data"] == written)
+        #expect(reader.told.last { $0.verb == "novalue" }?["code"] == RequestErrorCode.conflict.rawValue)
     }
 
     @Test func aRefusalTellsWhoHoldsIt() throws {

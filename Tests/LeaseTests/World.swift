@@ -26,15 +26,15 @@ final class World {
     private var queue: [(at: Instant, number: Int, work: () -> Void)] = []
     private var scheduled = 0
 
-    init(seed: UInt64, hosts count: Int = 3) {
+    init(seed: UInt64, hosts count: Int = 3, geometry: Geometry = World.geometry) {
         random = SplitMix64(state: seed)
-        disk.write(DomainLayout(root: Self.root).ids, 0, Images.lockspace(Self.lockspace, ioTimeout: 2, geometry: Self.geometry))
-        let slot = UInt64(Self.geometry.alignment)
-        disk.write(DomainLayout(root: Self.root).leases, slot, Images.resource(DomainLayout.sdm, lockspace: Self.lockspace, geometry: Self.geometry))
-        var index = LeaseIndex(lockspace: Self.lockspace, time: 1, geometry: Self.geometry)
+        disk.write(DomainLayout(root: Self.root).ids, 0, Images.lockspace(Self.lockspace, ioTimeout: 2, geometry: geometry))
+        let slot = UInt64(geometry.alignment)
+        disk.write(DomainLayout(root: Self.root).leases, slot, Images.resource(DomainLayout.sdm, lockspace: Self.lockspace, geometry: geometry))
+        var index = LeaseIndex(lockspace: Self.lockspace, time: 1, geometry: geometry)
         for (number, image) in Self.images.enumerated() {
             _ = index.enter(image, at: number)
-            disk.write(DomainLayout(root: Self.root).xleases, index.leaseOffset(number), Images.resource(image, lockspace: Self.lockspace, geometry: Self.geometry))
+            disk.write(DomainLayout(root: Self.root).xleases, index.leaseOffset(number), Images.resource(image, lockspace: Self.lockspace, geometry: geometry))
         }
         disk.write(DomainLayout(root: Self.root).xleases, slot, index.image)
         hosts = (1...count).map { SimulatedHost(id: $0, world: self) }

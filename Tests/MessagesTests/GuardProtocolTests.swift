@@ -1,3 +1,4 @@
+import Foundation
 import Messages
 import Testing
 
@@ -17,6 +18,19 @@ import Testing
         #expect(Holder("vm:web1:7") == Holder(role: .vm, name: "web1", attempt: 7) && Holder("vm::7") == nil && Holder("web1:7") == nil && Holder("vm:web1:-1") == nil)
         let lease = GuardLease("ls|disk|4|7")
         #expect(lease?.grant == "ls|disk|4|7" && lease?.request == "ls|disk" && GuardLease("ls|disk")?.generation == 0 && GuardLease("ls|disk|4") == nil)
+        let shared = GuardLease("ls|disk|4|7|shared")
+        #expect(shared?.mode == .shared && shared?.grant == "ls|disk|4|7|shared" && shared?.request == "ls|disk|shared" && GuardLease("ls|disk|shared")?.mode == .shared)
+        #expect(GuardLease("ls|disk|exclusive") == GuardLease("ls|disk") && GuardLease("ls|disk|4|7|often") == nil)
+    }
+
+    /// What journals of 0.1.0 hold, and what they would still be given.
+    @Test func exclusiveLeasesAreStoredAsEver() throws {
+        let old = #"{"generation":7,"lver":4,"name":{"lockspace":"ls","resource":"disk"}}"#
+        let lease = try JSONDecoder().decode(GuardLease.self, from: Data(old.utf8))
+        #expect(lease.mode == .exclusive)
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        #expect(String(decoding: try encoder.encode(lease), as: UTF8.self) == old)
     }
 
     @Test func onlyTheKnownManagerCommands() {

@@ -7,6 +7,7 @@ struct Job: Sendable {
         case acquire(AcquireWork)
         case release(ReleaseWork)
         case convert(ConvertWork)
+        case value(ValueWork)
         case demand(DemandWork)
         case hear(HearWork)
         case create(CreateWork)

@@ -39,7 +39,8 @@ extension LeaseEngine {
         let (name, offset) = work.targets[work.next]
         jobs[id]?.work = .view(work)
         guard let membership = memberships[name.lockspace] else { return end(id, work) }
-        return io(id, .read(path: path(of: name, in: membership), offset: offset, length: membership.geometry.sectorSize), lockspace: name.lockspace)
+        let highest = max(membership.hosts.keys.max() ?? 0, host.hostID)
+        return io(id, .read(path: path(of: name, in: membership), offset: offset, length: (highest + 2) * membership.geometry.sectorSize), lockspace: name.lockspace)
     }
 
     mutating func onViewResult(_ id: UInt64, _ work: ViewWork, _ result: IOResult) -> Effects {
@@ -112,7 +113,7 @@ extension LeaseEngine {
         return LeaseProblem(lockspace: name.lockspace, resource: name.resource, path: path, offset: offset, state: state, reason: reason)
     }
 
-    /// A lease as its leader says; held by an owner whose id was given up or taken anew since, it is free.
+    /// A lease as its leader and its blocks say; held by an owner whose id was given up or taken anew since, it is free.
     private func view(of name: LeaseName, _ offset: UInt64, _ result: IOResult) -> LeaseView? {
         guard case .data(let bytes) = result, let leader = try? LeaderRecord(bytes[...]), leader.name == name.resource, let membership = memberships[name.lockspace] else {
             return nil
@@ -120,11 +121,25 @@ extension LeaseEngine {
         let owner = membership.hosts[Int(clamping: leader.ownerID)]?.record
         let isVoid = owner.map { $0.isFree || $0.ownerGeneration > leader.ownerGeneration } ?? false
         let holder = sortedGrants.first { $0.leases.contains { $0.name == name } }?.holder.description
-        let status: LeaseStatus = leader.isFree || isVoid ? .free : .exclusive
+        let sharers = sharers(of: leader, in: bytes, membership)
+        let status: LeaseStatus = sharers.isEmpty ? (leader.isFree || isVoid ? .free : .exclusive) : .shared
         return LeaseView(
             lease: name, path: path(of: name, in: membership), offset: offset, status: status,
             ownerID: leader.ownerID == 0 ? nil : Int(clamping: leader.ownerID), ownerName: owner?.name,
-            ownerGeneration: leader.ownerID == 0 ? nil : leader.ownerGeneration, lver: leader.lver, holder: status == .free ? nil : holder)
+            ownerGeneration: leader.ownerID == 0 ? nil : leader.ownerGeneration, lver: leader.lver, holder: status == .free ? nil : holder,
+            sharers: sharers.isEmpty ? nil : sharers)
+    }
+
+    /// Hosts that share a lease in the life that their sectors tell.
+    private func sharers(of leader: LeaderRecord, in area: [UInt8], _ membership: Membership) -> [LeaseView.Sharer] {
+        let unit = leader.geometry.sectorSize
+        return membership.hosts.keys.sorted().compactMap { id in
+            let start = leader.geometry.blockOffset(host: id)
+            guard let seen = membership.hosts[id], start + unit <= area.count, let block = try? BallotBlock(area[start..<(start + unit)]),
+                block.sharedGeneration == seen.record.ownerGeneration, !seen.record.isFree
+            else { return nil }
+            return LeaseView.Sharer(hostID: id, name: seen.record.name, generation: seen.record.ownerGeneration, state: seen.state(firing: host.firing, at: now))
+        }
     }
 
     private mutating func end(_ id: UInt64, _ work: ViewWork) -> Effects {

@@ -112,6 +112,7 @@ public struct LeaseEngine: Engine {
         case .adopt(let connection, let request): onAdopt(connection, request)
         case .release(let connection, let holder): onRelease(connection, holder)
         case .convert(let connection, let holder, let lease): onConvert(connection, holder, lease)
+        case .value(let connection, let holder, let lease, let value): onValue(connection, holder, lease, value)
         case .disconnected(let connection): onDisconnected(connection)
         case .locksTested(let holder, let free): onLocksTested(holder, free: free)
         case .completed(let token, let result): onCompleted(token, result)

@@ -34,6 +34,8 @@ public enum LeaseInput: EngineInput {
     case release(connection: UInt64, Holder)
     /// Its lease of this name, to be held in this way.
     case convert(connection: UInt64, Holder, GuardLease)
+    /// Reads the value of a lease that it holds, or writes it.
+    case value(connection: UInt64, Holder, LeaseName, [UInt8]?)
     case disconnected(connection: UInt64)
     /// Whether every lock file of a holder without connection could be taken: its process group is gone (S3).
     case locksTested(Holder, free: Bool)
@@ -140,6 +142,11 @@ extension LeaseInput {
         case "convert":
             guard let lease = message["lease"].flatMap(GuardLease.init) else { throw RequestError(RequestErrorCode.malformed, "convert names its lease as lockspace|resource|mode") }
             self = .convert(connection: connection, holder, lease)
+        case "value":
+            guard let lease = message["lease"].flatMap(GuardLease.init) else { throw RequestError(RequestErrorCode.malformed, "value names its lease as lockspace|resource") }
+            let value = message["data"].map(Hexadecimal.bytes)
+            if let value, value == nil { throw RequestError(RequestErrorCode.malformed, "data is written in hexadecimal digits") }
+            self = .value(connection: connection, holder, lease.name, value ?? nil)
         default: throw RequestError(RequestErrorCode.unknownType, "lease-service does not know \"\(message.verb)\"")
         }
     }
