@@ -74,6 +74,8 @@ enum CommandOutcome: Int32 {
         case FencingErrorCode.held.rawValue: "`bulwark ha status` shows what holds it; `bulwark hold --release` ends a hold"
         case FencingErrorCode.stale.rawValue: "`bulwark host show NAME` shows the current case and incarnation"
         case LeaseErrorCode.notJoined.rawValue: "`bulwark domain list` shows where the domain is seen; name another host with --host"
+        case LeaseErrorCode.indexUpdating.rawValue, LeaseErrorCode.corrupt.rawValue: "`bulwark lease list` shows what is wrong, `bulwark lease rebuild` repairs it"
+        case OperatorError.volumeInUse.rawValue: "let the hosts leave, or the holder end; `bulwark lockspace dump --path` shows who it is"
         case OperatorError.notConfirmed.rawValue: "add --yes, or type the confirmation at a terminal"
         default: nil
         }
