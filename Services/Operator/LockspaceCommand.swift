@@ -75,7 +75,7 @@ struct LockspaceCommand: ParsableCommand {
                     String(host.hostID), host.name, host.state.rawValue, String(host.generation), String(host.timestamp), "\(host.ioTimeout) s",
                     host.lastChange.map { "\($0.milliseconds) ms ago" } ?? "not seen")
             }
-            return table.text(empty: "no slot is used")
+            return ([table.text(empty: "no slot is used")] + (view.anomalies ?? []).map { "\($0.kind.rawValue): \($0.what); \($0.advice)" }).joined(separator: "\n")
         }
     }
 }

@@ -121,6 +121,8 @@ public struct LockspaceView: Codable, Hashable, Sendable {
     public var hosts: [LockspaceHost]
     /// In `.inspect` replies: this host's last renewals, oldest first.
     public var renewals: [Renewal]?
+    /// What a person should know; `nil`: nothing.
+    public var anomalies: [LockspaceAnomaly]?
 
     /// One renewal, or one try that failed.
     public struct Renewal: Codable, Hashable, Sendable {
@@ -140,7 +142,7 @@ public struct LockspaceView: Codable, Hashable, Sendable {
 
     public init(
         lockspace: String, path: String, state: LockspaceState, hostID: Int, generation: UInt64, generationBefore: UInt64? = nil,
-        renewalAge: Duration? = nil, reason: String = "", hosts: [LockspaceHost] = [], renewals: [Renewal]? = nil
+        renewalAge: Duration? = nil, reason: String = "", hosts: [LockspaceHost] = [], renewals: [Renewal]? = nil, anomalies: [LockspaceAnomaly]? = nil
     ) {
         self.lockspace = lockspace
         self.path = path
@@ -152,6 +154,7 @@ public struct LockspaceView: Codable, Hashable, Sendable {
         self.reason = reason
         self.hosts = hosts
         self.renewals = renewals
+        self.anomalies = anomalies
     }
 }
 

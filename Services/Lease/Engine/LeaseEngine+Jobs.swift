@@ -195,7 +195,8 @@ extension LeaseEngine {
         }
     }
 
-    private func took(_ name: LeaseName, _ lver: UInt64, _ holder: Holder, _ opener: Acquisition.Opener?) -> Effects {
+    private mutating func took(_ name: LeaseName, _ lver: UInt64, _ holder: Holder, _ opener: Acquisition.Opener?) -> Effects {
+        memberships[name.lockspace]?.anomalies.took(name.resource)
         let see = [holder.role == .vm ? "vm/\(holder.name)" : "spm/\(holder.name)"]
         guard let opener else {
             return [.decide(Decision("lease/\(name.lockspace)/\(name.resource)", "taken", why: "\(holder), version \(lver)", see: see))]
@@ -252,6 +253,10 @@ extension LeaseEngine {
     /// None is kept: the guard is told, and what may be on disk is taken back.
     private mutating func failAcquire(_ id: UInt64, _ work: AcquireWork, _ error: RequestError) -> Effects {
         jobs[id] = nil
+        if work.won.count < work.request.leases.count {
+            let lease = work.request.leases[work.won.count].name
+            memberships[lease.lockspace]?.anomalies.refused(lease.resource, error, at: now)
+        }
         guard let grant = grants[work.holder] else { return [] }
         let told: Effects = links.removeValue(forKey: work.holder)?.connection.map { [refusal($0, error)] } ?? []
         guard work.hasTouched else {

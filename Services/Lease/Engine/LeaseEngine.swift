@@ -180,7 +180,7 @@ public struct LeaseEngine: Engine {
             effects += beginIfPossible(lockspace)
         }
         for id in jobs.keys.sorted() { effects += wakeJob(id) }
-        effects += tickMaintenance()
+        effects += tickMaintenance() + tellAnomalies()
         effects += tickParked()
         effects += testLocks()
         return effects
@@ -227,6 +227,7 @@ public struct LeaseEngine: Engine {
                 .decide(Decision("lockspace/\(lockspace)", "lost", why: why, evidence: ["generation": String(membership.record.generation)])),
             ] + onLost(lockspace, why)
         case .renewed(let sample):
+            memberships[lockspace]?.anomalies.renewed(latency: sample.latency, ok: sample.ok, ioTimeout: membership.ioTimeout)
             let body = LockspaceRenewal(lockspace: lockspace, latency: sample.latency, ok: sample.ok, isLate: sample.isLate)
             return [.publish(Event("lockspace.renewal", subject: lockspace, body: body))] + warn(of: sample, in: membership) + (sample.ok ? tellDeadlines(lockspace) : [])
         case .asked(let host):
@@ -272,7 +273,8 @@ public struct LeaseEngine: Engine {
                         unchangedFor: now - seen.unchangedSince)
                 }
             },
-            renewals: withRenewals ? membership.renewals.map { LockspaceView.Renewal(age: now - $0.at, latency: $0.latency, ok: $0.ok, isLate: $0.isLate) } : nil)
+            renewals: withRenewals ? membership.renewals.map { LockspaceView.Renewal(age: now - $0.at, latency: $0.latency, ok: $0.ok, isLate: $0.isLate) } : nil,
+            anomalies: membership.anomalies.current.isEmpty ? nil : membership.anomalies.current)
     }
 
     public var publicState: any Encodable & Sendable { snapshot }

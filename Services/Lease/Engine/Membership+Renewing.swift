@@ -103,8 +103,10 @@ extension Membership {
             highest = id
             guard let seen = try? LeaderRecord(bytes), seen.kind == .delta, seen.lockspace == record.lockspace else {
                 hosts[id] = nil
+                anomalies.cannotRead(id)
                 continue
             }
+            anomalies.saw(id, seen, before: hosts[id]?.record)
             if hosts[id] != nil {
                 hosts[id]?.see(seen, at: now)
             } else {

@@ -90,12 +90,14 @@ struct Membership: Sendable {
     /// Hosts whose bit for us was set when they were last read, with their event.
     var heard: [Int: HostEvent?] = [:]
     var scans = 0
+    var anomalies: LockspaceAnomalies
     /// Rises with each I/O: results of abandoned ones are late news.
     var attempt: UInt64 = 0
 
     init(record: MembershipRecord, host: HostIdentity) {
         self.record = record
         self.host = host
+        anomalies = LockspaceAnomalies(lockspace: record.lockspace)
         mayAdopt = record.wanted && record.generation > 0 && record.intended == nil
             && record.bootID == host.bootID && record.hardwareID == host.hardwareID
         if record.bootID != host.bootID { self.record.generationBefore = nil }

@@ -282,8 +282,10 @@ struct Reinitialization: Sendable {
     }
 
     private var assessmentOfResumed: LockspaceAssessment {
-        LockspaceAssessment(
-            lockspace: order.repair.lockspace, path: order.repair.path, now: "", then: "", notes: ["it had begun earlier and was resumed"], writes: 0, bytes: 0, backup: order.before)
+        let then = floor.flatMap { try? plan($0).target() }.map { ReinitializationPlan.words($0.geometry, $0.ioTimeout) } ?? ""
+        return LockspaceAssessment(
+            lockspace: order.repair.lockspace, path: order.repair.path, now: floor.map { ReinitializationPlan.words($0.geometry, $0.ioTimeout) } ?? "", then: then,
+            notes: ["it had begun earlier and was resumed"], backup: order.before)
     }
 
     // MARK: Claim
