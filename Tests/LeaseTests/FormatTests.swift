@@ -185,6 +185,7 @@ struct FormatTests {
             bitmap[host] = true
             #expect(!bitmap[host], "no such host")
         }
+        #expect(bitmap.isEmpty)
         #expect(HostBitmap(sector: sector[..<511]).isEmpty, "half a sector tells nothing")
     }
 
