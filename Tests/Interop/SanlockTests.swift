@@ -124,6 +124,8 @@ struct SanlockTests {
 
             try ours.take(lease, .shared)
             try theirs.take(resource, shared: true)
+            let shared = try node.lookup(lease)
+            try expect(shared.status == .shared, "\(shared)")
             try expect(ours.convert(lease, to: .exclusive).code != nil, "ours owns what sanlock shares")
             try ours.release()
             try expect(ours.acquire([lease]).code != nil, "ours owns what sanlock shares")
@@ -140,6 +142,59 @@ struct SanlockTests {
             try expect(ours.acquire([lease], .shared).code != nil, "ours shares what sanlock owns")
             try theirs.giveBack()
             try ours.take(lease)
+        }
+    }
+
+    @Test("each asks the other for a lease, kindly and by force: ours tells its guard, sanlock ends the holder")
+    func requests() async throws {
+        try await SanlockLab.run { lab in
+            let (node, leases) = try lab.founder(1, leases: ["theirs", "ours"])
+            let sanlock = try lab.daemon(2)
+            // sanlock does not listen to a host again for 6 x io_timeout: whoever asks asks again.
+            let soon = Double(12 * lab.ioTimeout + 10)
+
+            for (turn, mode) in [LeaseDemand.Mode.graceful, .force].enumerated() {
+                let holder = try sanlock.command(holding: lab.resource(leases[0]).text)
+                try Wait.until("sanlock's holder has the lease", seconds: 20, pause: 50_000) { try node.lookup(lab.lease("theirs")).status == .exclusive }
+                try Wait.until("sanlock ends the holder (\(mode))", seconds: soon, pause: 1_000_000) {
+                    if holder.isRunning { _ = try node.call(Nothing.self, "lease.request", LeaseDemand(lease: lab.lease("theirs"), mode: mode)) }
+                    return !holder.isRunning
+                }
+                try expect(holder.exitStatus == (mode == .force ? -SIGKILL : -SIGTERM), "\(mode): \(String(describing: holder.exitStatus))")
+                try Wait.until("sanlock gives it back", seconds: 10, pause: 50_000) { try node.lookup(lab.lease("theirs")).status == .free }
+                try expect(node.lookup(lab.lease("theirs")).lver == UInt64(turn + 1), "one owner in each turn")
+            }
+
+            let guarded = try node.guarded("web")
+            try guarded.take(lab.lease("ours"))
+            for (mode, name) in [("2", "graceful"), ("1", "force")] {
+                let asked = sanlock.client("request", "-r", "\(lab.resource(leases[1]).text):2", "-f", mode)
+                try expect(asked.status == 0, asked.text)
+                let end = cl_boottime() + Int64(soon * 1e9)
+                var told: GuardMessage?
+                while cl_boottime() < end, told == nil { if let message = try guarded.next(seconds: 1), message.verb == "requested" { told = message } }
+                try expect(told?["mode"] == name && told?["lver"] == "2", "asked with -f \(mode), the guard hears \(String(describing: told))")
+            }
+        }
+    }
+
+    @Test("host events reach the other side, with event, data and sender")
+    func events() async throws {
+        try await SanlockLab.run { lab in
+            let node = try lab.founder(1, leases: []).node
+            let sanlock = try lab.daemon(2)
+            let heard = try node.listen(to: "lockspace.event")
+            let soon = 4 * lab.ioTimeout + 10
+
+            _ = try node.call(Nothing.self, "lockspace.notify", LockspaceNotice(lockspace: lab.lockspace, hostID: 2, generation: 1, event: 7, data: 42))
+            try Wait.until("sanlock hears it", seconds: Double(soon), pause: 100_000) { sanlock.log.contains("request from host_id 1") }
+            let sector = try SanlockDaemon.direct("read_leader", "-s", "\(lab.lockspace):1:\(lab.layout.ids):0")
+            for field in ["extra1 1", "extra2 7", "extra3 42"] { try expect(sector.contains(field), sector) }
+
+            let set = sanlock.client("set_event", "-s", "\(lab.lockspace):2:\(lab.layout.ids):0", "-i", "1", "-g", "1", "-e", "9", "-d", "43")
+            try expect(set.status == 0, set.text)
+            let ours = try heard.next(LockspaceHostEvent.self, seconds: Int64(soon))
+            try expect(ours == LockspaceHostEvent(lockspace: lab.lockspace, from: 2, name: "sanlock2", event: 9, data: 43), "ours hears \(String(describing: ours))")
         }
     }
 
@@ -178,7 +233,11 @@ struct SanlockTests {
             try expect(node.lookup(lab.lease("disk")).lver == 4, "four owners")
         }
     }
+}
 
+/// Apart from the others: by night it takes longer than they may.
+@Suite(.enabled(if: SanlockDaemon.isInstalled && geteuid() == 0, "needs sanlock and root"), .timeLimit(.minutes(180)))
+struct SanlockContentionTests {
     @Test("two sanlock daemons and two lease-services want one lease, over and over: nobody ever overwrites what another counted")
     func contention() async throws {
         // sanlock kills whoever holds a lease when its own storage is late, and that would be this process.

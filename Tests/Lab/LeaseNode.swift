@@ -115,6 +115,9 @@ package final class LeaseNode {
         try call(LockspaceView.self, "lockspace.join", LockspaceJoin(lockspace: lockspace, path: path), seconds: seconds)
     }
 
+    /// What it publishes from now on.
+    package func listen(to topic: String) throws -> LeaseEvents { try LeaseEvents(endpoint: "ipc://\(run)/lease-service.events", topic: topic) }
+
     package func leave(_ lockspace: String) throws { _ = try call(Nothing.self, "lockspace.leave", LockspaceRequest(lockspace: lockspace)) }
 
     /// The lockspace with its hosts, freshly read.
@@ -140,4 +143,16 @@ package final class LeaseNode {
     /// A client of this host.
     package func guarded(_ holder: Holder) throws -> LeaseClient { try LeaseClient(run: run, holder: holder) }
     package func guarded(_ vm: String, attempt: UInt64 = 1) throws -> LeaseClient { try guarded(Holder(role: .vm, name: vm, attempt: attempt)) }
+}
+
+/// Events of one topic.
+package final class LeaseEvents {
+    private let subscriber: BlockingSubscriber
+
+    fileprivate init(endpoint: String, topic: String) throws { subscriber = try BlockingSubscriber(endpoint: endpoint, topics: [topic]) }
+
+    /// The next one; `nil` if none comes in time.
+    package func next<Body: Decodable>(_ type: Body.Type, seconds: Int64) throws -> Body? {
+        try subscriber.next(timeout: .seconds(seconds)).map { try EventFrame.body(type, $0.frame) }
+    }
 }

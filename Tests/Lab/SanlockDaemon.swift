@@ -106,7 +106,7 @@ package final class SanlockDaemon {
 
 /// A registered client of a sanlock daemon, over its socket: this very process holds what it acquires, and sanlock would kill it if the lockspace were lost.
 package final class SanlockClient {
-    private enum Command: UInt32 { case register = 1, acquire = 7, release = 8, convert = 27 }
+    private enum Command: UInt32 { case register = 1, acquire = 7, release = 8 }
     private static let magic: UInt32 = 0x0428_2010
     private static let headerSize = 32
 
