@@ -34,6 +34,7 @@ struct EventText {
             body(FenceCaseView.self).map { Self.fenceCase($0, type) } ?? raw
         case "power.state": body(PowerStateEvent.self).map { "\($0.host) power \($0.state.rawValue)\(Self.why($0.detail))" } ?? raw
         case "ha.state": body(HAState.self).map(HACommand.words) ?? raw
+        case "lockspace.anomaly": body(LockspaceAnomaly.self).map { $0.isOver ? "over: \($0.what)" : "LOOK: \($0.what); \($0.advice)" } ?? raw
         case "spm.elected": body(PoolView.self).map { "SPM elected: \(PoolCommand.words($0))" } ?? raw
         case "spm.lost": body(PoolView.self).map { "SPM lost: \(PoolCommand.words($0))" } ?? raw
         case "pool.status": body(PoolView.self).map(PoolCommand.words) ?? raw

@@ -2,14 +2,14 @@ import ArgumentParser
 import Bus
 import Messages
 
-/// `bulwark explain`: why something is as it is, from the journals of all manager services.
+/// `bulwark explain`: why something is as it is, from the journals of all manager services; of a lockspace from those of the hosts.
 struct ExplainCommand: ParsableCommand {
-    enum Kind: String, CaseIterable, ExpressibleByArgument { case vm, host, domain, spm }
+    enum Kind: String, CaseIterable, ExpressibleByArgument { case vm, host, domain, spm, lockspace }
 
     static let configuration = CommandConfiguration(
-        commandName: "explain", abstract: "The story of a VM, host, domain or the SPM role: what was decided, when, and why.")
-    @Argument(help: "vm, host, domain or spm.") var kind: Kind
-    @Argument(help: "Its name; for spm and domain the only one if left out.") var name: String?
+        commandName: "explain", abstract: "The story of a VM, host, domain, lockspace or the SPM role: what was decided, when, and why.")
+    @Argument(help: "vm, host, domain, spm or lockspace.") var kind: Kind
+    @Argument(help: "Its name; for spm, domain and lockspace the only one if left out.") var name: String?
     @Flag(help: "Tell the whole story of the objects that belong to it, not only around the decisions that name them.") var all = false
     @OptionGroup var options: GlobalOptions
 
@@ -30,10 +30,10 @@ struct ExplainCommand: ParsableCommand {
         switch (kind, name) {
         case (.vm, let name?), (.host, let name?): return name
         case (.spm, let name?): return name
-        case (.domain, let name?):
+        case (.domain, let name?), (.lockspace, let name?):
             var names = DomainNames(cluster: cluster)
             return try names.uuid(of: name)
-        case (.domain, nil):
+        case (.domain, nil), (.lockspace, nil):
             let domains = try cluster.ask(.domains, "domain.list").decoded(as: DomainList.self).domains
             guard let one = domains.first, domains.count == 1 else {
                 throw RequestError(RequestErrorCode.invalid, "name one of the domains: \(domains.map(\.name).joined(separator: ", "))")
@@ -72,10 +72,13 @@ struct Story {
     }
 
     private mutating func collect(_ subjects: [String?], limit: Int = 1000) throws -> [Decision] {
-        let questions = ManagerService.allCases.flatMap { service in subjects.map { (service, $0) } }
         let cluster = cluster
-        let answers = concurrently(questions) { service, subject in
-            (service, Result { try cluster.ask(service, "explain", ExplainRequest(subject: subject, limit: limit)).decoded(as: Explanation.self).decisions })
+        var processes = ManagerService.allCases.compactMap { try? cluster.endpoints(of: $0) }
+        // Of these the hosts decide themselves.
+        if subjects.contains(where: { $0?.hasPrefix("lockspace/") ?? false }) { processes += cluster.localHosts.map(cluster.leaseService(of:)) }
+        let questions = processes.flatMap { process in subjects.map { (process, $0) } }
+        let answers = concurrently(questions) { process, subject in
+            (process.name, Result { try cluster.ask(process, "explain", ExplainRequest(subject: subject, limit: limit)).decoded(as: Explanation.self).decisions })
         }
         var found: [Decision] = []
         var failure: (any Error)?
@@ -86,12 +89,12 @@ struct Story {
                 answered = true
                 found += decisions.map { decision in
                     var named = decision
-                    named.source = decision.source ?? service.rawValue
+                    named.source = service.contains("/") ? service : decision.source ?? service
                     return named
                 }
             case .failure(let error):
                 failure = failure ?? error
-                if !silent.contains(service.rawValue) { silent.append(service.rawValue) }
+                if !silent.contains(service) { silent.append(service) }
             }
         }
         if !answered, let failure { throw failure }
