@@ -29,10 +29,14 @@ public protocol EngineInput: Codable, Sendable {
     /// High-rate observations (heartbeats, renewals) are not journaled, and their effects are not held back; whatever they mean for good must come back as an input
     /// that is journaled, or be rebuilt by observation after a restart. Default: `false`.
     var isEphemeral: Bool { get }
+
+    /// Means nothing after the machine's next boot: its journal entry must survive the process, and need not survive the machine. Default: `false`.
+    var isOfThisBoot: Bool { get }
 }
 
 extension EngineInput {
     public var isEphemeral: Bool { false }
+    public var isOfThisBoot: Bool { false }
 }
 
 /// What an engine wants done. Everything but `.wake` is held back until the journal entry of its input is durable.

@@ -109,7 +109,7 @@ public final class SQLiteJournal: Journal {
         guard let database else { throw .failed("the journal is not open") }
         do {
             try database.write { db in
-                for entry in batch.entries {
+                for entry in batch.entries + batch.bootEntries {
                     try db.execute(
                         sql: "INSERT INTO entry (sequence, time, input, wallTime) VALUES (?, ?, ?, ?)",
                         arguments: [Int64(entry.sequence), entry.time.nanoseconds, entry.input, entry.wallTime])

@@ -56,6 +56,7 @@ public final class EngineShell<E: Engine>: RunningService {
     private let logger: Logger
     private let timeOffset: Duration
     private let entriesBetweenSnapshots: Int
+    private let bootEntriesBetweenSnapshots: Int?
     private var writer: JournalWriter?
     private var server: RequestServer?
     private var publisher: EventPublisher?
@@ -63,6 +64,7 @@ public final class EngineShell<E: Engine>: RunningService {
 
     private var core: ShellCore<E>
     private var entriesSinceSnapshot: Int
+    private var bootEntriesSinceSnapshot = 0
     private var ledger = RequestLedger<Data>()
     private var returnPaths: [RequestID: [ReturnPath]] = [:]
     private var lastQuestion: UInt64 = 0
@@ -83,6 +85,7 @@ public final class EngineShell<E: Engine>: RunningService {
         lineage = contents.lineage
         term = contents.term
         entriesBetweenSnapshots = setup.journal.entriesBetweenSnapshots
+        bootEntriesBetweenSnapshots = setup.journal.bootEntriesBetweenSnapshots
         let boottime = Clock.boottime()
         timeOffset = setup.continuesTime ? max(.zero, (contents.lastInstant ?? boottime) - boottime) : .zero
 
@@ -167,11 +170,18 @@ public final class EngineShell<E: Engine>: RunningService {
         var batch = JournalBatch()
         if let accepted { batch.replies.append(accepted) }
         do {
-            batch.entries.append(JournalEntry(sequence: record.sequence, time: record.time, input: try JSON.encode(record.input)))
-            entriesSinceSnapshot += 1
-            if entriesSinceSnapshot >= entriesBetweenSnapshots {
+            let entry = JournalEntry(sequence: record.sequence, time: record.time, input: try JSON.encode(record.input))
+            if record.input.isOfThisBoot, bootEntriesBetweenSnapshots != nil {
+                batch.bootEntries.append(entry)
+                bootEntriesSinceSnapshot += 1
+            } else {
+                batch.entries.append(entry)
+                entriesSinceSnapshot += 1
+            }
+            if entriesSinceSnapshot >= entriesBetweenSnapshots || bootEntriesSinceSnapshot >= bootEntriesBetweenSnapshots ?? .max {
                 batch.snapshot = JournalSnapshot(sequence: record.sequence, state: try JSON.encode(engine))
                 entriesSinceSnapshot = 0
+                bootEntriesSinceSnapshot = 0
             }
         } catch {
             logger.critical("an input or the state cannot be written as JSON (\(error)); ending before anything rests on it")

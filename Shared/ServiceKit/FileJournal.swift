@@ -6,9 +6,12 @@ public import Messages
 ///
 /// Records: 4 bytes length, 4 bytes checksum (FNV-1a, 32 bit, over the payload), both little-endian, then JSON. A torn tail (the last append of a crash) is cut off at
 /// start; a file that cannot be read, or is damaged before its tail, is never replaced: the service does not start. The first record names the journal. A snapshot rewrites the file beside itself and renames it over the old one; the newest 1000 entries stay, with a snapshot before them. Every append is flushed with fdatasync before it returns.
+/// Entries that mean nothing after the next boot go to a file of their own in the run directory, unflushed; a snapshot covers both.
 public final class FileJournal: Journal {
     public let entriesBetweenSnapshots = 200
+    public var bootEntriesBetweenSnapshots: Int? { boot == nil ? nil : 2000 }
     private let path: String
+    private let boot: BootJournal?
     private static let decisionsKept = 500
     private static let livesKept = 100
     private let retention: JournalRetention
@@ -24,6 +27,8 @@ public final class FileJournal: Journal {
         var lives: [JournalLife]?
         /// Snapshots before the newest, oldest first: what can be replayed begins at the first. `nil` in files of 0.1.0.
         var past: [JournalSnapshot]?
+        /// Where entries of this boot are. `nil`: here, or in files of 0.1.0.
+        var bootPath: String?
     }
 
     private enum Record: Codable {
@@ -31,11 +36,16 @@ public final class FileJournal: Journal {
         case batch(JournalBatch)
     }
 
-    /// - Parameter path: the file; its directory must exist.
-    public convenience init(path: String) { self.init(path: path, retention: JournalRetention(entries: 1000, spread: 200)) }
+    /// - Parameters:
+    ///   - path: the file; its directory must exist.
+    ///   - bootPath: the file for entries of this boot, in a directory that is emptied at each boot.
+    public convenience init(path: String, bootPath: String? = nil) {
+        self.init(path: path, bootPath: bootPath, retention: JournalRetention(entries: 1000, spread: 200))
+    }
 
-    package init(path: String, retention: JournalRetention) {
+    package init(path: String, bootPath: String? = nil, retention: JournalRetention) {
         self.path = path
+        boot = bootPath.map(BootJournal.init)
         self.retention = retention
     }
 
@@ -43,14 +53,16 @@ public final class FileJournal: Journal {
         let known = try load()
         if !known { head = Head(lineage: UUID().uuidString.lowercased(), term: 0) }
         head.term += 1
-        let last = latest.entries.last?.sequence ?? latest.snapshot?.sequence ?? 0
+        let covered = latest.snapshot?.sequence ?? 0
+        let entries = (latest.entries + (try boot?.open(lineage: head.lineage) ?? [])).filter { $0.sequence > covered }.sorted { $0.sequence < $1.sequence }
+        let last = entries.last?.sequence ?? latest.entries.last?.sequence ?? covered
+        head.bootPath = boot?.path
         head.lives = (head.lives ?? []) + [JournalLife(term: head.term, service: service, firstSequence: last + 1, startedAt: cl_realtime())]
         forget()
         try rewrite()
-        let covered = latest.snapshot?.sequence ?? 0
         return JournalContents(
-            lineage: head.lineage, term: head.term, snapshot: latest.snapshot, entries: latest.entries.filter { $0.sequence > covered },
-            lastSequence: last, lastInstant: latest.entries.last?.time, replies: latest.replies)
+            lineage: head.lineage, term: head.term, snapshot: latest.snapshot, entries: entries,
+            lastSequence: last, lastInstant: entries.last?.time ?? latest.entries.last?.time, replies: latest.replies)
     }
 
     /// All that a journal holds; reads only.
@@ -60,7 +72,9 @@ public final class FileJournal: Journal {
         var history = JournalHistory(lineage: journal.head.lineage)
         history.lives = journal.head.lives ?? []
         history.snapshots = (journal.head.past ?? []) + (journal.latest.snapshot.map { [$0] } ?? [])
-        history.entries = journal.latest.entries
+        let newest = journal.latest.snapshot?.sequence ?? 0
+        let ofThisBoot = try journal.head.bootPath.map { try BootJournal.entries(path: $0, lineage: journal.head.lineage) } ?? []
+        history.entries = (journal.latest.entries + ofThisBoot.filter { $0.sequence > newest }).sorted { $0.sequence < $1.sequence }
         history.decisions = journal.latest.decisions
         history.lacksOldDecisions = history.decisions.count >= decisionsKept
         history.replies = journal.latest.replies
@@ -68,22 +82,41 @@ public final class FileJournal: Journal {
     }
 
     public func append(_ batch: JournalBatch) throws(JournalError) {
-        guard batch.snapshot == nil else {
-            // Tried again after a full disk: what was not written is not remembered.
-            let before = (head, latest)
-            remember(batch)
-            forget()
-            do throws(JournalError) {
-                try rewrite()
-            } catch {
-                (head, latest) = before
-                throw error
-            }
+        var batch = batch
+        let bootEntries = batch.bootEntries
+        batch.bootEntries = []
+        if boot == nil {
+            batch.entries = (batch.entries + bootEntries).sorted { $0.sequence < $1.sequence }
+        } else if let snapshot = batch.snapshot {
+            let all = (boot?.entries ?? []) + bootEntries
+            batch.entries += all.filter { $0.sequence <= snapshot.sequence }
+            try rewrite(with: batch)
+            try boot?.restart(with: all.filter { $0.sequence > snapshot.sequence })
             return
+        } else {
+            try boot?.append(bootEntries)
         }
-        try write(Self.frame(.batch(batch)), to: descriptor)
+        if batch.isEmpty { return }
+        guard batch.snapshot == nil else { return try rewrite(with: batch) }
+        try Self.write(Self.frame(.batch(batch)), to: descriptor)
         guard fdatasync(descriptor) == 0 else { throw Self.error("fdatasync") }
         remember(batch)
+    }
+
+    private func rewrite(with batch: JournalBatch) throws(JournalError) {
+        // Tried again after a full disk: what was not written is not remembered.
+        let before = (head, latest)
+        remember(batch)
+        // Entries of this boot come later than those beside them, and twice if their file could not be begun anew.
+        latest.entries.sort { $0.sequence < $1.sequence }
+        latest.entries = latest.entries.reduce(into: []) { if $0.last?.sequence != $1.sequence { $0.append($1) } }
+        forget()
+        do throws(JournalError) {
+            try rewrite()
+        } catch {
+            (head, latest) = before
+            throw error
+        }
     }
 
     public func decisions(subject: String?, limit: Int) -> [Decision] {
@@ -135,8 +168,8 @@ public final class FileJournal: Journal {
         let file = cl_open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0o600)
         guard file >= 0 else { throw Self.error("open \(fresh)") }
         do throws(JournalError) {
-            try write(Self.frame(.head(head)), to: file)
-            try write(Self.frame(.batch(latest)), to: file)
+            try Self.write(Self.frame(.head(head)), to: file)
+            try Self.write(Self.frame(.batch(latest)), to: file)
             guard fsync(file) == 0 else { throw Self.error("fsync") }
             guard rename(fresh, path) == 0 else { throw Self.error("rename") }
             try Self.syncDirectory(of: path)
@@ -149,7 +182,7 @@ public final class FileJournal: Journal {
     }
 
     /// After a full disk the file may end in half a record: cut it off, so that the next try appends to a whole one.
-    private func write(_ data: Data, to file: Int32) throws(JournalError) {
+    static func write(_ data: Data, to file: Int32) throws(JournalError) {
         let before = lseek(file, 0, SEEK_END)
         var done = 0
         while done < data.count {
@@ -159,7 +192,7 @@ public final class FileJournal: Journal {
             }
             if n < 0 && errno == EINTR { continue }
             guard n > 0 else {
-                let error = Self.error("write")
+                let error = error("write")
                 ftruncate(file, before)
                 throw error
             }
@@ -174,29 +207,33 @@ public final class FileJournal: Journal {
         guard fsync(directory) == 0 else { throw error("fsync directory") }
     }
 
-    private static func error(_ what: String) -> JournalError {
+    static func error(_ what: String) -> JournalError {
         let why = errno
         let text = "\(what): \(String(cString: strerror(why)))"
         return why == ENOSPC || why == EDQUOT ? .full(text) : .failed(text)
     }
 
-    private static func checksum(_ data: some Sequence<UInt8>) -> UInt32 {
-        data.reduce(0x811c_9dc5) { ($0 ^ UInt32($1)) &* 0x0100_0193 }
+    private static func checksum(_ data: Data) -> UInt32 {
+        data.withUnsafeBytes { $0.reduce(0x811c_9dc5) { ($0 ^ UInt32($1)) &* 0x0100_0193 } }
     }
 
     private static func frame(_ record: Record) throws(JournalError) -> Data {
         do {
-            let payload = try JSONEncoder().encode(record)
-            var data = Data()
-            for word in [UInt32(payload.count), checksum(payload)] { withUnsafeBytes(of: word.littleEndian) { data.append(contentsOf: $0) } }
-            return data + payload
+            return frame(try JSONEncoder().encode(record))
         } catch {
             throw .failed("\(error)")
         }
     }
 
+    static func frame(_ payload: Data) -> Data {
+        var data = Data(capacity: 8 + payload.count)
+        for word in [UInt32(payload.count), checksum(payload)] { withUnsafeBytes(of: word.littleEndian) { data.append(contentsOf: $0) } }
+        data.append(payload)
+        return data
+    }
+
     /// The file's bytes; empty only if there is no file.
-    private static func read(_ path: String) throws -> Data {
+    static func read(_ path: String) throws -> Data {
         let file = cl_open(path, O_RDONLY | O_CLOEXEC, 0)
         guard file >= 0 else {
             let why = errno
@@ -216,17 +253,25 @@ public final class FileJournal: Journal {
     }
 
     private static func records(in data: Data) throws -> [Record] {
-        var records: [Record] = []
-        var rest = data[...]
-        while let payload = firstPayload(rest) {
-            records.append(try JSONDecoder().decode(Record.self, from: payload))
-            rest = rest.dropFirst(8 + payload.count)
-        }
+        let payloads = payloads(in: data)
+        let records = try payloads.map { try JSONDecoder().decode(Record.self, from: $0) }
+        let rest = data.dropFirst(payloads.reduce(0) { $0 + 8 + $1.count })
         // Only the last append can be torn. A whole record behind a bad one means that something acknowledged was damaged.
         for skipped in stride(from: 1, to: rest.count, by: 1) where firstPayload(rest.dropFirst(skipped)) != nil {
             throw JournalError.failed("it is damaged at byte \(data.count - rest.count), with whole records behind; restore the file, or move it away and treat the host as reinstalled")
         }
         return records
+    }
+
+    /// The payloads of all records before the first that is not whole.
+    static func payloads(in data: Data) -> [Data.SubSequence] {
+        var payloads: [Data.SubSequence] = []
+        var rest = data[...]
+        while let payload = firstPayload(rest) {
+            payloads.append(payload)
+            rest = rest.dropFirst(8 + payload.count)
+        }
+        return payloads
     }
 
     /// The payload of the record that begins the bytes; `nil` if none is whole.

@@ -44,10 +44,14 @@ public struct StoredReply: Codable, Sendable {
 /// What becomes durable together.
 public struct JournalBatch: Codable, Sendable {
     public var entries: [JournalEntry] = []
+    /// Entries that need not survive the machine, see `EngineInput.isOfThisBoot`.
+    public var bootEntries: [JournalEntry] = []
     public var replies: [StoredReply] = []
     public var decisions: [Decision] = []
     /// The engine's whole state after the entry with this sequence number.
     public var snapshot: JournalSnapshot?
+
+    private enum CodingKeys: String, CodingKey { case entries, replies, decisions, snapshot }
 
     public init() {}
 
@@ -55,11 +59,12 @@ public struct JournalBatch: Codable, Sendable {
     func stamped(at wallTime: Int64) -> JournalBatch {
         var batch = self
         for index in batch.entries.indices { batch.entries[index].wallTime = wallTime }
-        for index in batch.decisions.indices { batch.decisions[index].entry = entries.last?.sequence ?? 0 }
+        for index in batch.bootEntries.indices { batch.bootEntries[index].wallTime = wallTime }
+        for index in batch.decisions.indices { batch.decisions[index].entry = entries.last?.sequence ?? bootEntries.last?.sequence ?? 0 }
         return batch
     }
 
-    public var isEmpty: Bool { entries.isEmpty && replies.isEmpty && decisions.isEmpty && snapshot == nil }
+    public var isEmpty: Bool { entries.isEmpty && bootEntries.isEmpty && replies.isEmpty && decisions.isEmpty && snapshot == nil }
 }
 
 public struct JournalSnapshot: Codable, Sendable {
@@ -175,10 +180,16 @@ public enum JournalError: Error, CustomStringConvertible {
 public protocol Journal: AnyObject {
     /// Opens or creates it and counts this start of the service.
     func open(as service: String) throws -> JournalContents
-    /// Durable (flushed to the device) when it returns.
+    /// Durable (flushed to the device, boot entries known to the kernel) when it returns.
     func append(_ batch: JournalBatch) throws(JournalError)
     /// The newest decisions about a subject (`nil`: all), oldest first.
     func decisions(subject: String?, limit: Int) throws -> [Decision]
     /// How many entries there may be before the shell writes a snapshot.
     var entriesBetweenSnapshots: Int { get }
+    /// The same for boot entries; `nil`: they are entries like others.
+    var bootEntriesBetweenSnapshots: Int? { get }
+}
+
+extension Journal {
+    public var bootEntriesBetweenSnapshots: Int? { nil }
 }

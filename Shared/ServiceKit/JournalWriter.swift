@@ -7,6 +7,8 @@ import Synchronization
 
 /// Commits batches on a thread of its own, all that is waiting in one commit (group commit), and tells the reactor what is durable.
 ///
+/// Decisions that come without an entry wait for the next commit, at most ``patience``: nothing rests on them.
+///
 /// A full disk is waited out: the same batch is tried again each second, and nothing behind it is released. Any other failure ends the process.
 final class JournalWriter: Sendable {
     enum Work {
@@ -18,7 +20,24 @@ final class JournalWriter: Sendable {
         var batch = JournalBatch()
         var through: UInt64 = 0
         var reads: [@Sendable (any Journal) -> Void] = []
+        /// When the oldest decision came that waits for a commit.
+        var decidedAt: DispatchTime?
+
+        /// Takes what is to be committed now; decisions alone, or beside entries that need no flush, only if they have waited for long.
+        mutating func take(_ patience: DispatchTimeInterval) -> Waiting {
+            var work = self
+            self = Waiting()
+            let isDue = !work.reads.isEmpty || !work.batch.entries.isEmpty || !work.batch.replies.isEmpty || work.batch.snapshot != nil
+            if !isDue, let decidedAt = work.decidedAt, .now() < decidedAt + patience {
+                self.decidedAt = decidedAt
+                batch.decisions = work.batch.decisions
+                work.batch.decisions = []
+            }
+            return work
+        }
     }
+
+    private static let patience = DispatchTimeInterval.seconds(1)
 
     private let waiting = Mutex(Waiting())
     private let signal = DispatchSemaphore(value: 0)
@@ -35,11 +54,8 @@ final class JournalWriter: Sendable {
         let thread = Thread { [self] in
             let journal = owned.take()
             while true {
-                signal.wait()
-                let work = waiting.withLock { state in
-                    defer { state = Waiting() }
-                    return state
-                }
+                if let decidedAt = waiting.withLock({ $0.decidedAt }) { _ = signal.wait(timeout: decidedAt + Self.patience) } else { signal.wait() }
+                let work = waiting.withLock { $0.take(Self.patience) }
                 if !work.batch.isEmpty { commit(work.batch, to: journal, problem: problem, failed: failed) }
                 if work.through > 0 { Reactor.shared.post { durable(work.through) } }
                 for read in work.reads { read(journal) }
@@ -76,6 +92,8 @@ final class JournalWriter: Sendable {
         let batch = batch.stamped(at: cl_realtime())
         waiting.withLock { state in
             state.batch.entries += batch.entries
+            state.batch.bootEntries += batch.bootEntries
+            if !batch.decisions.isEmpty { state.decidedAt = state.decidedAt ?? .now() }
             state.batch.replies += batch.replies
             state.batch.decisions += batch.decisions
             state.batch.snapshot = batch.snapshot ?? state.batch.snapshot

@@ -227,3 +227,75 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         #expect(try kind.journal(directory.path).open(as: "test").lastSequence == 1)
     }
 }
+
+@Suite struct BootJournalTests {
+    private func journal(_ directory: String) -> FileJournal {
+        FileJournal(path: "\(directory)/journal", bootPath: "\(directory)/boot", retention: JournalRetention(entries: 40, spread: 10))
+    }
+
+    private func append(_ journal: FileJournal, _ entries: [JournalEntry] = [], boot: [JournalEntry] = [], snapshot: UInt64? = nil) throws {
+        var batch = JournalBatch()
+        batch.entries = entries
+        batch.bootEntries = boot
+        batch.snapshot = snapshot.map { JournalSnapshot(sequence: $0, state: Data("state \($0)".utf8)) }
+        try journal.append(batch)
+    }
+
+    @Test func entriesOfThisBootOutliveTheProcess() throws {
+        let directory = try ScratchDirectory()
+        let first = journal(directory.path)
+        _ = try first.open(as: "test")
+        try append(first, [entry(1, "a")])
+        try append(first, boot: [entry(2, "b"), entry(3, "c")])
+        try append(first, [entry(4, "d")], boot: [entry(5, "e")])
+        let contents = try journal(directory.path).open(as: "test")
+        #expect(contents.entries.map { String(decoding: $0.input, as: UTF8.self) } == ["a", "b", "c", "d", "e"])
+        #expect(contents.lastSequence == 5 && contents.lastInstant == Instant(nanoseconds: 50))
+        #expect(try FileJournal.history(path: "\(directory.path)/journal").entries.map(\.sequence) == [1, 2, 3, 4, 5])
+    }
+
+    @Test func aSnapshotCoversThem() throws {
+        let directory = try ScratchDirectory()
+        let first = journal(directory.path)
+        _ = try first.open(as: "test")
+        try append(first, boot: [entry(1, "a"), entry(2, "b")])
+        try append(first, [entry(3, "c")])
+        try append(first, boot: [entry(4, "d"), entry(5, "e")], snapshot: 4)
+        let contents = try journal(directory.path).open(as: "test")
+        #expect(contents.snapshot?.sequence == 4 && contents.entries.map(\.sequence) == [5])
+        #expect(try FileJournal.history(path: "\(directory.path)/journal").entries.map(\.sequence) == [1, 2, 3, 4, 5], "the past has no gap")
+    }
+
+    /// The run directory is emptied at each boot; another journal's file is none.
+    @Test func theyEndWithTheMachine() throws {
+        let directory = try ScratchDirectory()
+        let first = journal(directory.path)
+        _ = try first.open(as: "test")
+        try append(first, [entry(1, "a")])
+        try append(first, boot: [entry(2, "b")])
+        try FileManager.default.removeItem(atPath: "\(directory.path)/boot")
+        #expect(try journal(directory.path).open(as: "test").entries.map(\.sequence) == [1])
+
+        let other = try ScratchDirectory()
+        let second = journal(other.path)
+        _ = try second.open(as: "test")
+        try append(second, boot: [entry(7, "foreign")])
+        try FileManager.default.removeItem(atPath: "\(directory.path)/boot")
+        try FileManager.default.copyItem(atPath: "\(other.path)/boot", toPath: "\(directory.path)/boot")
+        #expect(try journal(directory.path).open(as: "test").entries.map(\.sequence) == [1])
+    }
+
+    /// What follows a torn append was never acknowledged, and the next append begins after what is whole.
+    @Test func aTornAppendIsLeftOut() throws {
+        let directory = try ScratchDirectory()
+        let first = journal(directory.path)
+        _ = try first.open(as: "test")
+        try append(first, boot: [entry(1, "a"), entry(2, "b")])
+        let file = try #require(FileHandle(forWritingAtPath: "\(directory.path)/boot"))
+        try file.truncate(atOffset: file.seekToEndOfFile() - 3)
+        let second = journal(directory.path)
+        #expect(try second.open(as: "test").entries.map(\.sequence) == [1])
+        try append(second, boot: [entry(2, "c")])
+        #expect(try journal(directory.path).open(as: "test").entries.map { String(decoding: $0.input, as: UTF8.self) } == ["a", "c"])
+    }
+}

@@ -42,6 +42,9 @@ struct AcquireWork: Sendable {
     /// The offset of the lease in hand, once the index told it.
     var offset: UInt64?
     var current: Acquisition?
+    /// Waits for a look at the lockspace; afterwards it goes on, whatever that brought.
+    var awaitsLook = false
+    var hasLooked = false
     /// Something was written, or may have been.
     var hasTouched = false
     /// Nobody wants it any more; given back at the next safe moment.

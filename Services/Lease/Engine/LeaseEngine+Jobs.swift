@@ -147,6 +147,14 @@ extension LeaseEngine {
             jobs[id]?.work = .acquire(work)
             return nextLease(id, work)
         }
+        // A look reads less than a ballot that reads all slots, and serves every ballot of the next seconds.
+        if !work.hasLooked, membership.slots.map({ now >= $0.until }) ?? true {
+            work.hasLooked = true
+            work.awaitsLook = true
+            work.offset = offset
+            jobs[id]?.work = .acquire(work)
+            return lookIfOld(name.lockspace)
+        }
         var acquisition = acquisition(name, work.request.leases[work.won.count].mode, membership, proofs: work.request.proofs, waitUntil: work.waitUntil)
         let step = acquisition.begin()
         work.offset = offset
@@ -188,6 +196,7 @@ extension LeaseEngine {
             work.won.append(GuardLease(name: name, lver: lver, generation: membership.record.generation, mode: current.mode))
             work.current = nil
             work.offset = nil
+            work.hasLooked = false
             jobs[id]?.work = .acquire(work)
             return took(name, lver, work.holder, current.opener) + nextLease(id, work)
         case .refused(let error):
@@ -213,6 +222,11 @@ extension LeaseEngine {
     private mutating func wakeAcquire(_ id: UInt64, _ work: AcquireWork) -> Effects {
         if let cancelled = work.cancelled { return failAcquire(id, work, cancelled) }
         var work = work
+        if work.awaitsLook {
+            guard !isLooking(work.request.leases[work.won.count].name.lockspace) else { return [] }
+            work.awaitsLook = false
+            return nextLease(id, work)
+        }
         guard let step = work.current?.onWake(at: now) else { return [] }
         return carryOut(step, id, work)
     }

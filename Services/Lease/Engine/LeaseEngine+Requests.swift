@@ -74,12 +74,12 @@ extension LeaseEngine {
 
     /// Looks at the whole lockspace before what is known of it is too old for ballots that read used slots only.
     mutating func lookIfOld(_ lockspace: String) -> Effects {
-        guard let membership = memberships[lockspace], membership.wantsLook(at: now) else { return [] }
-        let isLooking = jobs.values.contains { if case .look(let work) = $0.work { work.lockspace == lockspace } else { false } }
-        guard !isLooking else { return [] }
+        guard let membership = memberships[lockspace], membership.wantsLook(at: now), !isLooking(lockspace) else { return [] }
         let id = start(.look(LookWork(lockspace: lockspace, submitted: now)))
         return io(id, readWhole(membership), lockspace: lockspace)
     }
+
+    func isLooking(_ lockspace: String) -> Bool { jobs.values.contains { if case .look(let work) = $0.work { work.lockspace == lockspace } else { false } } }
 
     mutating func onLookResult(_ id: UInt64, _ work: LookWork, _ result: IOResult) -> Effects {
         jobs[id] = nil

@@ -51,6 +51,14 @@ public enum LeaseInput: EngineInput {
         default: true
         }
     }
+
+    /// Guards, and what they hold, end with the machine.
+    public var isOfThisBoot: Bool {
+        switch self {
+        case .noted(.grant), .noted(.ended): true
+        default: false
+        }
+    }
 }
 
 /// What a guard asks for, its proofs already verified.

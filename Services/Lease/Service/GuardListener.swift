@@ -16,6 +16,7 @@ final class GuardListener {
     private var listening: WatchID?
     private var connections: [UInt64: (descriptor: Int32, watch: WatchID)] = [:]
     private var lastConnection: UInt64 = 0
+    private var buffer = [UInt8](repeating: 0, count: GuardMessage.maximumLength)
     private var submit: (@ReactorActor (LeaseInput) -> Void)?
 
     init(path: String, proofs: ProofCheck, logger: Logger) {
@@ -81,7 +82,6 @@ final class GuardListener {
 
     private func receive(_ connection: UInt64) {
         while let descriptor = connections[connection]?.descriptor {
-            var buffer = [UInt8](repeating: 0, count: GuardMessage.maximumLength)
             let count = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
             if count < 0, errno == EAGAIN || errno == EINTR { return }
             guard count > 0 else { return disconnect(connection) }

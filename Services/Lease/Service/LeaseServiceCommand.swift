@@ -52,7 +52,8 @@ struct LeaseServiceCommand: ServiceCommand {
                 keep: configuration.integer("lease.backup.keep")))
         let security = try context.security(key: name)
         let service = try LeaseHost(
-            identity: identity, run: configuration.string("run"), journal: FileJournal(path: "\(state)/journal"),
+            identity: identity, run: configuration.string("run"),
+            journal: FileJournal(path: "\(state)/journal", bootPath: "\(configuration.string("run"))/lease-service.journal"),
             requests: configuration.string("listen.requests"), events: configuration.string("listen.events"),
             security: security, proofs: ProofCheck(security: security, allowListPath: context.cluster.allowListPath), logger: context.logger)
         try service.start()

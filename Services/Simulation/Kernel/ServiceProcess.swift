@@ -12,6 +12,8 @@ class ServiceProcess<E: Engine>: Process, Publisher {
     private let teller: String
     private var core = ShellCore(engine: E(), sequence: 0)
     private(set) var journal: StableJournal<E>
+    /// Of the machine, in its last life.
+    private var boot = 0
     private var offset = Duration.zero
     /// Counts arms of the timer: an earlier one says nothing any more.
     private var timer = 0
@@ -83,6 +85,8 @@ class ServiceProcess<E: Engine>: Process, Publisher {
     // MARK: Life
 
     override func begin() {
+        if machine.boots != boot { journal.machineRebooted() }
+        boot = machine.boots
         do {
             core = ShellCore(engine: try journal.open(throughJSON: world.random.chance(0.2)), sequence: journal.sequence)
         } catch {

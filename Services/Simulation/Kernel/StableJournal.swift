@@ -56,6 +56,9 @@ struct StableJournal<E: Engine> {
         return copy
     }
 
+    /// What need not outlive the machine has not.
+    mutating func machineRebooted() { entries.removeAll { $0.input.isOfThisBoot } }
+
     mutating func accept(_ id: RequestID) { replies[id] = .some(nil) }
     mutating func answer(_ id: RequestID, _ reply: Reply) { replies[id] = reply }
 
