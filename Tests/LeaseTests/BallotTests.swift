@@ -32,8 +32,8 @@ struct BallotTests {
         }
     }
 
-    private func release(host: Int, lver: UInt64?, on area: inout [UInt8]) -> [Int] {
-        var retraction = Retraction(name: name, geometry: .standard, hostID: host, generation: 1, lver: lver)
+    private func release(host: Int, generation: UInt64 = 1, lver: UInt64?, on area: inout [UInt8]) -> [Int] {
+        var retraction = Retraction(name: name, geometry: .standard, hostID: host, generation: generation, lver: lver)
         var writes: [Int] = []
         var step = retraction.begin()
         while true {
@@ -200,6 +200,113 @@ struct BallotTests {
         #expect(until - now < .seconds(1))
         guard case .read(0, 512)? = acquisition.onWake(at: until), case .write(_, let again) = acquisition.onRead(Array(area[..<512]), at: until) else { return #expect(Bool(false)) }
         #expect(try BallotBlock(again[...]).mbal == 4001)
+    }
+
+    /// sanlock's own order: owned with a short hold, own block marked, leader freed.
+    @Test func aShareIsInItsBlockBeforeTheLeaderIsFree() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        var sharer = Acquisition(name: name, mode: .shared, geometry: .standard, hostID: 1, generation: 4, proofs: [], settle: .zero, giveUpAt: now + .seconds(60))
+        let own = Geometry.standard.blockOffset(host: 1)
+        let (writes, last) = run(&sharer, on: &area)
+        #expect(writes == [own, own, 0, own, 0])
+        guard case .won(1) = last else { return #expect(Bool(false), "\(last)") }
+        let mine = try block(1, area)
+        #expect(mine.isReleased && mine.sharedGeneration == 4 && mine.owner == 1 && mine.lver == 1)
+        let leader = try LeaderRecord(area[..<512])
+        #expect(leader.isFree && !leader.isShortHold && leader.lver == 1 && leader.ownerID == 1)
+        // Another shares it, too; a third may not own it, and writes nothing.
+        var second = Acquisition(name: name, mode: .shared, geometry: .standard, hostID: 2, generation: 1, proofs: [], settle: .zero, giveUpAt: now + .seconds(60))
+        guard case .won(2) = run(&second, on: &area).last else { return #expect(Bool(false)) }
+        var alive = LeaderRecord(lockspace: "dom1", ioTimeout: 2)
+        alive.ownerID = 1
+        alive.ownerGeneration = 4
+        alive.timestamp = 10
+        var third = acquisition(host: 3)
+        let refused = run(&third, on: &area, owner: alive)
+        guard case .refused(let error) = refused.last else { return #expect(Bool(false)) }
+        #expect(refused.writes.isEmpty && error.code == "lease.held" && error.message.contains("it is shared by host 1"))
+        // Given back: the mark goes, the block stays.
+        #expect(release(host: 1, generation: 4, lver: nil, on: &area) == [own])
+        #expect(try block(1, area).sharedGeneration == nil && block(1, area).mbal == mine.mbal)
+    }
+
+    /// The leader that a short hold shows is about to be free: a sharer waits for that, an owner does not.
+    @Test func aShortHoldIsWaitedFor() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        var leader = LeaderRecord(lockspace: "dom1", resource: "image-1")
+        leader.ownerID = 2
+        leader.ownerGeneration = 1
+        leader.lver = 1
+        leader.timestamp = 9
+        leader.writeID = 2
+        leader.isShortHold = true
+        area.replaceSubrange(0..<512, with: leader.sector)
+        var alive = LeaderRecord(lockspace: "dom1", ioTimeout: 2)
+        alive.ownerID = 2
+        alive.ownerGeneration = 1
+        alive.timestamp = 10
+        var sharer = Acquisition(name: name, mode: .shared, geometry: .standard, hostID: 1, generation: 1, proofs: [], settle: .zero, giveUpAt: now + .seconds(60))
+        guard case .pause(let until) = run(&sharer, on: &area, owner: alive).last else { return #expect(Bool(false)) }
+        #expect(until > now && until < now + .seconds(1))
+        var owner = acquisition(host: 3)
+        guard case .refused = run(&owner, on: &area, owner: alive).last else { return #expect(Bool(false)) }
+    }
+
+    /// Leaders of long ago, put back by writes that come late: the blocks know better.
+    @Test func anOldLeaderIsRepairedThroughTheBlocks() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        var old: [[UInt8]] = [Array(area[..<512])]
+        for lver in UInt64(1)...3 {
+            var winner = acquisition(host: Int(lver))
+            _ = run(&winner, on: &area)
+            old.append(Array(area[..<512]))
+            if lver < 3 { _ = release(host: Int(lver), lver: lver, on: &area) }
+        }
+        var alive = LeaderRecord(lockspace: "dom1", ioTimeout: 2)
+        alive.ownerID = 3
+        alive.ownerGeneration = 1
+        alive.timestamp = 10
+        // Host 3 holds version 3: nobody else gets it, whichever leader is there.
+        for late in old.dropLast() {
+            area.replaceSubrange(0..<512, with: late)
+            var other = acquisition(host: 4)
+            guard case .refused(let error) = run(&other, on: &area, owner: alive).last else { return #expect(Bool(false)) }
+            #expect(error.details?["ownerID"] == "3")
+            #expect(try LeaderRecord(area[..<512]).lver == 3)
+        }
+        // Once it has given it back they do.
+        for late in old.dropLast() {
+            area.replaceSubrange(0..<512, with: late)
+            _ = release(host: 3, lver: 3, on: &area)
+            area.replaceSubrange(0..<512, with: late)
+            var other = acquisition(host: 5)
+            guard case .won(let lver) = run(&other, on: &area, owner: alive).last else { return #expect(Bool(false)) }
+            _ = release(host: 5, lver: lver, on: &area)
+        }
+    }
+
+    /// Whose id follows that of the last owner goes first, the next one when that one can be done.
+    @Test func contendersTakeTurns() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        var first = acquisition(host: 2)
+        _ = run(&first, on: &area)
+        _ = release(host: 2, lver: 1, on: &area)
+        for host in [1, 3, 9] {
+            let start = Geometry.standard.blockOffset(host: host)
+            area.replaceSubrange(start..<(start + 512), with: BallotBlock(mbal: 10_000 + UInt64(host), lver: 2).sector(.standard))
+        }
+        var pauses: [Int: Duration] = [:]
+        for host in [1, 3, 9] {
+            var contender = acquisition(host: host)
+            var mine = area
+            guard case .read = contender.begin(), case .write(let offset, let bytes) = contender.onRead(mine, at: now) else { return #expect(Bool(false)) }
+            mine.replaceSubrange(offset..<(offset + 512), with: bytes)
+            let other = Geometry.standard.blockOffset(host: host == 9 ? 3 : 9)
+            mine.replaceSubrange(other..<(other + 512), with: BallotBlock(mbal: 90_000, lver: 2).sector(.standard))
+            guard case .read = contender.onWritten(at: now), case .pause(let until) = contender.onRead(mine, at: now + .milliseconds(10)) else { return #expect(Bool(false)) }
+            pauses[host] = until - now
+        }
+        #expect(try #require(pauses[3]) < #require(pauses[9]) && #require(pauses[9]) < #require(pauses[1]), "\(pauses)")
     }
 
     @Test func anOwnerThatMarkedItsBlockReleasedIsGone() throws {
