@@ -76,7 +76,7 @@ public struct GuardMessage: Hashable, Sendable {
 }
 
 /// Who holds a lease on a host: one guard, for one attempt of one VM or one term of the SPM role. Written `vm:web1:7`, `spm:<pool>:3`.
-public struct Holder: Hashable, Codable, Sendable, CustomStringConvertible {
+public struct Holder: Hashable, Codable, Sendable, Comparable, CustomStringConvertible {
     public enum Role: String, Codable, Sendable { case vm, spm }
     public var role: Role
     public var name: String
@@ -95,6 +95,8 @@ public struct Holder: Hashable, Codable, Sendable, CustomStringConvertible {
     }
 
     public var description: String { "\(role.rawValue):\(name):\(attempt)" }
+
+    public static func < (a: Holder, b: Holder) -> Bool { (a.role.rawValue, a.name, a.attempt) < (b.role.rawValue, b.name, b.attempt) }
 }
 
 /// A lease as the guard protocol writes it: `lockspace|resource` or, once granted, `lockspace|resource|lver|generation`; with `|shared` behind it if it is shared.

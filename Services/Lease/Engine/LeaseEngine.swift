@@ -299,7 +299,7 @@ public struct LeaseEngine: Engine {
     }
 
     var sortedGrants: [Grant] { sorted(Array(grants.values)) }
-    func sorted(_ grants: [Grant]) -> [Grant] { grants.sorted { $0.holder.description < $1.holder.description } }
+    func sorted(_ grants: [Grant]) -> [Grant] { grants.sorted { $0.holder < $1.holder } }
 
     // MARK: I/O
 

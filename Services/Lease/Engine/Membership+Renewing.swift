@@ -89,18 +89,24 @@ extension Membership {
     /// The lockspace is worth another look before the last one is too old for ballots.
     func wantsLook(at now: Instant) -> Bool { isJoined && whole.map { now >= $0.at + .milliseconds(freshness.milliseconds / 2) } ?? true }
 
-    var freshness: Duration { .seconds(min(ioTimeout, hosts.values.map { Int64(max($0.record.ioTimeout, 1)) }.min() ?? ioTimeout)) }
+    var freshness: Duration { .seconds(min(ioTimeout, shortestTimeout ?? ioTimeout)) }
 
     /// Feeds the liveness of the other hosts from a read of the lockspace.
     mutating func observe(_ area: [UInt8], readAt: Instant, at now: Instant) {
         var highest = 0
-        defer { if area.count >= geometry.maximumHosts * geometry.sectorSize { whole = (highest, readAt) } }
+        defer {
+            if area.count >= geometry.maximumHosts * geometry.sectorSize { whole = (highest, readAt) }
+            shortestTimeout = hosts.values.lazy.map { Int64(max($0.record.ioTimeout, 1)) }.min()
+            lastArea = Array(area.prefix(highest * geometry.sectorSize))
+        }
         for id in 1...geometry.maximumHosts {
             let start = Int(geometry.deltaOffset(host: id))
             guard start + geometry.sectorSize <= area.count else { break }
             let bytes = area[start..<(start + geometry.sectorSize)]
             if LeaderRecord.isNeverOwned(bytes) { continue }
             highest = id
+            // Most hosts have not renewed since: what was read and understood before need not be taken apart again.
+            if hosts[id] != nil, LeaderRecord.isSame(area, lastArea, at: start) { continue }
             guard let seen = try? LeaderRecord(bytes), seen.kind == .delta, seen.lockspace == record.lockspace else {
                 hosts[id] = nil
                 anomalies.cannotRead(id)

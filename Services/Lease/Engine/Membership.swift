@@ -71,6 +71,10 @@ struct Membership: Sendable {
     var hosts: [Int: HostObservation] = [:]
     /// The highest host id that was ever used, by the last read of the whole lockspace, and when that was submitted.
     var whole: (highest: Int, at: Instant)?
+    /// The used sectors, as they were read last.
+    var lastArea: [UInt8] = []
+    /// Of all hosts seen; seconds.
+    var shortestTimeout: Int64?
     var reason = ""
     /// Not before this time is a failed join tried again.
     var retryAt: Instant?

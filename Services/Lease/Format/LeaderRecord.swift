@@ -160,6 +160,16 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
         return bytes
     }
 
+    /// Whether two areas have the same bytes where a record begins at `offset`; `false` beyond the end of one.
+    public static func isSame(_ a: [UInt8], _ b: [UInt8], at offset: Int) -> Bool {
+        guard offset + size <= a.count, offset + size <= b.count else { return false }
+        return a.withUnsafeBytes { a in
+            b.withUnsafeBytes { b in
+                stride(from: offset, to: offset + size, by: 8).allSatisfy { a.loadUnaligned(fromByteOffset: $0, as: UInt64.self) == b.loadUnaligned(fromByteOffset: $0, as: UInt64.self) }
+            }
+        }
+    }
+
     /// Whether nobody ever owned this host id; read without verifying, to skip the many unused sectors of a lockspace cheaply.
     public static func isNeverOwned(_ sector: ArraySlice<UInt8>) -> Bool {
         sector.count >= size && sector.integer(at: 32, as: UInt64.self) == 0 && sector.integer(at: 152, as: UInt64.self) == 0
