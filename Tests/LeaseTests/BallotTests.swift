@@ -285,6 +285,38 @@ struct BallotTests {
         }
     }
 
+    /// Another host decided version 1 for host 1, and says so when that has long held and given back version 2.
+    @Test func anOwnerThatEnteredALaterVersionIsGone() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        var first = acquisition(host: 1)
+        _ = run(&first, on: &area)
+        var late = try LeaderRecord(area[..<512])
+        late.writeID = 3
+        _ = release(host: 1, lver: 1, on: &area)
+        var again = acquisition(host: 1)
+        _ = run(&again, on: &area)
+        _ = release(host: 1, lver: 2, on: &area)
+        area.replaceSubrange(0..<512, with: late.sector)
+        var alive = LeaderRecord(lockspace: "dom1", ioTimeout: 2)
+        alive.ownerID = 1
+        alive.ownerGeneration = 1
+        alive.timestamp = 10
+        var other = acquisition(host: 4)
+        guard case .won(3) = run(&other, on: &area, owner: alive).last else { return #expect(Bool(false)) }
+    }
+
+    /// Version 1 was decided for host 1, which gave it back; an old leader hides that. It is not taken again: others may have gone on to the next version.
+    @Test func whatWasGivenBackIsNotTakenAgain() throws {
+        var area = Images.resource("image-1", lockspace: "dom1")
+        let free = Array(area[..<512])
+        var first = acquisition(host: 1)
+        _ = run(&first, on: &area)
+        _ = release(host: 1, lver: 1, on: &area)
+        area.replaceSubrange(0..<512, with: free)
+        var again = acquisition(host: 1)
+        guard case .won(2) = run(&again, on: &area).last else { return #expect(Bool(false)) }
+    }
+
     /// Whose id follows that of the last owner goes first, the next one when that one can be done.
     @Test func contendersTakeTurns() throws {
         var area = Images.resource("image-1", lockspace: "dom1")
