@@ -6,6 +6,27 @@ import Testing
 struct FormatIndexTests {
     static let lockspace = "8a7b3d2e-1c4f-4e55-9d0a-6f2b1c3d4e5f"
 
+    /// One record is confirmed by a few pages, near the header or far from it.
+    @Test(arguments: [0, 55, 56, 200, 3959]) func aFewPagesConfirmARecord(number: Int) throws {
+        var index = LeaseIndex(lockspace: "LS1", time: 1)
+        _ = index.enter("disk", at: number)
+        func confirms(_ name: String = "disk", at record: Int? = nil, of lockspace: String = "LS1", damage: Int? = nil) -> Bool {
+            var image = index.image
+            if let damage { image[damage] ^= 0x20 }
+            let reads = LeaseIndex.confirmation(of: number, geometry: .standard).map { place in
+                let first = Int(place.offset - LeaseIndex.offset(.standard))
+                return Array(image[first..<(first + place.length)])
+            }
+            #expect(reads.map(\.count).reduce(0, +) <= 16384)
+            return LeaseIndex.confirms(reads, lease: name, at: record ?? number, of: lockspace, geometry: .standard)
+        }
+        #expect(confirms())
+        #expect(!confirms("disc") && !confirms(of: "LS2"))
+        for damage in [0, 5, 10, 70, 512 + 64 * number, 512 + 64 * number + 61] { #expect(!confirms(damage: damage), "byte \(damage)") }
+        _ = index.remove(at: number)
+        #expect(!confirms())
+    }
+
     @Test func aNewIndexIsOVirts() throws {
         let index = LeaseIndex(lockspace: Self.lockspace, time: 1_700_000_000)
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("index-\(UUID().uuidString)")

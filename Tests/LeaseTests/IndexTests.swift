@@ -51,6 +51,25 @@ struct IndexTests {
         bench.world.disk.write(CrashBench.xleases, slot(number), area)
     }
 
+    /// Where a lease was found is believed only as long as the index names it there: a host that used the old place would hold it beside a host that uses the new one.
+    @Test func aLeaseThatMovedIsTakenWhereTheIndexNamesIt() throws {
+        let lver = try #require(bench.elect(one))
+        let before = try hold("image-1", on: two)
+        before.end("test")
+        bench.world.run(for: .seconds(6))
+        #expect(two.engine.places[LeaseName(lockspace: World.lockspace, resource: "image-1")] == 0)
+        #expect(code(bench.remove("image-1", one, lver)) == "done")
+        #expect(code(bench.create("other", one, lver)) == "done")
+        #expect(code(bench.create("image-1", one, lver)) == "done")
+        // As if the removal had not come to erase the lease's old area.
+        bench.world.disk.write(CrashBench.xleases, slot(0), Images.resource("image-1", lockspace: World.lockspace, geometry: World.geometry))
+        two.startGuard("holder", attempt: 2, images: ["image-1"], generation: nil)
+        bench.world.run(for: .seconds(2))
+        #expect(two.guards.last?.isRunning == true)
+        #expect(leader(0)?.isFree == true && leader(3)?.isFree == false)
+        #expect(two.engine.places[LeaseName(lockspace: World.lockspace, resource: "image-1")] == 3)
+    }
+
     @Test func S5_aLeaseIsRemovedOnlyByWhoCanTakeIt() throws {
         let lver = try #require(bench.elect(one))
         let there = try hold("image-1", on: two)

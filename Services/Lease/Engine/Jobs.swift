@@ -41,6 +41,8 @@ struct AcquireWork: Sendable {
     var won: [GuardLease] = []
     /// The offset of the lease in hand, once the index told it.
     var offset: UInt64?
+    /// It is where the lease was found before, and the index has yet to confirm it.
+    var unconfirmed: Int?
     var current: Acquisition?
     /// Waits for a look at the lockspace; afterwards it goes on, whatever that brought.
     var awaitsLook = false

@@ -137,6 +137,10 @@ extension LeaseEngine {
         guard !unlanded.values.contains(name) else {
             return failAcquire(id, work, RequestError(LeaseErrorCode.io, "an earlier write to lease \(name.resource) has not ended yet; try again"))
         }
+        if work.offset == nil, fixedOffset(name, membership) == nil, let place = places[name] {
+            work.unconfirmed = place
+            work.offset = LeaseIndex.leaseOffset(place, geometry: membership.geometry)
+        }
         guard let offset = work.offset ?? fixedOffset(name, membership) else {
             jobs[id]?.work = .acquire(work)
             return readIndex(id, membership)
@@ -144,6 +148,7 @@ extension LeaseEngine {
         if work.request.leases[work.won.count].mode == .shared, let together = sharedHere(name, generation: membership.record.generation) {
             work.won.append(together)
             work.offset = nil
+            work.unconfirmed = nil
             jobs[id]?.work = .acquire(work)
             return nextLease(id, work)
         }
@@ -186,8 +191,8 @@ extension LeaseEngine {
             return run(
                 id,
                 VolumeSequence(
-                    current, step, of: name, path: path(of: name, in: membership), base: work.offset ?? 0, layout: DomainLayout(root: membership.record.path),
-                    notAfter: deadline))
+                    current, step, of: name, place: work.unconfirmed, path: path(of: name, in: membership), base: work.offset ?? 0,
+                    layout: DomainLayout(root: membership.record.path), notAfter: deadline))
         case .pause(let until):
             jobs[id]?.work = .acquire(work)
             jobs[id]?.wakeAt = until
@@ -241,10 +246,19 @@ extension LeaseEngine {
             case .failure(let error): return failAcquire(id, work, error)
             case .success(let index):
                 guard let slot = index.lookup(name.resource) else { return failAcquire(id, work, notFound(name)) }
+                places[name] = slot
                 work.offset = index.leaseOffset(slot)
                 return nextLease(id, work)
             }
         }
+        if case .sequence(let sequence) = result, case .moved = sequence.end {
+            places[sequence.lease] = nil
+            work.offset = nil
+            work.unconfirmed = nil
+            work.current = nil
+            return nextLease(id, work)
+        }
+        work.unconfirmed = nil
         guard case .sequence(let sequence) = result, case .acquisition(let acquisition) = sequence.machine, case .acquisition(let step) = sequence.end else {
             return failAcquire(id, work, Membership.error(result, "take lease \(work.request.leases[work.won.count].name.resource)"))
         }
@@ -309,7 +323,9 @@ extension LeaseEngine {
                 continue
             }
             guard !unlanded.values.contains(lease.name) else { return pause(id, .release(work)) }
-            guard let offset = work.offset ?? fixedOffset(lease.name, membership) else {
+            // What this host holds, or tried to take, is where it was found: nobody can have moved it.
+            let place = places[lease.name].map { LeaseIndex.leaseOffset($0, geometry: membership.geometry) }
+            guard let offset = work.offset ?? fixedOffset(lease.name, membership) ?? place else {
                 jobs[id]?.work = .release(work)
                 return readIndex(id, membership)
             }
@@ -358,7 +374,7 @@ extension LeaseEngine {
             let opens = now + host.settle
             work.opens[name.lockspace] = opens
             return pause(id, .release(work), until: opens)
-        case .failed, .acquisition:
+        case .failed, .acquisition, .moved:
             return pause(id, .release(work))
         }
     }

@@ -149,7 +149,7 @@ extension LeaseEngine {
         case .failed(let error):
             if work.mode == .exclusive { work.refused = work.refused ?? error }
             return pause(id, .convert(work))
-        case .late, .acquisition:
+        case .late, .acquisition, .moved:
             return pause(id, .convert(work))
         }
     }

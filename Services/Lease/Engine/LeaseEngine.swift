@@ -43,6 +43,8 @@ public struct LeaseEngine: Engine {
     /// Writes to a lease's area that timed out and may still land: nothing else is done to that lease until they have.
     var unlanded: [IOToken: LeaseName] = [:]
     var nextLockTest: Instant?
+    /// The record of each lease that was looked up: whoever uses it asks the index whether it still names the lease.
+    var places: [LeaseName: Int] = [:]
     var drainWaiters: [String: [RequestID]] = [:]
     /// Notes of ``maintenance`` that are not durable yet.
     var maintenanceNotes: [String: Int] = [:]
@@ -136,6 +138,7 @@ public struct LeaseEngine: Engine {
         jobs = [:]
         tokens = [:]
         unlanded = [:]
+        places = [:]
         nextLockTest = now
         drainWaiters = [:]
         maintenanceNotes = [:]
@@ -249,6 +252,7 @@ public struct LeaseEngine: Engine {
     mutating func beginIfPossible(_ lockspace: String) -> Effects {
         guard let membership = memberships[lockspace], membership.record.wanted, membership.isOut, membership.retryAt ?? now <= now else { return [] }
         guard membership.mayAdopt || !grants.values.contains(where: { $0.leases.contains { $0.name.lockspace == lockspace } }) else { return [] }
+        places = places.filter { $0.key.lockspace != lockspace }
         return withMembership(lockspace) { membership, _ in membership.begin() }
     }
 

@@ -18,6 +18,8 @@ public struct VolumeSequence: Hashable, Codable, Sendable {
         case retraction(String)
         /// The first answer came too late to go on.
         case late
+        /// The index does not name the lease where it was found before.
+        case moved
         case failed(RequestError)
     }
 
@@ -44,12 +46,20 @@ public struct VolumeSequence: Hashable, Codable, Sendable {
     /// A write was submitted: something of ours may be on disk.
     private(set) var hasWritten = false
     private(set) var end: End?
+    /// The lease's record, until the index has confirmed that it still names it, and what was read of the index for that.
+    private var unconfirmed: Int?
+    private var indexReads: [[UInt8]] = []
     /// The first I/O; `nil`: there is nothing to do.
     public private(set) var begin: VolumeOperation?
     private var hasBegun = false
 
-    init(_ acquisition: Acquisition, _ step: Acquisition.Step, of lease: LeaseName, path: String, base: UInt64, layout: DomainLayout, notAfter: Instant) {
+    /// - Parameter place: the record where the lease was found before: the index is asked first whether it still names it.
+    init(
+        _ acquisition: Acquisition, _ step: Acquisition.Step, of lease: LeaseName, place: Int? = nil, path: String, base: UInt64, layout: DomainLayout, notAfter: Instant
+    ) {
         self.init(.acquisition(acquisition), Step(step), lease, path, base, layout, acquisition.geometry, notAfter, nil)
+        unconfirmed = place
+        if let place { begin = readIndex(place) }
     }
 
     init(
@@ -77,7 +87,27 @@ public struct VolumeSequence: Hashable, Codable, Sendable {
     public mutating func next(_ result: IOResult, at now: Instant) -> VolumeOperation? {
         if !hasBegun, let promptUntil, now > promptUntil, case .data = result { return take(.end(.late)) }
         hasBegun = true
+        if let place = unconfirmed { return confirm(place, result) }
         return take(step(after: result, at: now) ?? .end(.failed(Membership.error(result, "read or write lease \(lease.resource)"))))
+    }
+
+    private func readIndex(_ place: Int) -> VolumeOperation {
+        let (offset, length) = LeaseIndex.confirmation(of: place, geometry: geometry)[indexReads.count]
+        return .read(path: path, offset: offset, length: length)
+    }
+
+    private mutating func confirm(_ place: Int, _ result: IOResult) -> VolumeOperation? {
+        guard case .data(let bytes) = result else { return take(.end(.failed(Membership.error(result, "read the lease index of \(lease.lockspace)")))) }
+        indexReads.append(bytes)
+        if indexReads.count < LeaseIndex.confirmation(of: place, geometry: geometry).count { return readIndex(place) }
+        guard LeaseIndex.confirms(indexReads, lease: lease.resource, at: place, of: lease.lockspace, geometry: geometry), case .acquisition(var acquisition) = machine else {
+            return take(.end(.moved))
+        }
+        unconfirmed = nil
+        indexReads = []
+        let step = acquisition.begin()
+        machine = .acquisition(acquisition)
+        return take(Step(step))
     }
 
     private mutating func step(after result: IOResult, at now: Instant) -> Step? {

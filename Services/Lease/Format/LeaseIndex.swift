@@ -132,10 +132,31 @@ public struct LeaseIndex: Hashable, Sendable {
         return [whole, VolumeWrite(offset: Self.offset(geometry), bytes: marked.header)]
     }
 
+    // MARK: One record
+
+    /// What has to be read to see whether record `index` still names a lease: header and record, in pages, in one piece if they are near each other.
+    public static func confirmation(of index: Int, geometry: Geometry) -> [(offset: UInt64, length: Int)] {
+        let page = 4096, first = start(index) / page * page
+        if first <= 3 * page { return [(offset(geometry), first + page)] }
+        return [(offset(geometry), page), (offset(geometry) + UInt64(first), page)]
+    }
+
+    /// Whether the index is whole, of this lockspace, and names this lease in record `index`, by what ``confirmation(of:geometry:)`` asked to be read.
+    public static func confirms(_ reads: [[UInt8]], lease name: String, at index: Int, of lockspace: String, geometry: Geometry) -> Bool {
+        guard let header = reads.first?[...], let last = reads.last, header.count >= headerSize, UInt32(bigEndian: header.integer(at: 0)) == magic,
+            header.dropFirst(Field.version).prefix(4).elementsEqual(version.utf8), header.matches(Names.field(lockspace), at: Field.lockspace),
+            header[Field.updating] == UInt8(ascii: "-")
+        else { return false }
+        let place = reads.count == 1 ? start(index) : start(index) % 4096
+        guard place + IndexRecord.size <= last.count else { return false }
+        return IndexRecord(last[place..<(place + IndexRecord.size)]) == .lease(name)
+    }
+
     // MARK: Records
 
     /// Offset in the volume of the lease that record `index` names. The offset written in the record is for people only.
-    public func leaseOffset(_ index: Int) -> UInt64 { UInt64((Self.reservedSlots + index) * geometry.alignment) }
+    public static func leaseOffset(_ index: Int, geometry: Geometry) -> UInt64 { UInt64((reservedSlots + index) * geometry.alignment) }
+    public func leaseOffset(_ index: Int) -> UInt64 { Self.leaseOffset(index, geometry: geometry) }
 
     /// What record `index`, below ``capacity``, says.
     public func record(_ index: Int) -> IndexRecord {
