@@ -10,7 +10,7 @@ struct ConfigCommand: ParsableCommand {
 
     struct Check: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Every value of a configuration file with its origin; unknown keys and unusable values are refused by name.",
+            abstract: "Every value of a configuration file with its origin, and what the values do not guarantee; unknown keys and unusable values are refused by name.",
             discussion: "The service is known by the file's name (fencing-service.yaml), or by --service. A cluster file (cluster.yaml) is checked too.")
         @Argument(help: "Configuration file.") var file: String
         @Option(help: "Whose configuration it is.") var service: String?
@@ -25,7 +25,9 @@ struct ConfigCommand: ParsableCommand {
                 for value in reply["values"]?.elements ?? [] {
                     table.add(value["name"]?.string ?? "", value["value"]?.string ?? "", value["origin"]?.string ?? "", value["meaning"]?.string ?? "")
                 }
+                let gaps = (reply["notGuaranteed"]?.elements ?? []).compactMap(\.string).map { "\n  - \($0)" }
                 return table.text(empty: "\(name) has no configuration keys") + "\n\n\(file) can be used by \(name)"
+                    + (gaps.isEmpty ? "" : "\n\nnot guaranteed with these values:" + gaps.joined())
             }
         }
 

@@ -18,9 +18,11 @@ struct ConfigurationReport: Encodable {
 
     var service: String
     var values: [Value]
+    var notGuaranteed: [String]
 
-    init(service: String, configuration: Configuration) {
-        self.service = service
+    init<S: ServiceCommand>(_ command: S.Type, configuration: Configuration) {
+        service = command.service
+        notGuaranteed = command.notGuaranteed(configuration)
         values = configuration.schema.compactMap { key in
             configuration.values[key.name].map { value in
                 Value(
@@ -30,9 +32,9 @@ struct ConfigurationReport: Encodable {
     }
 
     /// Prints the report to stdout; what cannot be used goes to stderr as a `RequestError` in JSON, with exit status 1.
-    static func print(service: String, schema: [ConfigurationKey], file: String?) throws {
+    static func print<S: ServiceCommand>(_ command: S.Type, file: String?) throws {
         do {
-            let report = ConfigurationReport(service: service, configuration: try Configuration(schema: schema, file: file))
+            let report = ConfigurationReport(command, configuration: try Configuration(schema: command.schema, file: file))
             FileHandle.standardOutput.write(try JSON.encode(report))
         } catch let error as RequestError {
             FileHandle.standardError.write(try JSON.encode(error))

@@ -61,6 +61,9 @@ public protocol ServiceCommand: AsyncParsableCommand {
     static var schema: [ConfigurationKey] { get }
     var options: ServiceOptions { get }
 
+    /// What these values do not guarantee, a sentence each, in an operator's words: `config check` shows them.
+    static func notGuaranteed(_ configuration: Configuration) -> [String]
+
     /// Builds and starts the service. Runs on the reactor.
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService
 }
@@ -68,9 +71,10 @@ public protocol ServiceCommand: AsyncParsableCommand {
 extension ServiceCommand {
     public static var serviceConfiguration: CommandConfiguration { CommandConfiguration(commandName: service, version: Version.text) }
     public static var configuration: CommandConfiguration { serviceConfiguration }
+    public static func notGuaranteed(_ configuration: Configuration) -> [String] { [] }
 
     public func run() async throws {
-        if options.checkConfig { return try ConfigurationReport.print(service: Self.service, schema: Self.schema, file: options.config) }
+        if options.checkConfig { return try ConfigurationReport.print(Self.self, file: options.config) }
         signal(SIGPIPE, SIG_IGN)
         cl_limit_malloc(2)
         LoggingSystem.bootstrap { label in StreamLogHandler.standardError(label: label) }

@@ -33,6 +33,24 @@ struct LeaseServiceCommand: ServiceCommand {
 
     @OptionGroup var options: ServiceOptions
 
+    static func notGuaranteed(_ configuration: Configuration) -> [String] {
+        var gaps = [
+            "no hardware watchdog resets this host: if all of it freezes and thaws later, its guests are killed before they go on, but writes that they had handed to the kernel still reach the disk; and nobody takes its leases by time alone, only after power management, a reboot or `bulwark host confirm-off` proves it gone",
+        ]
+        if configuration.duration("lease.settle") == .zero {
+            gaps.append(
+                "lease.settle is 0 s: right for a directory of one machine; on NFS, iSCSI or Fibre Channel a dead host's last writes can land after its leases were taken over (5 s until you have measured it)")
+        }
+        for (lockspace, choice) in ((try? expiredOwners(configuration.string("lease.expiredOwners"))) ?? [:]).sorted(by: { $0.key < $1.key }) where choice == .watchdogPromised {
+            gaps.append(
+                "lease.expiredOwners promises a watchdog for \(lockspace): leases of a silent host are taken by time alone there, and if its watchdog does not fire its guests run twice")
+        }
+        if configuration.duration("lease.backup.every") == .zero {
+            gaps.append("lease.backup.every is 0 s: a lockspace that is lost with its storage is restored only from backups that somebody asked for")
+        }
+        return gaps
+    }
+
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
         let configuration = context.configuration
         let hostID = configuration.integer("host.id")

@@ -103,7 +103,8 @@ final class Payload {
 
     private func die() {
         host.machine.after(Duration(nanoseconds: world.random.between(500_000, 20_000_000))) { [self] in
-            guard state == .dying || state == .starting, isHere, !isStuck else { return }
+            // What ends by itself before it is a guest waits for nothing.
+            guard isHere, state == .starting || (state == .dying && !isStuck) else { return }
             vanish()
             parent?.payloadExited("signal 9")
         }
