@@ -31,6 +31,7 @@ struct DirectRebuild {
         try confirmation.require(
             action, meaning: steps.isEmpty ? "every record is kept" : steps.joined(separator: "; "), name: index.lockspace,
             checked: safe.checked + ["\(capacity) leases were compared with their records"], notChecked: safe.notChecked + lost)
+        _ = try use.require(nobodyIn: index.lockspace, of: path, to: action)
         for step in rebuild.steps {
             for area in rebuild.writes(of: step) { try file.write(area.leaderLast(volume.geometry)) }
         }

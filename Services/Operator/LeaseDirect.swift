@@ -27,9 +27,8 @@ extension LeaseCommand {
             let hosts = hosts ?? geometry.maximumHosts
             guard (1...geometry.maximumHosts).contains(hosts) else { throw ValidationError("of \(geometry.maximumHosts) host ids, 1 to all take part") }
             let volume = DirectVolume(path: path.path)
-            let found = AreaSurvey(try volume.readWhatIsThere(path.offset, geometry.alignment))
             let action = "initialise lease \(resource) of lockspace \(lockspace) at \(path.offset) of \(path.path)"
-            guard found.users.isEmpty else { throw found.inUse(action) }
+            let found = try volume.requireUnused(path.offset, geometry.alignment, to: action)
             if let what = found.description {
                 try confirmation.require(
                     action, meaning: "\(what) is overwritten, and every version counted there", name: resource,
@@ -37,6 +36,7 @@ extension LeaseCommand {
                     notChecked: found.unreadable + ["whether a host is about to take it"])
             }
             let image = Images.resource(resource, lockspace: lockspace, hosts: UInt64(hosts), geometry: geometry)
+            try volume.requireStill(found, path.offset, geometry.alignment, to: action)
             try volume.write(VolumeWrite(offset: path.offset, bytes: image).leaderLast(geometry))
             try options.show(
                 .object(["name": .string(resource), "lockspace": .string(lockspace), "path": .string(path.path), "offset": .unsigned(path.offset), "status": .string("free")])

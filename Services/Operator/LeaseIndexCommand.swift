@@ -17,11 +17,10 @@ struct UseCheck: ParsableArguments {
         let file = DirectVolume(path: place.path)
         let unknown = "whether a host uses lockspace \(lockspace)"
         guard ids != nil || FileManager.default.fileExists(atPath: place.path) else { return ([], ["\(unknown): there is no file ids beside the volume; name it with --ids"]) }
-        let probe = try file.readWhatIsThere(place.offset, Geometry.probeLength)
-        guard let first = try? LeaderRecord(probe[...]), first.kind == .delta else { return ([], ["\(unknown): \(place.path) holds no lockspace at \(place.offset)"]) }
-        guard first.lockspace == lockspace else { return ([], ["\(unknown): \(place.path) holds the lockspace \(first.lockspace)"]) }
-        let survey = AreaSurvey(try file.readWhatIsThere(place.offset, first.geometry.alignment))
-        guard survey.users.isEmpty else { throw survey.inUse(action) }
+        // Whatever lockspace it is: who names the wrong one does not get past the hosts that are there.
+        let survey = try file.requireUnused(place.offset, Geometry.standard.alignment, to: action)
+        guard case .lockspace(let found) = survey.content else { return ([], ["\(unknown): \(place.path) holds no lockspace at \(place.offset)"] + survey.unreadable) }
+        guard found == lockspace else { return ([], ["\(unknown): \(place.path) holds the lockspace \(found)"] + survey.unreadable) }
         return (["no host has a host id in lockspace \(lockspace)"], survey.unreadable)
     }
 }
@@ -50,15 +49,18 @@ extension LeaseCommand {
                 let volume = DirectVolume(path: path)
                 let action = "format the lease index of \(path) for lockspace \(lockspace)"
                 let there = try volume.readWhatIsThere(LeaseIndex.offset(geometry), geometry.alignment)
-                let found = AreaSurvey(there)
-                guard found.users.isEmpty else { throw found.inUse(action) }
+                let found = try volume.requireUnused(LeaseIndex.offset(geometry), geometry.alignment, to: action)
                 if let what = found.description {
                     let safe = try use.require(nobodyIn: lockspace, of: path, to: action)
-                    let count = (try? LeaseIndex(rebuilding: there[...], geometry: geometry))?.leases.count
+                    let index = try? LeaseIndex(rebuilding: there[...], geometry: geometry)
+                    if let index, index.lockspace != lockspace { throw OperatorError.otherLockspace(index.lockspace, action) }
+                    let count = index?.leases.count
                     try confirmation.require(
                         action, meaning: "\(what) is overwritten" + (count.map { ", its \($0) leases are forgotten" } ?? ""), name: lockspace, checked: safe.checked,
                         notChecked: found.unreadable + safe.notChecked)
+                    _ = try use.require(nobodyIn: lockspace, of: path, to: action)
                 }
+                try volume.requireStill(found, LeaseIndex.offset(geometry), geometry.alignment, to: action)
                 let time = UInt64(cl_realtime() / 1_000_000_000)
                 try volume.write(LeaseIndex(lockspace: lockspace, time: time, geometry: geometry).replacing(time: time))
                 try options.show(.object(["name": .string(lockspace), "path": .string(path), "status": .string("ok")])) { "\(path) has an empty index of lockspace \(lockspace)" }

@@ -72,11 +72,14 @@ struct RindexVolume {
     /// Nobody may change it meanwhile: no host is in its lockspace, and its own lease is free. What cannot be checked, or destroys something, needs a confirmation.
     func require(_ index: ResourceIndex, to action: String, destroys what: String? = nil, _ use: UseCheck, _ confirmation: Confirmation) throws {
         let safe = try use.require(nobodyIn: index.lockspace, of: place.path, to: action)
-        let own = AreaSurvey(try volume.readWhatIsThere(index.internalLeaseOffset, index.geometry.alignment))
+        let own = try AreaSurvey(of: volume, at: index.internalLeaseOffset, index.geometry.alignment)
         guard own.users.isEmpty || safe.notChecked.isEmpty else { throw own.inUse(action) }
-        if what != nil || !safe.notChecked.isEmpty {
-            try confirmation.require(action, meaning: what, name: index.lockspace, checked: safe.checked, notChecked: safe.notChecked + own.unreadable)
-        }
+        guard what != nil || !safe.notChecked.isEmpty else { return }
+        try confirmation.require(action, meaning: what, name: index.lockspace, checked: safe.checked, notChecked: safe.notChecked + own.unreadable)
+        // A confirmation takes time.
+        let isKnown = try use.require(nobodyIn: index.lockspace, of: place.path, to: action).notChecked.isEmpty
+        let again = try AreaSurvey(of: volume, at: index.internalLeaseOffset, index.geometry.alignment)
+        guard again.users.isEmpty || isKnown else { throw again.inUse(action) }
     }
 }
 
@@ -106,10 +109,12 @@ extension LeaseCommand {
                 }
                 let rindex = RindexVolume(place: path)
                 let action = "format \(rindex.words) for lockspace \(lockspace)"
-                let there = try [path.offset, index.internalLeaseOffset].map { AreaSurvey(try rindex.volume.readWhatIsThere($0, geometry.alignment)) }
+                let places = [path.offset, index.internalLeaseOffset]
+                let there = try places.map { try rindex.volume.requireUnused($0, geometry.alignment, to: action) }
                 let lost = there.compactMap(\.description)
-                if let used = there.first(where: { !$0.users.isEmpty }) { throw used.inUse(action) }
+                if let found = try? rindex.index(), found.lockspace != lockspace { throw OperatorError.otherLockspace(found.lockspace, action) }
                 if !lost.isEmpty { try rindex.require(index, to: action, destroys: "\(lost.joined(separator: " and ")) is overwritten", use, confirmation) }
+                for (place, found) in zip(places, there) { try rindex.volume.requireStill(found, place, geometry.alignment, to: action) }
                 try rindex.volume.write(index.formatWrites)
                 try options.show(.object(["name": .string(lockspace), "path": .string(path.path), "status": .string("ok")])) { "\(rindex.words) is empty, for lockspace \(lockspace)" }
             }
@@ -170,9 +175,9 @@ extension LeaseCommand {
                     throw rindex.refused(error, resource)
                 }
                 let action = "make lease \(resource) in \(rindex.words)"
-                let there = AreaSurvey(try rindex.volume.readWhatIsThere(index.leaseOffset(made.entry), index.geometry.alignment))
-                guard there.users.isEmpty else { throw there.inUse(action) }
+                let there = try rindex.volume.requireUnused(index.leaseOffset(made.entry), index.geometry.alignment, to: action)
                 try rindex.require(index, to: action, use, confirmation)
+                try rindex.volume.requireStill(there, index.leaseOffset(made.entry), index.geometry.alignment, to: action)
                 try rindex.volume.write(made.writes)
                 try options.show(.object(["name": .string(resource), "status": .string("free"), "leaseOffset": .unsigned(index.leaseOffset(made.entry))])) {
                     "lease \(resource) is at \(index.leaseOffset(made.entry)) of \(path.path)"
@@ -198,9 +203,9 @@ extension LeaseCommand {
                     throw rindex.refused(error, resource)
                 }
                 let action = "remove lease \(resource) from \(rindex.words)"
-                let there = AreaSurvey(try rindex.volume.readWhatIsThere(index.leaseOffset(gone.entry), index.geometry.alignment))
-                guard there.users.isEmpty else { throw there.inUse(action) }
+                let there = try rindex.volume.requireUnused(index.leaseOffset(gone.entry), index.geometry.alignment, to: action)
                 try rindex.require(index, to: action, destroys: "its history ends", use, confirmation)
+                try rindex.volume.requireStill(there, index.leaseOffset(gone.entry), index.geometry.alignment, to: action)
                 try rindex.volume.write(gone.writes)
                 try options.show(.object(["name": .string(resource), "status": .string("removed")])) { "\(rindex.words) has no lease \(resource) any more" }
             }

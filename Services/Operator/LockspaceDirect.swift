@@ -50,14 +50,14 @@ extension LockspaceCommand {
             let geometry = try geometry.geometry()
             try path.requireAligned(geometry)
             let volume = DirectVolume(path: path.path)
-            let found = AreaSurvey(try volume.readWhatIsThere(path.offset, geometry.alignment))
             let action = "initialise lockspace \(name) at \(path.offset) of \(path.path)"
-            guard found.users.isEmpty else { throw found.inUse(action) }
+            let found = try volume.requireUnused(path.offset, geometry.alignment, to: action)
             if let what = found.description {
                 try confirmation.require(
                     action, meaning: "\(what) is overwritten, and every generation counted there", name: name,
                     checked: found.content.isLockspace ? ["every host id that can be read is free"] : [], notChecked: found.unreadable)
             }
+            try volume.requireStill(found, path.offset, geometry.alignment, to: action)
             // Without the magic of its first sector it is no lockspace: an initialisation that does not finish leaves none.
             try volume.write(path.offset, Images.uncommitted(lockspace: name, ioTimeout: ioTimeout, geometry: geometry))
             try volume.write(path.offset, LeaderRecord(lockspace: name, ioTimeout: ioTimeout, geometry: geometry).sector)

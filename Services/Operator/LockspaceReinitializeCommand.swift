@@ -26,6 +26,10 @@ extension LockspaceCommand {
         @OptionGroup var confirmation: Confirmation
         @OptionGroup var options: GlobalOptions
 
+        func validate() throws {
+            guard !(resume && dryRun) else { throw ValidationError("--resume goes on with what was assessed when it began and has nothing left to assess: leave out --dry-run or --resume") }
+        }
+
         func run() throws {
             let keeper = try LockspaceKeeper(lockspace, reason, options)
             let repair = LockspaceRepairRun(keeper: keeper, type: "lockspace.reinitialize", host: try keeper.writer(host))

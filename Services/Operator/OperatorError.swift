@@ -19,6 +19,11 @@ enum OperatorError: String, CaseIterable {
     /// A simulated run broke an invariant, or did not go as its scenario expects.
     case simulationFailed = "simulation.failed"
 
+    /// An index is only replaced by one of the same lockspace: leases of another one are in use by hosts that nobody looked for.
+    static func otherLockspace(_ found: String, _ action: String) -> RequestError {
+        badVolume.error("refused to \(action): the index that is there is of lockspace \(found); name that one with --lockspace, or another place with --path; nothing was written")
+    }
+
     func error(_ message: String, details: [String: String]? = nil) -> RequestError {
         RequestError(code: rawValue, message: message, details: details)
     }

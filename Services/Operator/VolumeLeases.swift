@@ -51,12 +51,27 @@ struct VolumeLeases {
         guard index.lookup(resource) == nil else { return try options.show(json(resource, "exists")) { "\(path) has the lease \(resource) already" } }
         let action = "enter lease \(resource) in the index of \(path)"
         let safe = try use.require(nobodyIn: index.lockspace, of: path, to: action)
-        if !safe.notChecked.isEmpty { try confirmation.require(action, name: resource, checked: safe.checked, notChecked: safe.notChecked) }
         let slot: Int
         do {
             slot = try index.slot(for: resource, volumeSize: volume.volume.limit)
         } catch {
             throw RequestError(error == .noSpace ? LeaseErrorCode.noSpace : .corrupt, "the lease index of \(path): \(error.sentence)")
+        }
+        let place = index.leaseOffset(slot)
+        let there = try AreaSurvey(of: volume.volume, at: place, volume.geometry.alignment)
+        // Where nobody has a host id, a hold is what a host that is gone left behind.
+        guard there.users.isEmpty || safe.notChecked.isEmpty else { throw there.inUse(action) }
+        let lost: String? = switch there.content {
+        case .nothing, .removedLease, .lease(index.lockspace, resource): nil
+        default: there.description
+        }
+        if lost != nil || !safe.notChecked.isEmpty {
+            try confirmation.require(
+                action, meaning: lost.map { "\($0) is overwritten, at \(place)" }, name: resource, checked: safe.checked, notChecked: safe.notChecked + there.unreadable)
+            _ = try use.require(nobodyIn: index.lockspace, of: path, to: action)
+            guard try AreaSurvey(of: volume.volume, at: place, volume.geometry.alignment) == there else {
+                throw OperatorError.volumeInUse.error("refused to \(action): what stands at \(place) changed meanwhile; nothing was written")
+            }
         }
         let image = Images.resource(resource, lockspace: index.lockspace, geometry: volume.geometry)
         try volume.volume.write(VolumeWrite(offset: index.leaseOffset(slot), bytes: image).leaderLast(volume.geometry))
@@ -71,12 +86,16 @@ struct VolumeLeases {
         guard let record = index.lookup(resource) else { return try options.show(json(resource, "removed")) { "\(path) has no lease \(resource)" } }
         let action = "remove lease \(resource) from \(path)"
         let safe = try use.require(nobodyIn: index.lockspace, of: path, to: action)
-        let found = AreaSurvey(try volume.volume.readWhatIsThere(index.leaseOffset(record), volume.geometry.alignment))
+        let found = try AreaSurvey(of: volume.volume, at: index.leaseOffset(record), volume.geometry.alignment)
         // Where nobody has a host id, a hold is what a host that is gone left behind.
         guard found.users.isEmpty || safe.notChecked.isEmpty else { throw found.inUse(action) }
         try confirmation.require(
             action, meaning: "a guest with this disk does not start until the lease is made again", name: resource, checked: safe.checked + ["nobody uses it"],
             notChecked: safe.notChecked + found.unreadable)
+        _ = try use.require(nobodyIn: index.lockspace, of: path, to: action)
+        guard try AreaSurvey(of: volume.volume, at: index.leaseOffset(record), volume.geometry.alignment) == found else {
+            throw OperatorError.volumeInUse.error("refused to \(action): somebody changed it meanwhile; nothing was written")
+        }
         let (offset, block) = index.remove(at: record)
         try volume.volume.write(offset, block)
         try volume.volume.write(index.leaseOffset(record), Images.blank(geometry: volume.geometry))
