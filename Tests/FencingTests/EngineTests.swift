@@ -479,8 +479,6 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
     @Test func anotherMachineUnderThisNameIsRefused() {
         let world = World()
         world.machines["host2"]?.hardwareID = "stranger"
-        world.run(2)
-        #expect(world.status("host2") == .error)
         world.reboot("host2")
         world.run(4)
         #expect(world.status("host2") == .error)
@@ -511,6 +509,16 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         #expect(world.step("host2") == "held" && world.offs.isEmpty)
         world.submit(.greeted(host: "host2", refusal: nil))
         world.run(until: 60, "it obeys") { world.offs["host2"] != nil }
+        clean(world)
+    }
+
+    /// A refusal was about the term of then; each start has another one, and every agent is asked anew.
+    @Test func s16ARefusalDoesNotOutliveTheTermThatWasRefused() {
+        let world = World()
+        world.submit(.greeted(host: "host2", refusal: "a newer term"))
+        world.restart()
+        world.machines["host2"]?.frozen = true
+        world.run(until: 60, "fenced") { world.offs["host2"] == 1 && world.allUp }
         clean(world)
     }
 
@@ -624,6 +632,95 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
             world.beat("host2", bootID: "host2-boot-1", sequence: 100 + beat)
         }
         #expect(world.status("host2") == .error && world.offs.isEmpty && world.proofs.isEmpty)
+    }
+
+    /// While the alarm stands, whatever boots under that identity says nothing of the machine that lives.
+    @Test func s14WhileTheAlarmStandsNoFurtherBootProvesTheLivingOver() {
+        let world = World()
+        for beat: UInt64 in 1...20 {
+            world.run(1)
+            world.beat("host2", bootID: "another", sequence: beat)
+        }
+        #expect(world.status("host2") == .error && world.engine.haState.alarms?.count == 1)
+        for beat: UInt64 in 1...20 {
+            world.run(1)
+            world.beat("host2", bootID: "third", sequence: beat)
+        }
+        #expect(world.view("host2").incarnation == Incarnation(3) && world.proofs.isEmpty)
+        world.run(20)
+        world.beat("host2", bootID: "fourth", sequence: 1)
+        world.run(2)
+        #expect(world.view("host2").incarnation == Incarnation(4) && world.proofs.isEmpty && world.engine.haState.alarms?.count == 1)
+    }
+
+    /// What was revoked with the alarm is proven anew once the old life stays unheard for a grace.
+    @Test func s14AfterAnAlarmTheOldLifeIsProvenOverOnceItStaysUnheard() {
+        let world = World()
+        world.reboot("host2")
+        world.run(10)
+        for sequence: UInt64 in 100..<103 {
+            world.beat("host2", bootID: "host2-boot-1", sequence: sequence)
+            world.run(1)
+        }
+        #expect(world.view("host2").proof == nil && world.status("host2") == .error)
+        world.submit(.haEnable(world.request()))
+        world.run(4)
+        #expect(world.view("host2").proof == nil)
+        world.run(until: 5, "proven over again") { world.view("host2").proof?.proof.covers(host: "host2", incarnation: Incarnation(1)) == true }
+        clean(world)
+    }
+
+    /// Nor while the manager itself may be the one that hears nothing, or the new life is not heard any more.
+    @Test func s14AQuickRebootIsNotProvenWhileTheOldLifeCannotBeHeard() {
+        let world = World()
+        world.run(3)
+        world.machines["host2"]?.bootIDOverride = "another"
+        world.run(2)
+        world.submit(.network(ok: false, detail: "no carrier"))
+        world.run(8)
+        #expect(world.proofs.isEmpty)
+        world.submit(.network(ok: true, detail: ""))
+        world.run(1)
+        #expect(world.proofs.map(\.kind) == [.rebooted])
+
+        world.machines["host3"]?.bootIDOverride = "another"
+        world.run(until: 2, "heard anew") { world.view("host3").incarnation == Incarnation(2) }
+        world.machines["host3"]?.cut = true
+        world.run(5.5)
+        #expect(world.proofs.count == 1)
+        world.machines["host3"]?.cut = false
+        world.run(until: 2, "proven over") { world.proofs.count == 2 }
+        clean(world)
+    }
+
+    /// Version 0.1.0 minted at once where a reboot is doubted now: its journals go on as they did.
+    @Test func aSignatureOfAnOlderVersionIsTakenWhileItsRebootIsDoubted() {
+        let world = World()
+        world.run(3)
+        world.machines["host2"]?.bootIDOverride = "another"
+        world.run(until: 2, "heard anew") { world.view("host2").incarnation == Incarnation(2) }
+        let number = world.engine.hosts["host2"]?.counter ?? 0
+        for (offset, counts) in [(2 as UInt64, false), (1, true)] {
+            let id = "host2-proof-\(number + offset)"
+            let proof = Proof(id: id, kind: .rebooted, host: "host2", hostID: 2, incarnations: Incarnation(1), generations: [world.lockspace: 9], statement: "heard anew")
+            world.submit(.proofSigned(SignedProof(proof: proof, statement: "", signature: "s", key: "k")))
+            #expect((world.view("host2").proof?.proof.id == id) == counts)
+        }
+        #expect(world.engine.hosts["host2"]?.counter == number + 1)
+        world.run(10)
+        #expect(world.proofs.isEmpty && world.status("host2") == .up)
+    }
+
+    /// Somebody wrote another hardware id into its configuration and started its agent again.
+    @Test func aHardwareIDThatChangesWithinOneBootIsThatOfTheSameMachine() {
+        let world = World()
+        world.machines["host2"]?.hardwareID = "edited"
+        world.run(20)
+        #expect(world.status("host2") == .up && world.offs.isEmpty && world.view("host2").incarnation == Incarnation(1))
+        world.restart()
+        world.reboot("host2")
+        world.run(until: 20, "the same after a reboot") { world.view("host2").incarnation == Incarnation(2) && world.allUp }
+        clean(world)
     }
 
     @Test func s14AQuickRebootIsProvenOnceTheOldLifeStaysUnheard() {

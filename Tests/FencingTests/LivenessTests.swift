@@ -66,6 +66,15 @@ private func at(_ seconds: Double) -> Instant { Instant(nanoseconds: Int64(secon
         #expect(silentFor(&liveness, from: 18, to: 30).map { Int($0.0) } == [16, 19])
     }
 
+    @Test func theSameBootIsTheSameMachineWhateverItCallsItsHardware() {
+        var liveness = HostLiveness(host: "h", policy: FencingPolicy(grace: .seconds(5)), deadBoots: [], startedAt: at(0))
+        liveness.distrust([], otherThan: "x", bootID: "a")
+        for second in 1...8 { #expect(liveness.onHeartbeat(beat("a", UInt64(second), hardware: "y"), at: at(Double(second))).count == (second == 1 ? 1 : 0)) }
+        #expect(liveness.state == .up)
+        for second in 9...20 { _ = liveness.onHeartbeat(beat("b", UInt64(second), hardware: "y"), at: at(Double(second))) }
+        #expect(silentFor(&liveness, from: 8, to: 30).map { Int($0.0) } == [10, 13])
+    }
+
     @Test func surchargesPutTheSilenceOff() {
         var liveness = HostLiveness(
             host: "h", policy: FencingPolicy(grace: .seconds(10), graceSPM: .seconds(20), gracePerVM: .milliseconds(500)), deadBoots: [], startedAt: at(0))

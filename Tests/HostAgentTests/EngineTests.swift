@@ -150,6 +150,20 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     #expect(bench.start(boot: "boot4").proofs.map(\.0) == [vm("web1", 1)])
 }
 
+/// Its operator wrote another hardware id into a file: within one boot it is the same machine, and so it is after the next one.
+@Test func anotherHardwareIDWithinOneBootIsNoOtherMachine() throws {
+    var bench = EngineBench()
+    _ = bench.start("web1", 1)
+    _ = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+    try bench.restart()
+    #expect(bench.start(hardware: "hw2").proofs.isEmpty)
+    _ = bench.send(.scanned([]))
+    _ = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+    #expect(bench.engine.vms.vms.map(\.state) == [.running])
+    try bench.restart()
+    #expect(bench.start(boot: "boot2", hardware: "hw2").proofs.map(\.0) == [vm("web1", 1)])
+}
+
 @Test func aGuestThatNobodyKnowsIsLeftAloneAndBlocksAStart() {
     var bench = EngineBench(initialized: false)
     _ = bench.start()

@@ -121,6 +121,8 @@ public struct FencingEngine: Engine {
                 host.retryAt = nil
                 host.identifyAt = nil
                 host.published = nil
+                // It was said of an older term; every agent is asked anew, and must accept each fencing.
+                host.obeysOthers = nil
                 if host.rebootDoubtedUntil != nil { host.rebootDoubtedUntil = doubtedUntil }
                 if let lost = host.run, lost.action.isDestructive { host.unresolved = lost.action }
                 host.run = nil

@@ -86,6 +86,8 @@ public struct HostWatch: Hashable, Sendable {
     public var connection: UInt64
     /// What its machine reads of itself; `nil`: not heard yet.
     public var hardwareID: String?
+    /// Of its current life.
+    public var bootID: String?
 }
 
 /// One run of a fence agent.

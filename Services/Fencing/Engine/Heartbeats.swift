@@ -22,7 +22,7 @@ extension FencingEngine {
         if heartbeat.hostID != host.definition.id {
             return "what is heard as \(host.name) says that its host id is \(heartbeat.hostID), not \(host.definition.id)"
         }
-        if let known = host.hardwareID, known != heartbeat.hardwareID {
+        if let known = host.hardwareID, known != heartbeat.hardwareID, heartbeat.bootID != host.bootID {
             return "what is heard as \(host.name) is another machine: hardware id \(heartbeat.hardwareID), not \(known); forget the host and add it anew if it was replaced"
         }
         if host.refusedBoots.contains(heartbeat.bootID) { return "the forgotten \(host.name) still runs under boot id \(heartbeat.bootID): reinstall it" }
@@ -35,6 +35,7 @@ extension FencingEngine {
     private mutating func onHeardAgain(_ heartbeat: AgentHeartbeat) {
         let name = heartbeat.host
         take(heartbeat)
+        noteHardwareID(heartbeat)
         guard let host = hosts[name] else { return }
         if host.isProvenDead { return revoke(name, "\(name) incarnation \(host.incarnation) was proven over and is heard again") }
         guard let open = host.fenceCase, open.incarnation == host.incarnation else { return }
@@ -43,6 +44,14 @@ extension FencingEngine {
         case .unreaped where host.stuck.isEmpty && !open.offSent: closeCase(name, "\(name) has proven over what it could not")
         case .unreaped, .operatorAsked, .proofRevoked: break
         }
+    }
+
+    /// The same boot is the same machine: what its agent calls its hardware was changed, and will be said after its next boot too.
+    private mutating func noteHardwareID(_ heartbeat: AgentHeartbeat) {
+        guard let known = hosts[heartbeat.host]?.hardwareID, known != heartbeat.hardwareID else { return }
+        update(heartbeat.host) { $0.hardwareID = heartbeat.hardwareID }
+        decide(heartbeat.host, "hardware id changed", why: "boot id \(heartbeat.bootID) goes on with hardware id \(heartbeat.hardwareID), not \(known) any more: the same machine")
+        watch(heartbeat.host)
     }
 
     /// The suspect of an open case is heard. Once `off` was sent only a status tells what became of it.
@@ -64,15 +73,16 @@ extension FencingEngine {
     private mutating func onOldLife(_ name: String, _ old: HostRecord.Life) {
         guard let host = hosts[name] else { return }
         let text = "\(name) is heard with boot id \(old.bootID) of incarnation \(old.incarnation) although incarnation \(host.incarnation) is known: two machines, or two inits, use one identity"
-        guard ha.conflicts[name] == nil else { return }
-        ha.conflicts[name] = text
+        let isNews = ha.conflicts[name] == nil
+        if isNews { decide(name, "everything held", why: text) }
         update(name) {
-            $0.identityProblem = text
+            if isNews { $0.identityProblem = text }
             $0.rebootDoubtedUntil = nil
             if $0.minted?.covers(host: name, incarnation: old.incarnation) == true { $0.minted = nil }
         }
-        decide(name, "everything held", why: text)
         if let proof = host.proof, proof.proof.covers(host: name, incarnation: old.incarnation) { publishRevoked(name, proof) }
+        guard isNews else { return }
+        ha.conflicts[name] = text
         publishHA()
     }
 
@@ -127,7 +137,9 @@ extension FencingEngine {
     }
 
     mutating func believeReboot(_ name: String) {
-        guard let host = hosts[name], let until = host.rebootDoubtedUntil, until <= now else { return }
+        guard let host = hosts[name], let until = host.rebootDoubtedUntil, until <= now, ha.conflicts[name] == nil else { return }
+        // Whether the old life goes on can only be heard while its successor is.
+        guard host.liveness == .heard, networkProblem == nil else { return }
         update(name) { $0.rebootDoubtedUntil = nil }
         if host.proof?.proof.covers(host: name, incarnation: Incarnation(host.incarnation.number - 1)) != true { mintRebooted(name) }
     }

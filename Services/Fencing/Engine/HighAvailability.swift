@@ -62,7 +62,10 @@ extension FencingEngine {
         ha.revoked = [:]
         for name in ha.conflicts.keys.sorted() {
             // Whoever of them still lives is to be heard first: silence of the one that was believed last says nothing of the other.
+            let doubtedUntil = now + policy.grace
             update(name) {
+                let isCovered = $0.proof?.proof.covers(host: name, incarnation: Incarnation(max($0.incarnation.number, 1) - 1)) == true
+                if $0.lives.count > 1, !isCovered { $0.rebootDoubtedUntil = doubtedUntil }
                 $0.identityProblem = nil
                 $0.liveness = .observing
                 $0.silence = nil

@@ -37,6 +37,7 @@ public struct HostLiveness: Sendable {
     private var doubt: (bootID: String, sequence: UInt64, since: Instant)?
     private var doubtTold: [String: Instant] = [:]
     private var hardwareID: String?
+    private var bootID: String?
     private var impostor: (heardAt: Instant, toldAt: Instant)?
     private var surcharge = Duration.zero
 
@@ -50,10 +51,13 @@ public struct HostLiveness: Sendable {
         nextWake = now + policy.heartbeat
     }
 
-    /// - Parameter hardwareID: of the machine that is this host; `nil`: any may be.
-    public mutating func distrust(_ deadBoots: [String], otherThan hardwareID: String? = nil) {
+    /// - Parameters:
+    ///   - hardwareID: of the machine that is this host; `nil`: any may be.
+    ///   - bootID: of its current life, which is that machine's whatever it says of its hardware.
+    public mutating func distrust(_ deadBoots: [String], otherThan hardwareID: String? = nil, bootID: String? = nil) {
         dead = deadBoots
         self.hardwareID = hardwareID
+        self.bootID = bootID
     }
 
     /// Further grace for what runs on the host, from its own last report.
@@ -62,7 +66,7 @@ public struct HostLiveness: Sendable {
     }
 
     public mutating func onHeartbeat(_ heartbeat: AgentHeartbeat, at now: Instant) -> [FencingInput] {
-        if let hardwareID, heartbeat.hardwareID != hardwareID { return onImpostor(heartbeat, at: now) }
+        if let hardwareID, heartbeat.hardwareID != hardwareID, heartbeat.bootID != bootID { return onImpostor(heartbeat, at: now) }
         guard !dead.contains(heartbeat.bootID), !superseded.contains(heartbeat.bootID) else { return onDoubtful(heartbeat, at: now) }
         if let last, last.bootID != heartbeat.bootID { superseded.append(last.bootID) }
         let isAloneAgain = impostor.map { now - $0.heardAt >= policy.grace } ?? false

@@ -20,12 +20,12 @@ public struct LivenessMonitor: Sendable {
     public mutating func watch(_ watch: HostWatch, at now: Instant) -> Bool {
         if var known = watched[watch.host], known.watch.connection == watch.connection, known.watch.events == watch.events, known.watch.key == watch.key {
             known.watch = watch
-            known.liveness.distrust(watch.deadBoots, otherThan: watch.hardwareID)
+            known.liveness.distrust(watch.deadBoots, otherThan: watch.hardwareID, bootID: watch.bootID)
             watched[watch.host] = known
             return false
         }
         var liveness = HostLiveness(host: watch.host, policy: policy, deadBoots: watch.deadBoots, startedAt: now)
-        liveness.distrust(watch.deadBoots, otherThan: watch.hardwareID)
+        liveness.distrust(watch.deadBoots, otherThan: watch.hardwareID, bootID: watch.bootID)
         watched[watch.host] = (watch, liveness)
         return true
     }

@@ -12,9 +12,9 @@ extension FencingEngine {
         step(name, .signing, "signs the proof")
     }
 
-    /// A new life of the same machine is heard: what ran in the earlier ones is over.
+    /// A new life of the same machine is heard: what ran in the earlier ones is over, unless two machines go by this name.
     mutating func mintRebooted(_ name: String) {
-        guard let host = hosts[name], let bootID = host.bootID, host.incarnation.number > 1 else { return }
+        guard let host = hosts[name], let bootID = host.bootID, host.incarnation.number > 1, ha.conflicts[name] == nil else { return }
         mint(
             name, .rebooted, incarnations: Incarnation(host.incarnation.number - 1), generations: host.generationsBefore, case: host.fenceCase?.id,
             "\(name) is heard with the new boot id \(bootID) under the same hardware id and key")
@@ -47,6 +47,7 @@ extension FencingEngine {
 
     mutating func onProofSigned(_ signed: SignedProof) {
         let name = signed.proof.host
+        mintAsBefore(signed.proof)
         guard let host = hosts[name], let minted = host.minted, minted.id == signed.proof.id else { return }
         update(name) {
             $0.minted = nil
@@ -63,6 +64,19 @@ extension FencingEngine {
             publishHA()
         }
         if let open = host.fenceCase, minted.covers(host: name, incarnation: open.incarnation), minted.kind != .rebooted { onCaseProven(name, by: minted) }
+    }
+
+    /// Version 0.1.0 minted at once where a reboot is doubted now: the signature in its journal shows it.
+    private mutating func mintAsBefore(_ proof: Proof) {
+        let name = proof.host
+        guard let host = hosts[name], host.minted == nil, host.rebootDoubtedUntil != nil, host.incarnation.number > 1, proof.kind == .rebooted,
+            proof.covers(host: name, incarnation: Incarnation(host.incarnation.number - 1)), proof.id == "\(name)-proof-\(host.counter + 1)"
+        else { return }
+        update(name) {
+            _ = $0.nextNumber()
+            $0.rebootDoubtedUntil = nil
+            $0.minted = proof
+        }
     }
 
     // MARK: Revocation

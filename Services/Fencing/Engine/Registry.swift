@@ -150,7 +150,9 @@ extension FencingEngine {
         var dead = host.refusedBoots + host.lives.dropLast().map(\.bootID)
         if host.isProvenDead, let current = host.bootID { dead.append(current) }
         perform(
-            .watch(HostWatch(host: name, events: host.definition.endpoints.agentEvents, key: host.definition.key, deadBoots: dead, connection: host.connection, hardwareID: host.hardwareID)))
+            .watch(HostWatch(
+                host: name, events: host.definition.endpoints.agentEvents, key: host.definition.key, deadBoots: dead, connection: host.connection, hardwareID: host.hardwareID,
+                bootID: host.bootID)))
     }
 
     // MARK: The device's identity (S10)

@@ -121,9 +121,10 @@ public struct HostAgentEngine: Engine {
         return effects
     }
 
-    /// The disk may be a copy of one whose machine runs on: what that machine runs is not over because this one started (S14).
+    /// The disk may be a copy of one whose machine runs on: what that machine runs is not over because this one started (S14). Within one boot it is the same machine.
     private mutating func noteMachine(_ new: AgentIdentity) {
-        guard let old = identity?.hardwareID, old != new.hardwareID else { return }
+        guard let identity, identity.hardwareID != new.hardwareID, identity.bootID != new.bootID else { return }
+        let old = identity.hardwareID
         for subject in runs.keys.sorted() {
             guard let run = runs[subject], run.mayRun || run.phase == .quiescing else { continue }
             if run.leftOn == new.hardwareID {
