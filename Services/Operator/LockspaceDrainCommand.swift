@@ -22,6 +22,7 @@ extension LockspaceCommand {
             discussion: "`--open` ends it: hosts join again, the domain is activated. Guests stay as they are: start those that shall run.")
         @Argument(help: "Domain: name or uuid.") var lockspace: String
         @Flag(help: "End the drain.") var open = false
+        @Flag(help: "Go on though placement-service does not answer, and guests with disks there are not known.") var force = false
         @OptionGroup var reason: Reason
         @OptionGroup var confirmation: Confirmation
         @OptionGroup var options: GlobalOptions
@@ -30,20 +31,50 @@ extension LockspaceCommand {
             let keeper = try LockspaceKeeper(lockspace, reason, options)
             if open {
                 let views = try keeper.open()
-                return try options.show(try JSONValue(encoding: views)) { "\(keeper.domain.name) is open again on \(views.map(\.host).joined(separator: ", "))" }
+                let missing = keeper.missing(of: views)
+                try options.show(try JSONValue(encoding: views)) {
+                    "\(keeper.domain.name) is open again on \(views.map(\.host).joined(separator: ", "))" + missing.text
+                        + (missing.isEmpty ? "" : "\nrepeat it when they answer: until then it may be closed there")
+                }
+                return try missing.requireNoneUnknown()
             }
-            try keeper.confirmDrain(confirmation)
-            let (views, stopped) = try keeper.drain()
-            try options.show(try JSONValue(encoding: views).adding(stopped: stopped)) {
-                "every host has left \(keeper.domain.name): \(views.map(\.host).joined(separator: ", "))"
+            try keeper.confirmDrain(confirmation, force: force)
+            var stopped: [String] = []
+            let views = try keeper.drain(stopping: &stopped, force: force)
+            let missing = keeper.missing(of: views)
+            try options.show(try JSONValue(encoding: views).adding(stopped: stopped, missing)) {
+                "\(missing.isEmpty ? "every host" : "every host that answers") has left \(keeper.domain.name): \(views.map(\.host).joined(separator: ", "))" + missing.text
                     + (stopped.isEmpty ? "" : "\nstopped: \(stopped.joined(separator: ", "))") + "\nbulwark lockspace drain --open \(lockspace) ends it"
             }
+            try missing.requireNoneUnknown()
         }
     }
 }
 
 extension JSONValue {
-    fileprivate func adding(stopped: [String]) -> JSONValue { .object(["hosts": self, "stopped": .array(stopped.map(JSONValue.string))]) }
+    fileprivate func adding(stopped: [String], _ missing: MissingHosts) -> JSONValue {
+        let names = { (names: [String]) in JSONValue.array(names.map(JSONValue.string)) }
+        return .object(["hosts": self, "stopped": names(stopped), "proven": names(missing.proven), "unknown": names(missing.unknown)])
+    }
+}
+
+/// Hosts that a question to every host was not answered by.
+struct MissingHosts {
+    /// What they last were is proven over.
+    var proven: [String]
+    var unknown: [String]
+
+    var isEmpty: Bool { proven.isEmpty && unknown.isEmpty }
+
+    var text: String {
+        (proven.isEmpty ? "" : "\nproven gone: \(proven.joined(separator: ", "))")
+            + (unknown.isEmpty ? "" : "\nNOT known, without an answer or a proof: \(unknown.joined(separator: ", "))")
+    }
+
+    /// - Throws: the exit status that says so.
+    func requireNoneUnknown() throws(ExitCode) {
+        if !unknown.isEmpty { throw ExitCode(CommandOutcome.unknown.rawValue) }
+    }
 }
 
 /// One lockspace with everybody who uses it: what a drain and a reinitialisation ask, in turn.
@@ -85,11 +116,24 @@ struct LockspaceKeeper {
         }
     }
 
-    func confirmDrain(_ confirmation: Confirmation) throws {
-        let guests = try guests()
+    /// `nil` if nobody knows and the operator goes on all the same.
+    private func guests(force: Bool) throws -> [VMView]? {
+        do {
+            return try guests()
+        } catch let error as RequestError {
+            guard force else {
+                throw RequestError(code: error.code, message: "\(error.message): which guests have disks on \(domain.name) is not known; --force goes on without stopping any; nothing was changed", details: error.details)
+            }
+            return nil
+        }
+    }
+
+    func confirmDrain(_ confirmation: Confirmation, force: Bool) throws {
+        let known = try guests(force: force)
+        let guests = known ?? []
         try confirmation.require(
             "let every host leave \(domain.name)",
-            meaning: guests.isEmpty ? "no guest has disks there" : "these guests are stopped, and stay down until they are started: \(guests.map(\.name).joined(separator: ", "))",
+            meaning: known == nil ? "which guests have disks there is not known, none is stopped" : guests.isEmpty ? "no guest has disks there" : "these guests are stopped, and stay down until they are started: \(guests.map(\.name).joined(separator: ", "))",
             name: domain.name, checked: ["hosts: \(hosts.joined(separator: ", "))"], notChecked: ["programs that use \(domain.path) without leases"])
     }
 
@@ -102,28 +146,60 @@ struct LockspaceKeeper {
 
     func look() -> [LockspaceDrainView] { views(LockspaceDrain(lockspace: domain.domain, onlyLook: true, who: reason.name, why: reason.why)) }
 
+    /// Who is not among these: of all hosts that are registered now.
+    func missing(of views: [LockspaceDrainView]) -> MissingHosts {
+        let current = registeredNow()
+        let heard = Set(views.map(\.host))
+        let silent = Set(hosts + (current ?? []).map(\.name)).filter { !heard.contains($0) }.sorted(by: naturally)
+        let proven = silent.filter { name in current?.contains { $0.name == name && $0.proof?.proof.covers(host: name, incarnation: $0.incarnation) == true } ?? false }
+        let others = current == nil ? ["hosts that only fencing-service knows"] : []
+        return MissingHosts(proven: proven, unknown: silent.filter { !proven.contains($0) } + others)
+    }
+
+    private func registeredNow() -> [HostView]? { (try? cluster.ask(.fencing, "host.list").decoded(as: HostList.self).hosts) ?? registered }
+
     /// Everybody leaves; a host that does not answer is left to its proof.
-    func drain(patience: Double = 180) throws -> (views: [LockspaceDrainView], stopped: [String]) {
+    /// - Parameter stopped: guests that were stopped for it, also if it fails.
+    func drain(stopping stopped: inout [String], force: Bool, patience: Double = 180) throws -> [LockspaceDrainView] {
+        let guests = try guests(force: force) ?? []
         _ = try? cluster.command(.domains, "domain.maintenance", DomainRequest(domain: domain.domain))
-        let guests = try guests()
-        for vm in guests {
-            progress.step("stopping \(vm.name)")
-            _ = try cluster.command(.placement, "vm.stop", VMRequest(vm: vm.name), timeout: .seconds(120))
+        var asked = ""
+        do {
+            for vm in guests {
+                progress.step("stopping \(vm.name)")
+                asked = vm.name
+                _ = try cluster.command(.placement, "vm.stop", VMRequest(vm: vm.name), timeout: .seconds(120))
+                stopped.append(vm.name)
+            }
+        } catch let error as RequestError {
+            // No host was told to leave yet.
+            if domain.status == .active { _ = try? cluster.command(.domains, "domain.activate", DomainRequest(domain: domain.domain)) }
+            throw error.adding("asked to stop", [asked]).adding("stopped", start(stopped))
         }
         progress.step("draining \(hosts.joined(separator: ", "))")
         let drain = LockspaceDrain(lockspace: domain.domain, who: reason.name, why: reason.why)
         let until = Self.now + patience
         while true {
             let seen = views(drain)
-            if seen.allSatisfy(\.hasLeft), !seen.isEmpty { return (seen, guests.map(\.name)) }
+            if seen.allSatisfy(\.hasLeft), !seen.isEmpty { return seen }
             if seen.contains(where: { $0.holders.contains { $0.hasPrefix("spm:") } }) {
                 _ = try? cluster.command(.spm, "spm.stop", PoolRequest(), timeout: .seconds(30))
             }
             guard Self.now < until else {
                 let left = seen.filter { !$0.hasLeft }.map { "\($0.host) is \($0.state.rawValue)\($0.holders.isEmpty ? "" : ", held by \($0.holders.joined(separator: ", "))")" }
                 throw RequestError(LockspaceErrorCode.inUse, "not every host has left \(domain.name): \(left.isEmpty ? "no host answers" : left.joined(separator: "; "))")
+                    .adding("stopped", stopped)
             }
             Thread.sleep(forTimeInterval: 0.5)
+        }
+    }
+
+    /// Starts guests again.
+    /// - Returns: those that stay down.
+    func start(_ guests: [String]) -> [String] {
+        guests.filter { vm in
+            progress.step("starting \(vm)")
+            return (try? cluster.command(.placement, "vm.start", VMRequest(vm: vm), timeout: .seconds(120))) == nil
         }
     }
 
@@ -168,12 +244,16 @@ struct LockspaceKeeper {
         for view in look() where view.hasLeft {
             facts.departures.append(LockspaceFacts.Departure(host: view.host, hostID: view.hostID, bootID: view.bootID, age: .zero))
         }
+        // Once more: what happened while everybody left counts.
+        let registered = registeredNow()
         if let registered {
             facts.registered = Dictionary(registered.map { ($0.id, $0.name) }, uniquingKeysWith: { first, _ in first })
         }
         if let fencing = try? cluster.snapshot(.fencing, as: FencingSnapshot.self) {
-            let proven = Set(fencing.hosts.filter { $0.proof != nil }.map(\.name))
-            facts.underWay += fencing.cases.filter { !proven.contains($0.host) }.map { "fence case \($0.id) of \($0.host) is at \($0.step)" }
+            let open = fencing.cases.filter { fence in
+                !fencing.hosts.contains { $0.name == fence.host && $0.proof?.proof.covers(host: fence.host, incarnation: fence.incarnation) == true }
+            }
+            facts.underWay += open.map { "fence case \($0.id) of \($0.host) is at \($0.step)" }
         } else {
             facts.silent.append(ManagerService.fencing.rawValue)
         }
@@ -189,5 +269,13 @@ struct LockspaceKeeper {
         }
         let gone = Set(facts.departures.map(\.host))
         return (facts, (registered ?? []).filter { !gone.contains($0.name) }.compactMap(\.proof))
+    }
+}
+
+extension RequestError {
+    /// With these names among its details, if there are any.
+    func adding(_ key: String, _ names: [String]) -> RequestError {
+        guard !names.isEmpty else { return self }
+        return RequestError(code: code, message: message, details: (details ?? [:]).merging([key: names.joined(separator: ", ")]) { $1 })
     }
 }

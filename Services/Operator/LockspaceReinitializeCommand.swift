@@ -90,18 +90,20 @@ struct LockspaceRepairRun {
             if dryRun { return try options.show(try JSONValue(encoding: report)) { Self.text(report) } }
             if !options.json { print(Self.text(report)) }
         }
-        let guests = (try? keeper.guests().map(\.name)) ?? []
+        let known = try? keeper.guests().map(\.name)
+        let guests = known ?? []
         try confirmation.require(
             "\(what) lockspace \(name)", meaning: guests.isEmpty ? "every host leaves it" : "every host leaves it, and these guests are stopped meanwhile: \(guests.joined(separator: ", "))", name: name,
-            checked: ["what is listed above"], notChecked: ["programs that use \(keeper.domain.path) without leases, or hosts that are not registered and did not renew while it was read"])
+            checked: ["what is listed above"], notChecked: ["programs that use \(keeper.domain.path) without leases, or hosts that are not registered and did not renew while it was read"]
+                + (known == nil ? ["which guests have disks there: placement-service does not answer"] : []))
         if order.force { try confirmForce(name, typed) }
         let hosts: [LockspaceDrainView]
-        let stopped: [String]
+        var stopped: [String] = []
         do {
-            (hosts, stopped) = try keeper.drain()
+            hosts = try keeper.drain(stopping: &stopped, force: order.force)
         } catch let error as RequestError where error.code == LockspaceErrorCode.inUse.rawValue && order.force {
             keeper.progress.step("forced: \(error.message)")
-            (hosts, stopped) = (keeper.look(), [])
+            hosts = keeper.look()
         }
         (order.facts, order.proofs) = keeper.facts()
         keeper.progress.step("\(host) backs up, writes and verifies")
@@ -111,17 +113,24 @@ struct LockspaceRepairRun {
         } catch let error as RequestError {
             var details = error.details ?? [:]
             details["drained"] = "hosts stay out until it is done, or `bulwark lockspace drain --open \(name)`"
-            if !stopped.isEmpty { details["stopped"] = stopped.joined(separator: ", ") }
-            throw RequestError(code: error.code, message: error.message, details: details)
+            throw RequestError(code: error.code, message: error.message, details: details).adding("stopped", stopped)
         }
-        _ = try keeper.open()
-        try keeper.watch(hosts.map(\.host))
-        for vm in stopped {
-            keeper.progress.step("starting \(vm)")
-            _ = try keeper.cluster.command(.placement, "vm.start", VMRequest(vm: vm), timeout: .seconds(120))
+        let missing: MissingHosts
+        do {
+            missing = keeper.missing(of: try keeper.open())
+            try keeper.watch(hosts.map(\.host))
+        } catch let error as RequestError {
+            throw error.adding("written", ["\(name) is written anew, backup of what was: \(host):\(done.backup ?? "-")"]).adding("stopped", keeper.start(stopped))
         }
-        done.notes += stopped.isEmpty ? [] : ["stopped and started again: \(stopped.joined(separator: ", "))"]
-        try options.show(try JSONValue(encoding: done)) { "\(name) is written anew (\(done.then)); every host has joined. Backup of what was: \(host):\(done.backup ?? "-")" }
+        let down = keeper.start(stopped)
+        let again = stopped.filter { !down.contains($0) }
+        done.notes += again.isEmpty ? [] : ["stopped and started again: \(again.joined(separator: ", "))"]
+        done.notes += down.isEmpty ? [] : ["stopped, and not started again: \(down.joined(separator: ", "))"]
+        done.notes += missing.isEmpty ? [] : ["not asked to join: \((missing.proven + missing.unknown).joined(separator: ", ")); `bulwark lockspace drain --open \(name)` when they answer"]
+        try options.show(try JSONValue(encoding: done)) {
+            "\(name) is written anew (\(done.then)); every host \(missing.isEmpty ? "" : "that answers ")has joined. Backup of what was: \(host):\(done.backup ?? "-")"
+                + (down.isEmpty ? "" : "\nNOT started again: \(down.joined(separator: ", "))") + missing.text
+        }
     }
 
     private func assess(_ order: LockspaceRepair) throws -> LockspaceAssessment {

@@ -141,6 +141,25 @@ struct SanlockDirectTests {
         #expect(try bench.leader(["-s", "LS2:1:ids:0"])["owner_generation"] == "0")
     }
 
+    @Test("a host is seen whatever size of sectors and areas is asked for, and behind a damaged beginning", arguments: geometries)
+    func seesHostsOfOtherSizes(_ sizes: Sizes) throws {
+        let bench = try DirectBench()
+        let options = ["--sector", "\(sizes.sector)", "--align", sizes.text]
+        try bench.bulwark(["lockspace", "init", "--path", "ids", "--name", "LS1", "--io-timeout", "1"] + options)
+        let last = sizes.sector == 512 ? 2000 : sizes.areas * 250
+        try bench.sanlock(["acquire_id", "-s", "LS1:\(last):ids:0", "-e", "node-z", "-o", "1", "-Z", "\(sizes.sector)", "-A", sizes.text])
+        let others = [["lockspace", "init", "--path", "ids", "--name", "LS2", "--yes"], ["lease", "init", "--path", "ids", "--lockspace", "LS2", "--resource", "res1", "--yes"]]
+        for damage in [0, 64, 2 * sizes.sector] {
+            try bench.overwrite("ids", at: 0, with: [UInt8](repeating: damage == 64 ? 0x5A : 0, count: damage))
+            for other in others { #expect(try bench.refusal(other).code == "lockspace.in-use", "\(damage) bytes damaged") }
+        }
+    }
+
+    @Test("a resumed reinitialisation has nothing to assess")
+    func resumesWithoutAssessing() throws {
+        #expect(try DirectBench().status(["lockspace", "reinitialize", "LS1", "--resume", "--dry-run", "--yes"]) == 2)
+    }
+
     @Test("sizes, names and offsets that cannot be are wrong usage; a volume that is not there is said to be missing")
     func wrongUsage() throws {
         let bench = try DirectBench()

@@ -73,6 +73,16 @@ struct SanlockIndexTests {
         #expect(isUntouched)
     }
 
+    @Test("who names the wrong lockspace does not get past the hosts in the right one, nor past its index")
+    func refusesTheWrongLockspace() throws {
+        let bench = try bench("img-1")
+        let format = ["lease", "index", "format", "--path", "xleases", "--lockspace", "LS2", "--yes"]
+        #expect(try bench.refusal(format).code == "volume.unreadable")
+        try bench.sanlock("acquire_id", "-s", "LS1:2:ids:0", "-e", "node-b", "-o", "1")
+        #expect(try bench.refusal(format).code == "lockspace.in-use")
+        #expect(try index(bench) == ["0 img-1 ok"])
+    }
+
     @Test("without its lockspace in sight a change needs a confirmation, and a lease that is held stays")
     func confirmsWithoutLockspace() throws {
         let bench = try bench("img-1")
