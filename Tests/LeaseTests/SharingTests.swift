@@ -115,6 +115,43 @@ struct SharingTests {
         #expect(one?.isRunning == true && one?.modes[Self.image] == .shared)
     }
 
+    /// While a guard becomes the owner, no other of its host gets a share from it.
+    @Test func nobodySharesWithWhoConverts() throws {
+        for delay in stride(from: 0 as Int64, to: 200, by: 10) {
+            let world = joined(hosts: 2)
+            let one = guest(world.hosts[0], "one", .shared)
+            world.run(for: .seconds(5))
+            one?.convert(Self.image)
+            world.run(for: .milliseconds(delay))
+            let two = guest(world.hosts[0], "two", .shared)
+            world.run(for: .seconds(5))
+            #expect(!(one?.modes[Self.image] == .exclusive && two?.isRunning == true), "\(delay) ms after it was asked for")
+            #expect(one?.isRunning == true)
+        }
+    }
+
+    /// What was won before a kill is given back, or won again; it is never held for nobody.
+    @Test func whatAKilledServiceHadWonIsNotHeldForNobody() throws {
+        for delay in stride(from: 0 as Int64, to: 300, by: 10) {
+            let world = joined(hosts: 2)
+            world.hosts[1].startGuard("holder", attempt: 1, images: ["image-2"], mode: .exclusive, wait: nil, generation: nil)
+            let holder = world.hosts[1].guards.last
+            world.run(for: .seconds(5))
+            // Of two leases the second is not to be had.
+            world.hosts[0].startGuard("both", attempt: 1, images: ["image-1", "image-2"], mode: .exclusive, wait: nil, generation: nil)
+            world.run(for: .milliseconds(delay))
+            world.hosts[0].killService()
+            world.hosts[0].startService()
+            world.run(for: .seconds(20))
+            world.hosts[0].guards.last?.end("test")
+            world.run(for: .seconds(20))
+            world.hosts[1].startGuard("other", attempt: 1, images: ["image-1"], mode: .exclusive, wait: nil, generation: nil)
+            world.run(for: .seconds(5))
+            #expect(world.hosts[1].guards.last?.isRunning == true, "killed after \(delay) ms: \(world.hosts[1].guards.last?.refusal ?? "no answer")")
+            #expect(holder?.isRunning == true && world.violations == [])
+        }
+    }
+
     @Test func whoWaitsIsServedInOrder() throws {
         let world = joined()
         let first = guest(world.hosts[0], "first")

@@ -67,7 +67,7 @@ extension Acquisition {
     mutating func onPhaseOne(_ bytes: [UInt8], at now: Instant) -> Step {
         let survey = survey(bytes)
         if let outbid = survey.outbid { return retry(after: outbid, among: survey.rivals, at: now) }
-        guard unchecked(survey.shares) == nil else { return begin() }
+        guard isUnchanged(bytes), unchecked(survey.shares) == nil else { return begin() }
         shares = survey.shares
         block.bal = block.mbal
         block.owner = survey.highest?.owner ?? UInt64(hostID)
@@ -78,10 +78,16 @@ extension Acquisition {
         return writeBlock()
     }
 
+    /// The area still is this lease's, with the leader that this ballot is about: a removed lease's slot may be another's by now.
+    private func isUnchanged(_ bytes: [UInt8]) -> Bool {
+        guard let found = try? verifiedLeader(bytes) else { return false }
+        return found == leader
+    }
+
     mutating func onPhaseTwo(_ bytes: [UInt8], at now: Instant) -> Step {
         let survey = survey(bytes)
         if let outbid = survey.outbid { return retry(after: outbid, among: survey.rivals, at: now) }
-        guard var new = leader else { return begin() }
+        guard var new = leader, isUnchanged(bytes) else { return begin() }
         new.lver = block.lver
         new.ownerID = block.owner
         new.ownerGeneration = block.ownerGeneration

@@ -30,6 +30,13 @@ struct Job: Sendable {
     var wakeAt: Instant?
 
     init(_ work: Work) { self.work = work }
+
+    var changesIndex: Bool {
+        switch work {
+        case .create, .remove, .rebuild: true
+        default: false
+        }
+    }
 }
 
 /// All leases of one guard, in order, or none.

@@ -37,8 +37,8 @@ extension LeaseEngine {
             case .granted:
                 return onAdopt(connection, GuardRequest(holder: request.holder, lock: request.lock, diskLocks: request.diskLocks, leases: grant.leases))
             case .acquiring:
-                links[request.holder] = GuardLink(connection: connection, request: request)
-                return jobs.values.contains(where: { $0.isAcquire(of: request.holder) }) ? [] : startAcquire(request.holder)
+                links[request.holder] = GuardLink(connection: connection, request: request, waitUntil: request.wait.map { now + $0 })
+                return jobs.values.contains(where: { $0.isAcquire(of: request.holder) }) ? [] : startAcquire(request.holder, again: true)
             }
         }
         parked.removeAll { $0.request.holder == request.holder }
@@ -73,7 +73,7 @@ extension LeaseEngine {
         let locks = Set([request.lock] + request.diskLocks)
         for grant in sortedGrants where grant.holder != request.holder || grant.state == .releasing {
             let lease = grant.leases.first { lease in
-                let together = grant.state == .granted && lease.mode == .shared
+                let together = grant.state == .granted && lease.mode == .shared && !isConverting(grant.holder)
                 return request.leases.contains { $0.name == lease.name && !(together && $0.mode == .shared) }
             }
             if let what = lease.map({ "lease \($0.name.resource)" }) ?? grant.locks.first(where: locks.contains) {

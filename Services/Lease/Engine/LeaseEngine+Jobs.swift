@@ -115,10 +115,13 @@ extension LeaseEngine {
 
     // MARK: Acquire
 
-    mutating func startAcquire(_ holder: Holder) -> Effects {
+    /// - Parameter again: an earlier life of this service had begun: what that won may be on disk.
+    mutating func startAcquire(_ holder: Holder, again: Bool = false) -> Effects {
         guard let link = links[holder], let request = link.request, !jobs.values.contains(where: { $0.isAcquire(of: holder) }) else { return [] }
         links[holder]?.request = nil
-        let work = AcquireWork(holder: holder, request: request, waitUntil: link.waitUntil)
+        var work = AcquireWork(holder: holder, request: request, waitUntil: link.waitUntil)
+        // A share that another guard left to this one is on disk, although this one wrote nothing.
+        work.hasTouched = again || request.leases.contains { $0.mode == .shared }
         let id = start(.acquire(work))
         return nextLease(id, work)
     }
@@ -232,7 +235,10 @@ extension LeaseEngine {
             work.awaitsLook = false
             return nextLease(id, work)
         }
+        let hasSettled = if case .settling? = work.current?.phase { true } else { false }
         guard let step = work.current?.onWake(at: now) else { return [] }
+        // It begins anew, after a time in which the lease may have been removed and made elsewhere.
+        if hasSettled { work.unconfirmed = places[work.request.leases[work.won.count].name] }
         return carryOut(step, id, work)
     }
 
@@ -322,7 +328,7 @@ extension LeaseEngine {
                 work.offset = nil
                 continue
             }
-            guard !unlanded.values.contains(lease.name) else { return pause(id, .release(work)) }
+            guard !unlanded.values.contains(lease.name), !isWritten(lease.name, except: id) else { return pause(id, .release(work)) }
             // What this host holds, or tried to take, is where it was found: nobody can have moved it.
             let place = places[lease.name].map { LeaseIndex.leaseOffset($0, geometry: membership.geometry) }
             guard let offset = work.offset ?? fixedOffset(lease.name, membership) ?? place else {
@@ -383,6 +389,15 @@ extension LeaseEngine {
     private func settled(_ membership: Membership) -> Instant? {
         let times = [began, membership.troubled].compactMap { $0.map { $0 + host.settle } }.filter { now < $0 }
         return times.max()
+    }
+
+    /// Something that only the holder of this lease may write is under way, or may still land: its value, or for SDM the indexes.
+    private func isWritten(_ name: LeaseName, except id: UInt64) -> Bool {
+        tokens.values.contains { owner in
+            guard case .job(let other, _, let lease?, _) = owner, other != id else { return false }
+            if lease == name { return true }
+            return name.resource == DomainLayout.sdm && (jobs[other].map(\.changesIndex) ?? true)
+        }
     }
 
     /// Tries again in a second: what was begun on disk must be ended, or the membership be lost.

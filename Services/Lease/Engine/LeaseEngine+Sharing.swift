@@ -22,7 +22,7 @@ struct ConvertWork: Sendable {
 extension LeaseEngine {
     /// What another guard on this host shares already, as it would be granted.
     func sharedHere(_ name: LeaseName, generation: UInt64) -> GuardLease? {
-        sortedGrants.lazy.filter { $0.state == .granted }.flatMap(\.leases).first { $0.name == name && $0.mode == .shared && $0.generation == generation }
+        sortedGrants.lazy.filter { $0.state == .granted && !isConverting($0.holder) }.flatMap(\.leases).first { $0.name == name && $0.mode == .shared && $0.generation == generation }
     }
 
     private func others(with name: LeaseName, than holder: Holder) -> [Grant] {

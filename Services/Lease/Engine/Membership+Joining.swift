@@ -77,8 +77,9 @@ extension Membership {
         return [.note(record)]
     }
 
-    mutating func settle(_ new: LeaderRecord, submitted: Instant) -> [Step] {
-        phase = .settling(until: submitted + interval, new, submitted: submitted)
+    /// Counted from when the write had ended: others do not look for a host that has written later than they think it could.
+    mutating func settle(_ new: LeaderRecord, submitted: Instant, at now: Instant) -> [Step] {
+        phase = .settling(until: now + interval, new, submitted: submitted)
         return []
     }
 

@@ -94,15 +94,20 @@ extension Membership {
     /// Feeds the liveness of the other hosts from a read of the lockspace.
     mutating func observe(_ area: [UInt8], readAt: Instant, at now: Instant) {
         var highest = 0
+        // Whoever joins waits for twice what its own sector says, also in one that nobody has used yet.
+        var shortest: Int64?
         defer {
-            if area.count >= geometry.maximumHosts * geometry.sectorSize { whole = (highest, readAt) }
-            shortestTimeout = hosts.values.lazy.map { Int64(max($0.record.ioTimeout, 1)) }.min()
+            let isWhole = area.count >= geometry.maximumHosts * geometry.sectorSize
+            if isWhole { whole = (highest, readAt) }
+            shortestTimeout = isWhole ? shortest : [shortest, shortestTimeout].compactMap(\.self).min()
             lastArea = Array(area.prefix(highest * geometry.sectorSize))
         }
         for id in 1...geometry.maximumHosts {
             let start = Int(geometry.deltaOffset(host: id))
             guard start + geometry.sectorSize <= area.count else { break }
             let bytes = area[start..<(start + geometry.sectorSize)]
+            let timeout = LeaderRecord.ioTimeout(of: bytes)
+            if timeout > 0 { shortest = min(shortest ?? Int64(timeout), Int64(timeout)) }
             if LeaderRecord.isNeverOwned(bytes) { continue }
             highest = id
             // Most hosts have not renewed since: what was read and understood before need not be taken apart again.

@@ -73,7 +73,7 @@ struct Membership: Sendable {
     var whole: (highest: Int, at: Instant)?
     /// The used sectors, as they were read last.
     var lastArea: [UInt8] = []
-    /// Of all hosts seen; seconds.
+    /// Of all sectors, used or not; seconds.
     var shortestTimeout: Int64?
     var reason = ""
     /// Not before this time is a failed join tried again.
@@ -234,7 +234,7 @@ struct Membership: Sendable {
         case .rereading(let seen): onReread(result, seen: seen, at: now)
         case .writing(let new, let submitted):
             if case .written = result {
-                settle(new, submitted: submitted)
+                settle(new, submitted: submitted, at: now)
             } else {
                 giveUp(Self.error(result, "write the host id's sector"), at: now)
             }

@@ -170,6 +170,9 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
         }
     }
 
+    /// The io_timeout of a host's sector, read without verifying; 0: none is recorded.
+    public static func ioTimeout(of sector: ArraySlice<UInt8>) -> UInt16 { sector.integer(at: 174) }
+
     /// Whether nobody ever owned this host id; read without verifying, to skip the many unused sectors of a lockspace cheaply.
     public static func isNeverOwned(_ sector: ArraySlice<UInt8>) -> Bool {
         sector.count >= size && sector.integer(at: 32, as: UInt64.self) == 0 && sector.integer(at: 152, as: UInt64.self) == 0
