@@ -48,9 +48,12 @@ final class FencingWorld {
 
     func perform(_ action: FencingAction, for shell: Shell) {
         switch action {
-        case .watch(let watch): listen(watch, shell)
+        case .watch(let watch):
+            if let view = shell.engine.view(of: watch.host) { hello?.note(view) }
+            listen(watch, shell)
         case .unwatch(let host):
             monitor.unwatch(host)
+            hello?.forget(host)
             subscribers.removeValue(forKey: host)?.close()
         case .fence(let run): fence(run, shell)
         case .identify(let host, let device): identify(host, device, shell)

@@ -73,7 +73,7 @@ final class ClusterWatch {
         shell.submit(follower.take(snapshot, verified))
         isSynced = true
         shell.setProblem("fencing", nil)
-        for name in agents.keys.sorted() where !snapshot.hosts.contains(where: { $0.name == name }) { forget(name) }
+        for name in agents.keys.sorted() where !snapshot.hosts.contains(where: { $0.name == name }) { remove(name) }
         for host in snapshot.hosts {
             follow(host)
             hello.greet(host)
@@ -88,7 +88,7 @@ final class ClusterWatch {
             follow(host)
             hello.greet(host)
             submitAwaited()
-        case .removed(let name): forget(name)
+        case .removed(let name): remove(name)
         default: break
         }
     }
@@ -118,6 +118,11 @@ final class ClusterWatch {
         } catch {
             shell.setProblem("agent \(name)", "the agent of \(name) cannot be followed: \(error)")
         }
+    }
+
+    private func remove(_ name: String) {
+        hello.forget(name)
+        forget(name)
     }
 
     private func forget(_ name: String) {
