@@ -28,8 +28,9 @@ struct LockspaceMaintenanceTests {
         host.submit(.repair(id, body, [], restores: false, time: 1))
     }
 
-    private func refusal(_ host: SimulatedHost, _ id: String) -> String? {
-        if case .refused(let error)? = host.replies[id] { error.code } else { nil }
+    private func refusal(_ host: SimulatedHost, _ id: String, after delay: Duration = .zero) -> String? {
+        host.world.run(for: delay)
+        if case .refused(let error)? = host.replies[id] { return error.code } else { return nil }
     }
 
     @Test func aDrainedHostLeavesOnceNobodyHoldsAndLetsNothingIn() throws {
@@ -87,6 +88,44 @@ struct LockspaceMaintenanceTests {
         #expect(world.hosts.allSatisfy { $0.generation == 2 }, "generations go on")
     }
 
+    @Test func whatCannotGoOnAtOnceDoesLater() throws {
+        let world = calmWorld()
+        let one = world.hosts[0]
+        for host in world.hosts { _ = drain(host, "d") }
+        world.run(for: .seconds(8))
+        repair(one, "r1", departed: world.hosts)
+        world.run(for: .seconds(2))
+        let ids = DomainLayout(root: World.root).ids
+        one.killService()
+        world.disk.ends[ids] = 0
+        one.startService()
+        world.run(for: .seconds(40))
+        #expect(one.engine.maintenance[World.lockspace]?.order != nil, "its storage is not there")
+        for (id, dryRun, resume, code) in [("r1", true, false, "lockspace.unfinished"), ("r2", true, true, "request.invalid")] {
+            one.submit(.repair(id, LockspaceRepair(lockspace: World.lockspace, path: World.root, dryRun: dryRun, resume: resume, who: "op", why: "test"), [], restores: false, time: 1))
+            #expect(refusal(one, id, after: .seconds(1)) == code)
+        }
+        world.disk.ends[ids] = nil
+        world.run(for: .seconds(45))
+        #expect(one.engine.maintenance[World.lockspace]?.order == nil && one.engine.maintenance[World.lockspace]?.finished?.request == "r1")
+        #expect(one.engine.jobs.isEmpty && one.engine.nextResume == nil)
+    }
+
+    @Test func nothingIsWrittenWhileAnEarlierWriteMayLandOrOnceItIsOpened() throws {
+        let world = calmWorld()
+        let one = world.hosts[0]
+        for host in world.hosts { _ = drain(host, "d") }
+        world.run(for: .seconds(8))
+        one.engine.tokens[9999] = .membership(World.lockspace, attempt: 0)
+        repair(one, "r1", departed: world.hosts)
+        #expect(refusal(one, "r1", after: .seconds(1)) == LeaseErrorCode.io.rawValue)
+        one.submit(.landed(9999))
+        repair(one, "r2", departed: world.hosts)
+        one.submit(.drain("o", LockspaceDrain(lockspace: World.lockspace, open: true, who: "op", why: "test")))
+        #expect(refusal(one, "r2", after: .seconds(8)) == RequestErrorCode.conflict.rawValue)
+        #expect(one.generation == 2)
+    }
+
     @Test func nothingIsWrittenByAHostThatHasNotLeft() throws {
         let world = calmWorld()
         let ids = DomainLayout(root: World.root).ids
@@ -120,7 +159,16 @@ struct LockspaceMaintenanceTests {
         #expect(told.leases == ["image-1"] && !told.isDone)
         let sector = { try LeaderRecord(try #require(world.disk.read(DomainLayout(root: World.root).ids, World.geometry.deltaOffset(host: 2), 4096))[...]) }
         #expect(try !sector().isFree)
-        let done = try #require(void(one, "v5"))
+        one.submit(.void("v5", LeaseVoid(lockspace: World.lockspace, hostID: 2, generation: 1, spm: false, dryRun: false, who: "op", why: "test")))
+        var isKnown = false
+        for _ in 0..<1000 where !isKnown {
+            world.run(for: .milliseconds(1))
+            isKnown = one.engine.tokens.values.contains { if case .job = $0 { $0.mayWrite(World.lockspace) } else { false } }
+        }
+        #expect(isKnown, "its write is one that others wait for")
+        world.run(for: .seconds(4))
+        guard case .success(let body)? = one.replies["v5"] else { throw RequestError(code: "test", message: "not voided") }
+        let done = try #require(body as? LeaseVoidView)
         #expect(done.isDone && done.leases == ["image-1"])
         #expect(try sector().isFree && sector().ownerGeneration == 1)
         one.startGuard("web", attempt: 2, images: ["image-1"], generation: nil)

@@ -174,7 +174,6 @@ struct ReinitializationTests {
     @Test func evenWhoSaysItHasLeftLivesIfItsSectorChanges() throws {
         let bench = Bench()
         bench.host(2, generation: 7, timestamp: 99)
-        bench.host(3, generation: 1, timestamp: 50)
         bench.duringPause = { bench.host(2, generation: 7, timestamp: 101) }
         #expect(refusal { _ = try bench.run(bench.order { $0.facts = Bench.left(2); $0.force = true }) }?.code == "lockspace.in-use")
     }
@@ -240,6 +239,24 @@ struct ReinitializationTests {
         bench.disk.write(Bench.layout.leases, 1 << 20, [UInt8](repeating: 7, count: 1 << 20))
         #expect(refusal { _ = try bench.run(bench.order { $0.force = true }) }?.code == "lockspace.not-this-one")
         #expect(bench.writes == 0)
+    }
+
+    @Test func volumesWithoutHostIDsAreNotOverwrittenIfTheyAreAnotherLockspaces() throws {
+        let other = Geometry(sectorSize: 4096, alignment: 4 << 20) ?? .standard
+        for volume in [LockspaceImage.Volume.leases, .xleases] {
+            let bench = Bench()
+            _ = try bench.run(bench.order())
+            let writes = bench.writes
+            bench.disk.ends[Bench.layout.ids] = 0
+            for path in [Bench.layout.leases, Bench.layout.xleases] { bench.disk.write(path, 0, [UInt8](repeating: 0, count: 8 << 20)) }
+            if volume == .leases {
+                bench.disk.write(Bench.layout.leases, 4 << 20, Images.resource(DomainLayout.sdm, lockspace: "dom2", geometry: other))
+            } else {
+                bench.disk.write(Bench.layout.xleases, 4 << 20, LeaseIndex(lockspace: "dom2", time: 1, updating: true, geometry: other).image)
+            }
+            let error = refusal { _ = try bench.run(bench.order({ $0.force = true }, source: "/state/request-1", request: "request-2")) }
+            #expect(error?.code == "lockspace.not-this-one" && error?.message.contains("dom2") == true && bench.writes == writes, "\(volume)")
+        }
     }
 
     @Test func whoJoinsWhileItIsClaimedKeepsIt() throws {
@@ -330,6 +347,18 @@ struct ReinitializationTests {
             #expect(after.geometry == wanted.geometry && after.slots == wanted.slots, "after write \(stop)")
             #expect(after.leases.map(\.lver) == wanted.leases.map(\.lver) && after.leases.allSatisfy { $0.leader?.isFree == true })
         }
+    }
+
+    @Test func whatIsNotThereIsNotOver() throws {
+        let bench = Bench()
+        bench.stopAfter = 2
+        #expect(throws: Bench.Stopped.self) { try bench.run(bench.order()) }
+        bench.stopAfter = nil
+        bench.disk.ends[Bench.layout.ids] = 0
+        let order = try #require(bench.noted)
+        #expect(refusal { _ = try bench.resume(order) }?.code == "lockspace.unfinished" && bench.noted != nil)
+        bench.disk.ends = [:]
+        #expect(try bench.resume(order).isDone)
     }
 
     @Test func whatIsOverIsNotResumed() throws {

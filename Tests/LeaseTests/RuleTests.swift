@@ -329,6 +329,13 @@ struct RuleTests {
         guard case .refused(let error) = initialize("b", "/shared/dom2") else { return #expect(Bool(false)) }
         #expect(error.code == "object.exists")
         guard case .refused = initialize("c", World.root) else { return #expect(Bool(false), "nor over another one") }
+        let large = Geometry(sectorSize: 4096, alignment: 8 << 20) ?? .standard
+        world.disk.write("/shared/sdm/dom_md/leases", 8 << 20, Images.resource(DomainLayout.sdm, lockspace: "dom3", geometry: large))
+        world.disk.write("/shared/index/dom_md/xleases", 1 << 20, LeaseIndex(lockspace: "dom3", time: 1).image)
+        for path in ["/shared/sdm", "/shared/index"] {
+            guard case .refused(let error) = initialize(path, path) else { return #expect(Bool(false), "nor over what lacks its host ids only") }
+            #expect(error.code == "object.exists" && error.message.contains("dom3"))
+        }
     }
 
     @Test func leavingFreesTheHostID() throws {

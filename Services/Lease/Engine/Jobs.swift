@@ -100,7 +100,14 @@ struct LookWork: Sendable {
 struct InitializeWork: Sendable {
     let id: RequestID
     let lockspace: String
+    let layout: DomainLayout
     /// What remains to be written, in order; the last one is the commit.
     var writes: [VolumeOperation]
-    var hasLooked = false
+    /// What remains to be read before: the host ids first, then wherever another lockspace may have its SDM or its index.
+    var looks: [InitializeLook]
+}
+
+struct InitializeLook: Sendable {
+    var volume: LockspaceImage.Volume
+    var offset: UInt64
 }

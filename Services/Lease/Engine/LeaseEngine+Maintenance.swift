@@ -31,6 +31,8 @@ struct RepairWork: Sendable {
     var waiters: [RequestID]
     var machine: Reinitialization
     var resumes = false
+    /// Nobody asked: it is tried every ``LeaseEngine/resumeInterval``.
+    var isRetry = false
     var hasBegun = false
     var lockspace: String { machine.order.repair.lockspace }
 }
@@ -120,7 +122,19 @@ extension LeaseEngine {
             else { continue }
             effects += withMembership(lockspace) { membership, now in membership.leave(at: now) }
         }
+        retryRepairs()
         return effects + startDueBackups()
+    }
+
+    static let resumeInterval = Duration.seconds(30)
+
+    /// What could not go on, because its storage was not there or something was still under way, does once that is over.
+    private mutating func retryRepairs() {
+        guard maintenance.values.contains(where: { $0.order != nil }) else { return nextResume = nil }
+        guard let due = nextResume else { return nextResume = now + Self.resumeInterval }
+        guard due <= now else { return }
+        nextResume = now + Self.resumeInterval
+        resumeRepairs(isRetry: true)
     }
 
     // MARK: Reinitialise, restore
@@ -132,9 +146,11 @@ extension LeaseEngine {
         }
         let record = maintenance[body.lockspace] ?? MaintenanceRecord(lockspace: body.lockspace)
         if let finished = record.finished, finished.request == id { return [.reply(to: id, .success(finished.assessment))] }
+        guard !body.dryRun || !body.resume else { return refuse(RequestError(RequestErrorCode.invalid, "what is resumed writes: it cannot only be assessed")) }
         for job in jobs.keys.sorted() {
             guard case .repair(var work)? = jobs[job]?.work, work.lockspace == body.lockspace else { continue }
-            guard work.machine.order.request == id || body.resume else {
+            let order = work.machine.order
+            guard order.request == id && (order.repair.dryRun || !body.dryRun) || body.resume && !order.repair.dryRun else {
                 return refuse(RequestError(RequestErrorCode.conflict, "\(body.lockspace) is being assessed or written anew already (request \(work.machine.order.request))"))
             }
             work.waiters.append(id)
@@ -143,6 +159,7 @@ extension LeaseEngine {
         }
         if !body.dryRun, let obstacle = obstacle(toWriting: body.lockspace) { return refuse(obstacle) }
         if let order = record.order, body.resume || order.request == id {
+            guard !body.dryRun else { return refuse(ReinitializationMarker(lockspace: body.lockspace, request: order.request, host: host.name, backup: order.before).error) }
             _ = start(.repair(RepairWork(waiters: [id], machine: Reinitialization(order, host: host.name, proofs: []), resumes: true)))
             return []
         }
@@ -169,17 +186,20 @@ extension LeaseEngine {
         guard view.hasLeft else {
             return RequestError(RequestErrorCode.conflict, "\(host.name) has not left \(lockspace) yet: \(view.state.rawValue), \(view.holders.isEmpty ? "no leases" : view.holders.joined(separator: ", "))")
         }
-        guard !unlanded.values.contains(where: { $0.lockspace == lockspace }) else {
+        guard !unlanded.values.contains(where: { $0.lockspace == lockspace }), !tokens.values.contains(where: { $0.mayWrite(lockspace) }) else {
             return RequestError(LeaseErrorCode.io, "an earlier write to \(lockspace) has not ended yet; ask again when its storage answers")
         }
         return nil
     }
 
-    /// After a start: what had begun goes on.
-    mutating func resumeRepairs() {
+    /// What had begun goes on, after a start and later.
+    mutating func resumeRepairs(isRetry: Bool = false) {
         for lockspace in maintenance.keys.sorted() {
-            guard let order = maintenance[lockspace]?.order else { continue }
-            _ = start(.repair(RepairWork(waiters: [], machine: Reinitialization(order, host: host.name, proofs: []), resumes: true)))
+            guard let order = maintenance[lockspace]?.order, obstacle(toWriting: lockspace) == nil,
+                !jobs.values.contains(where: { if case .repair(let work) = $0.work { work.lockspace == lockspace } else { false } })
+            else { continue }
+            let id = start(.repair(RepairWork(waiters: [], machine: Reinitialization(order, host: host.name, proofs: []), resumes: true, isRetry: isRetry)))
+            jobs[id]?.wakeAt = now
         }
     }
 
@@ -218,12 +238,14 @@ extension LeaseEngine {
         case .write(let path, let offset, let bytes, let create):
             let notAfter = now + .seconds(work.machine.ioTimeout)
             return io(
-                id, .write(path: path, offset: offset, bytes: bytes, notAfter: notAfter, create: create), lockspace: lockspace, lease: LeaseName(lockspace: lockspace, resource: "*"),
+                id, .write(path: path, offset: offset, bytes: bytes, notAfter: notAfter, create: create), lockspace: lockspace, lease: .everything(of: lockspace),
                 timeout: .seconds(30))
         case .pause(let until):
             jobs[id]?.wakeAt = until
             return []
         case .note(let order):
+            // Since it was asked for it may have been opened again.
+            if let obstacle = obstacle(toWriting: lockspace) { return carryOut(.refused(obstacle), id, work) }
             record.order = order
             return [keep(record)]
         case .forget:
@@ -245,6 +267,7 @@ extension LeaseEngine {
             ] + replies
         case .refused(let error):
             jobs[id] = nil
+            if work.isRetry, work.waiters.isEmpty, record.order != nil { return [] }
             return [.decide(Decision("lockspace/\(lockspace)", "not written anew", why: error.message, evidence: ["who": work.machine.order.repair.who, "request": work.machine.order.request]))]
                 + work.waiters.map { .reply(to: $0, .refused(error)) }
         }
@@ -345,5 +368,20 @@ extension LeaseEngine {
         if let asked = work.id { return [.reply(to: asked, reply)] }
         guard case .refused(let error) = reply else { return [] }
         return [.decide(Decision("lockspace/\(work.lockspace)", "not backed up", why: error.message))]
+    }
+}
+
+extension LeaseName {
+    /// Stands for a lockspace's host ids, and for all of it, among the leases that are being written.
+    static func everything(of lockspace: String) -> LeaseName { LeaseName(lockspace: lockspace, resource: "*") }
+}
+
+extension LeaseEngine.TokenOwner {
+    /// Whether it may be a write to this lockspace that is under way, or that timed out and has not landed.
+    func mayWrite(_ lockspace: String) -> Bool {
+        switch self {
+        case .membership(let name, _): name == lockspace
+        case .job(_, _, let lease, _): lease?.lockspace == lockspace
+        }
     }
 }

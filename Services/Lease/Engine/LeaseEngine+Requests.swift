@@ -121,7 +121,9 @@ extension LeaseEngine {
             write(layout.ids, 0, Images.uncommitted(lockspace: body.lockspace, ioTimeout: ioTimeout)),
             write(layout.ids, 0, LeaderRecord(lockspace: body.lockspace, ioTimeout: ioTimeout).sector),
         ]
-        _ = start(.initialize(InitializeWork(id: id, lockspace: body.lockspace, writes: writes)))
+        let looks = [InitializeLook(volume: .ids, offset: 0)]
+            + LockspaceReader.alignments.flatMap { at in [LockspaceImage.Volume.leases, .xleases].map { InitializeLook(volume: $0, offset: UInt64(at)) } }
+        _ = start(.initialize(InitializeWork(id: id, lockspace: body.lockspace, layout: layout, writes: writes, looks: looks)))
         return effects
     }
 
@@ -130,11 +132,10 @@ extension LeaseEngine {
             jobs[id] = nil
             return [.reply(to: work.id, .done)]
         }
-        guard work.hasLooked else {
-            guard case .write(let path, _, _, _, _) = work.writes[work.writes.count - 1] else { return [] }
-            return io(id, .read(path: path, offset: 0, length: Geometry.probeLength), lockspace: work.lockspace, timeout: .seconds(30))
+        if let look = work.looks.first {
+            return io(id, .read(path: look.volume.path(in: work.layout), offset: look.offset, length: Geometry.probeLength), lockspace: work.lockspace, timeout: .seconds(30))
         }
-        return io(id, next, lockspace: work.lockspace, timeout: .seconds(30))
+        return io(id, next, lockspace: work.lockspace, lease: .everything(of: work.lockspace), timeout: .seconds(30))
     }
 
     mutating func onInitializeResult(_ id: UInt64, _ work: InitializeWork, _ result: IOResult) -> Effects {
@@ -143,12 +144,18 @@ extension LeaseEngine {
             jobs[id] = nil
             return [.reply(to: work.id, .refused(error))]
         }
-        switch result {
-        case .written where work.hasLooked:
+        switch (work.looks.first, result) {
+        case (nil, .written):
             work.writes.removeFirst()
-        case .missing where !work.hasLooked:
-            work.hasLooked = true
-        case .data(let bytes) where !work.hasLooked:
+        case (.some, .missing):
+            work.looks.removeFirst()
+        case (let look?, .data(let bytes)) where look.volume != .ids:
+            if let found = look.volume.lockspace(named: bytes), found != work.lockspace {
+                return refuse(RequestError(
+                    RequestErrorCode.exists, "\(look.volume.path(in: work.layout)) holds records of lockspace \(found), whose host ids are not there; nothing was written"))
+            }
+            work.looks.removeFirst()
+        case (.some, .data(let bytes)):
             // Only a committed lockspace has its magic; anything else is the rest of an initialisation that did not finish.
             if let found = try? LeaderRecord(bytes[...]) {
                 return refuse(RequestError(RequestErrorCode.exists, "there is the lockspace \(found.lockspace) already"))
@@ -156,7 +163,7 @@ extension LeaseEngine {
             guard bytes.prefix(4).allSatisfy({ $0 == 0 }) else {
                 return refuse(RequestError(RequestErrorCode.exists, "the file holds something that is not a lockspace; move it away first"))
             }
-            work.hasLooked = true
+            work.looks.removeFirst()
         default:
             return refuse(Membership.error(result, "initialise lockspace \(work.lockspace)"))
         }

@@ -49,6 +49,8 @@ public struct LeaseEngine: Engine {
     /// Notes of ``maintenance`` that are not durable yet.
     var maintenanceNotes: [String: Int] = [:]
     var nextBackups: [String: Instant] = [:]
+    /// When repairs that had begun are tried again.
+    var nextResume: Instant?
     /// When this life of lease-service began.
     var began = Instant(nanoseconds: 0)
     /// What others asked for last of the leases held here, as their guards were told.
@@ -143,6 +145,7 @@ public struct LeaseEngine: Engine {
         drainWaiters = [:]
         maintenanceNotes = [:]
         nextBackups = [:]
+        nextResume = nil
         for lockspace in records.keys.sorted() {
             guard let record = records[lockspace] else { continue }
             memberships[lockspace] = Membership(record: record, host: host)
@@ -190,7 +193,7 @@ public struct LeaseEngine: Engine {
     }
 
     private var nextWake: Instant? {
-        let times = memberships.values.compactMap(\.nextWake) + jobs.values.compactMap(\.wakeAt) + parked.map(\.until) + nextBackups.values + [nextLockTest].compactMap { $0 }
+        let times = memberships.values.compactMap(\.nextWake) + jobs.values.compactMap(\.wakeAt) + parked.map(\.until) + nextBackups.values + [nextLockTest, nextResume].compactMap { $0 }
         return times.min()
     }
 

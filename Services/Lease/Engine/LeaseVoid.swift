@@ -85,7 +85,7 @@ extension LeaseEngine {
                 let notAfter = min(deadline, now + .seconds(membership.ioTimeout))
                 return io(
                     id, .write(path: DomainLayout(root: membership.record.path).ids, offset: membership.geometry.deltaOffset(host: body.hostID), bytes: freed.sector, notAfter: notAfter, create: false),
-                    lockspace: body.lockspace)
+                    lockspace: body.lockspace, lease: .everything(of: body.lockspace))
             } catch {
                 return end(id, work, .refused(error))
             }

@@ -367,7 +367,9 @@ struct Reinitialization: Sendable {
     // MARK: Resuming
 
     private mutating func onResume(_ bytes: [UInt8]?) -> Step {
-        guard let bytes, let found = ReinitializationMarker(bytes[...]), found == marker else {
+        // A volume that is not there says nothing: the storage may not be connected yet.
+        guard let bytes else { return .refused(unfinished("the host ids at \(layout.ids) are not there")) }
+        guard ReinitializationMarker(bytes[...]) == marker else {
             // It had not begun to write, or it is over: what is there now may be in use.
             return withdraw(RequestError(LockspaceErrorCode.unfinished, "the reinitialisation of \(order.repair.lockspace) that was to be resumed is not on its way there; ask for it anew"))
         }

@@ -7,10 +7,10 @@ import Messages
 /// |----------------------------------------|----------------------------------------------------|--------------|
 /// | changed between the looks              | any                                                | live: refused, also with force |
 /// | free, or marked by a reinitialisation  |                                                    | free         |
-/// | in use                                 | the host of that name says that it has left        | left         |
+/// | in use, unchanged over the second look | the host of that name says that it has left        | left         |
 /// |                                        | a proof covers id and generation                   | proven gone  |
 /// |                                        | none                                               | silent: refused without force |
-/// | unreadable                             | the host with that id says that it has left        | left         |
+/// | unreadable, unchanged as above         | the host with that id says that it has left        | left         |
 /// |                                        | none                                               | unreadable: refused without force |
 ///
 /// A lease is held by whoever its leader, or a shared hold, names with the generation of that host id's life, unless that host is free, has left or is proven gone.
@@ -27,8 +27,8 @@ struct ReinitializationPlan: Sendable {
 
     private var source: LockspaceContents { backup ?? contents }
 
-    /// Whether a second look is needed: something is in use, or unreadable, and nothing says that it is over.
-    var needsAnotherLook: Bool { contents.slots.contains { ["silent", "unreadable"].contains(judge($0.key, $0.value).state) } }
+    /// Whether a second look is needed: something is in use, or unreadable, and nothing proves that it is over. Who said that it has left may have been opened and joined since.
+    var needsAnotherLook: Bool { contents.slots.contains { ["left", "silent", "unreadable"].contains(judge($0.key, $0.value).state) } }
 
     /// How long to wait for it.
     var patience: Duration { .seconds(2 * Int64(max(contents.ioTimeout, 1))) }

@@ -15,6 +15,8 @@ struct LockspaceReader: Sendable {
         case ids
         /// The alignments at which SDM may be, when no host id's sector tells.
         case probing([Int])
+        /// The alignments at which the index of another lockspace may be, when SDM does not tell either.
+        case probingIndex([Int])
         case restOfIds, sdm, index
         /// Slots still to be read.
         case leases([Int])
@@ -27,9 +29,12 @@ struct LockspaceReader: Sendable {
     /// Of the backup that shall be restored: for volumes that are blank, or on the way.
     private let fallback: Geometry?
     private var phase = Phase.ids
+    /// Whose SDM was found, if not this one's.
+    private var stranger: String?
 
     /// Host ids of every geometry but 2000 of 4096 bytes.
     static let commonLength = 2000 * 512
+    static let alignments = [1, 2, 4, 8].map { $0 << 20 }
 
     init(lockspace: String, fallback: Geometry? = nil) {
         image = LockspaceImage(lockspace: lockspace)
@@ -50,7 +55,11 @@ struct LockspaceReader: Sendable {
             if let bytes, let leader = try? LeaderRecord(bytes[...]), leader.kind == .paxos, leader.lockspace == image.lockspace, leader.geometry.alignment == alignment {
                 return found(leader.geometry)
             }
+            stranger = stranger ?? self.stranger(in: bytes, of: .leases)
             return probe(Array(alignments.dropFirst()))
+        case .probingIndex(let alignments):
+            stranger = stranger ?? self.stranger(in: bytes, of: .xleases)
+            return probeIndex(Array(alignments.dropFirst()))
         case .restOfIds:
             if let bytes { image.add(.ids, UInt64(Self.commonLength), bytes) }
             return readSDM()
@@ -78,7 +87,7 @@ struct LockspaceReader: Sendable {
         let first = image.read(.ids, 0, LockspaceImage.unit)
         if fallback == nil, let marker = ReinitializationMarker(first[...]), marker.lockspace == image.lockspace { return .refused(marker.error) }
         do throws(RequestError) {
-            guard let geometry = try LockspaceContents.geometry(in: image) else { return probe([1, 2, 4, 8].map { $0 << 20 }) }
+            guard let geometry = try LockspaceContents.geometry(in: image) else { return probe(Self.alignments) }
             return found(geometry)
         } catch {
             return .refused(error)
@@ -86,14 +95,26 @@ struct LockspaceReader: Sendable {
     }
 
     private mutating func probe(_ alignments: [Int]) -> Step {
+        guard let next = alignments.first else { return probeIndex(fallback == nil ? [] : Self.alignments) }
+        phase = .probing(alignments)
+        return .read(.leases, UInt64(next), Geometry.probeLength)
+    }
+
+    /// Volumes without host ids are taken for a blank lockspace only if nothing else on them is another one's.
+    private mutating func probeIndex(_ alignments: [Int]) -> Step {
+        if let stranger { return refuse("it has no host ids, but records of lockspace \(stranger)") }
         guard let next = alignments.first else {
             let first = image.read(.ids, 0, LockspaceImage.unit)
             let isOurs = ReinitializationMarker(first[...])?.lockspace == image.lockspace || !image.extents.contains { $0.volume == .ids }
             guard let fallback, isOurs else { return refuse("neither a host id's sector nor SDM says that this is it") }
             return found(fallback)
         }
-        phase = .probing(alignments)
-        return .read(.leases, UInt64(next), 4096)
+        phase = .probingIndex(alignments)
+        return .read(.xleases, UInt64(next), Geometry.probeLength)
+    }
+
+    private func stranger(in bytes: [UInt8]?, of volume: Volume) -> String? {
+        bytes.flatMap { volume.lockspace(named: $0) }.flatMap { $0 == image.lockspace ? nil : $0 }
     }
 
     private mutating func found(_ geometry: Geometry) -> Step {
@@ -125,5 +146,15 @@ struct LockspaceReader: Sendable {
 
     private func refuse(_ why: String) -> Step {
         .refused(RequestError(LockspaceErrorCode.notThis, "nothing is written to what cannot be recognised as lockspace \(image.lockspace): \(why)"))
+    }
+}
+
+extension LockspaceImage.Volume {
+    /// The lockspace that the beginning of a record of this volume names: of a host id, of SDM, of the index. `nil`: it is none.
+    func lockspace(named bytes: [UInt8]) -> String? {
+        switch self {
+        case .ids, .leases: (try? LeaderRecord(bytes[...]))?.lockspace
+        case .xleases: (try? LeaseIndex(rebuilding: (bytes + [UInt8](repeating: 0, count: max(0, LeaseIndex.length - bytes.count)))[...]))?.lockspace
+        }
     }
 }
