@@ -60,8 +60,15 @@ final class ManagerSet {
         guard !areObeyed else { return world.observer.powerCommanded(host, isOff: isOff) }
         let view = fencing.engine.view(of: host)?.fenceCase
         if let view { note(case: view) }
-        world.note(.powerCommanded(host: host, isOff ? .off : .on, view.map { .fenceCase(caseName($0.id)) } ?? .none))
+        // A set that reaches nobody whom it could ask may switch off what it does not hear: it cannot know that others hear it.
+        if !isOff || world.hosts.contains(where: { $0.machine.name != host && canAsk($0.machine) }) { judge(host, isOff, view) }
         world.observer.occurred(isOff ? .off(host: host) : .on(host: host))
+    }
+
+    private func canAsk(_ other: Machine) -> Bool { other.isRunning && !world.network.isCut(machine.name, other.name) && !world.network.isCut(other.name, machine.name) }
+
+    private func judge(_ host: String, _ isOff: Bool, _ view: FenceCaseView?) {
+        world.note(.powerCommanded(host: host, isOff ? .off : .on, view.map { .fenceCase(caseName($0.id)) } ?? .none))
     }
 
     private func note(case view: FenceCaseView) {
