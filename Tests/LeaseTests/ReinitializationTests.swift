@@ -176,6 +176,7 @@ struct ReinitializationTests {
         bench.host(2, generation: 7, timestamp: 99)
         bench.duringPause = { bench.host(2, generation: 7, timestamp: 101) }
         #expect(refusal { _ = try bench.run(bench.order { $0.facts = Bench.left(2); $0.force = true }) }?.code == "lockspace.in-use")
+        #expect(bench.writes == 0 && bench.noted == nil, "seen at the second look, before anything is written")
     }
 
     @Test func silenceNeedsForceAndTwiceTheTimeout() throws {
