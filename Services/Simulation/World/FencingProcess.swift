@@ -44,7 +44,10 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
 
     override func published(_ event: Event) { managers.fencing(event) }
 
-    override func greeted(_ host: String, refusal: String?) { submit(.greeted(host: host, refusal: refusal)) }
+    override func greeted(_ host: String, refusal: String?) {
+        managers.greeted(host, isRefused: refusal != nil)
+        submit(.greeted(host: host, refusal: refusal))
+    }
 
     override func perform(_ action: FencingAction) {
         switch action {

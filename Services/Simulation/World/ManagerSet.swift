@@ -24,6 +24,8 @@ final class ManagerSet {
     private(set) lazy var monitor = MonitorProcess(of: self)
     private(set) lazy var op = OperatorProcess(of: self)
     private var causes: [String: CaseCause] = [:]
+    /// Hosts that told this life of its fencing-service that they obey others.
+    private var refusedBy: Set<String> = []
 
     init(_ origin: Origin, on machine: Machine) {
         self.origin = origin
@@ -42,7 +44,10 @@ final class ManagerSet {
 
     // MARK: What its fencing-service does
 
+    func greeted(_ host: String, isRefused: Bool) { if isRefused { refusedBy.insert(host) } else { refusedBy.remove(host) } }
+
     func fencingStarted() {
+        refusedBy = []
         guard areObeyed else { return }
         world.note(.serviceStarted(fencing.name))
         world.observer.fencingStarted()
@@ -61,7 +66,8 @@ final class ManagerSet {
         let view = fencing.engine.view(of: host)?.fenceCase
         if let view { note(case: view) }
         // A set that reaches nobody whom it could ask may switch off what it does not hear: it cannot know that others hear it.
-        if !isOff || world.hosts.contains(where: { $0.machine.name != host && canAsk($0.machine) }) { judge(host, isOff, view) }
+        let canKnow = refusedBy.contains(host) || world.hosts.contains { $0.machine.name != host && canAsk($0.machine) }
+        if !isOff || canKnow { judge(host, isOff, view) }
         world.observer.occurred(isOff ? .off(host: host) : .on(host: host))
     }
 
