@@ -152,8 +152,8 @@ private struct Pump {
         defer { if process >= 0 { close(process) } }
         var written = 0
         var open = [true, true, !input.isEmpty]
-        if input.isEmpty { close(inputEnd) }
         for end in outputEnds + [inputEnd] { _ = cl_fcntl(end, F_SETFL, O_NONBLOCK) }
+        if input.isEmpty { close(inputEnd) }
         var ended = false
         var timedOut = false
         while true {

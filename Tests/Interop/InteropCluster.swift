@@ -1,5 +1,6 @@
 import CLinux
 import Foundation
+import TestLab
 import Testing
 
 /// A whole cluster of real processes for the tests of one suite: brought up from the executables beside this test bundle, always taken down again.
@@ -109,43 +110,30 @@ final class InteropCluster: Sendable {
 }
 
 /// A child with its output in files, so that nothing it leaves running can keep a pipe open.
-final class Background: @unchecked Sendable {
-    // Unchecked: `Process` is not Sendable; it is only polled and ended here, both of which are safe from any thread.
-    private let process = Process()
-    private let outputPath: String
-    private let complaintsPath: String
+final class Background {
+    private let child: Child
+    private let base: String
 
     init(_ program: String, _ arguments: [String], environment: [String: String], scratch: String, input: Data = Data()) throws {
-        let base = "\(scratch)/\(UUID().uuidString)"
-        outputPath = base + ".out"
-        complaintsPath = base + ".err"
-        let inputPath = base + ".in"
-        for path in [outputPath, complaintsPath] { try Data().write(to: URL(fileURLWithPath: path)) }
-        try input.write(to: URL(fileURLWithPath: inputPath))
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = arguments
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        process.standardInput = FileHandle(forReadingAtPath: inputPath)
-        process.standardOutput = FileHandle(forWritingAtPath: outputPath)
-        process.standardError = FileHandle(forWritingAtPath: complaintsPath)
-        try process.run()
+        base = "\(scratch)/\(UUID().uuidString)"
+        try input.write(to: URL(fileURLWithPath: base + ".in"))
+        child = try Child.start(
+            program, arguments, environment: ProcessInfo.processInfo.environment.merging(environment) { $1 }, input: base + ".in", log: base + ".out", complaints: base + ".err")
     }
 
-    var output: Data { FileManager.default.contents(atPath: outputPath) ?? Data() }
+    var output: Data { FileManager.default.contents(atPath: base + ".out") ?? Data() }
     var text: String { String(decoding: output, as: UTF8.self) }
-    var complaints: String { String(decoding: FileManager.default.contents(atPath: complaintsPath) ?? Data(), as: UTF8.self) }
+    var complaints: String { String(decoding: FileManager.default.contents(atPath: base + ".err") ?? Data(), as: UTF8.self) }
 
     /// The exit status; `nil` if it had to be ended.
     func wait(deadline: Double) -> Int32? {
-        let end = Date(timeIntervalSinceNow: deadline)
-        while process.isRunning {
-            guard Date() < end else {
-                process.terminate()
-                return nil
-            }
-            Thread.sleep(forTimeInterval: 0.02)
+        let end = cl_boottime() + Int64(deadline * 1e9)
+        while child.isRunning, cl_boottime() < end { usleep(5000) }
+        guard let status = child.exitStatus else {
+            child.kill()
+            return nil
         }
-        return process.terminationStatus
+        return status
     }
 }
 

@@ -27,18 +27,21 @@ package final class Child {
     ///
     /// - Parameters:
     ///   - environment: `nil`: this process's.
+    ///   - input: the file that it reads; `nil`: nothing.
     ///   - log: where its output goes; `nil`: nowhere, and what it complains of to our standard error.
+    ///   - complaints: where its standard error goes, if not to `log`.
     ///   - diesWithThread: it is killed when the calling thread ends, however that comes about.
     package static func start(
-        _ executable: String, _ arguments: [String], environment: [String: String]? = nil, log: String? = nil, diesWithThread: Bool = false
+        _ executable: String, _ arguments: [String], environment: [String: String]? = nil, input: String? = nil, log: String? = nil, complaints: String? = nil,
+        diesWithThread: Bool = false
     ) throws -> Child {
-        let input = cl_open("/dev/null", O_RDWR | O_CLOEXEC, 0)
-        defer { close(input) }
-        let output = log.map { cl_open($0, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600) } ?? input
-        defer { if output != input { close(output) } }
+        func open(_ path: String?, _ flags: Int32) -> Int32 { cl_open(path ?? "/dev/null", flags | O_CLOEXEC, 0o600) }
+        let files = [open(input, O_RDONLY), open(log, O_WRONLY | O_CREAT | O_TRUNC), open(complaints, O_WRONLY | O_CREAT | O_TRUNC)]
+        defer { for file in files { close(file) } }
+        let error = complaints != nil ? files[2] : log != nil ? files[1] : STDERR_FILENO
         let pid = Spawn.spawn(
-            executable, arguments, environment ?? ProcessInfo.processInfo.environment, input: input, output: output, error: log == nil ? STDERR_FILENO : output,
-            newSession: false, diesWithThread: diesWithThread)
+            executable, arguments, environment ?? ProcessInfo.processInfo.environment, input: files[0], output: files[1], error: error, newSession: false,
+            diesWithThread: diesWithThread)
         guard pid > 0 else { throw LabFailure("\(executable): \(String(cString: strerror(errno)))") }
         return Child(pid, executable)
     }

@@ -34,7 +34,11 @@ package final class LeaseClient {
     /// As if killed: connection and locks are gone.
     package func vanish() {
         socket = nil
-        for lock in locks { close(lock.descriptor) }
+        // Not only closed: a child that another thread is starting now has the descriptors until it executes its program.
+        for lock in locks {
+            flock(lock.descriptor, LOCK_UN)
+            close(lock.descriptor)
+        }
         locks = []
     }
 

@@ -10,11 +10,8 @@ package final class LocalSocket {
     /// - Throws: ``LabFailure`` when nobody listens there.
     package init(_ path: String, _ kind: Kind) throws {
         descriptor = socket(AF_UNIX, Int32(kind == .stream ? SOCK_STREAM.rawValue : SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard Self.connect(descriptor, path) else {
-            let reason = String(cString: strerror(errno))
-            close(descriptor)
-            throw LabFailure("\(path): \(reason)")
-        }
+        // `deinit` closes it, also when this throws.
+        guard Self.connect(descriptor, path) else { throw LabFailure("\(path): \(String(cString: strerror(errno)))") }
     }
 
     deinit { close(descriptor) }
