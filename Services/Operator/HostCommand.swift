@@ -7,7 +7,7 @@ import Messages
 struct HostCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "host", abstract: "Hosts: list, show, add, maintain, confirm off, forget.",
-        subcommands: [List.self, Show.self, Add.self, Update.self, Maintenance.self, Activate.self, ConfirmOff.self, Forget.self])
+        subcommands: [List.self, Show.self, Add.self, Update.self, Maintenance.self, Activate.self, ConfirmOff.self, Repin.self, Forget.self])
 
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "All hosts with their status.")
@@ -101,6 +101,35 @@ struct HostCommand: ParsableCommand {
                 notChecked: facts.notChecked + ["whether the machine will ever come back: if it does, it is refused until it is enrolled anew"])
             let reply = try cluster.command(.fencing, "host.forget", HostRequest(host: host))
             try options.show(reply) { "\(host) forgotten" }
+        }
+    }
+
+    struct Repin: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Make a host obey this cluster's managers, after their journals were made anew or restored on purpose.",
+            discussion: "A host obeys the managers that it met first and none that call themselves the same; two sets of managers would fence each other's hosts.")
+        @Argument(help: "Host.") var host: String
+        @OptionGroup var confirmation: Confirmation
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let cluster = try options.connect()
+            let pins = try ManagerService.allCases.map { service in
+                let epoch = try cluster.ask(service, "health").decoded(as: Health.self).epoch
+                guard let dot = epoch.lastIndex(of: "."), let term = UInt64(epoch[epoch.index(after: dot)...]) else {
+                    throw OperatorError.serviceSilent.error("\(service.rawValue) names no lineage and term in its epoch \(epoch)")
+                }
+                return ManagerPin(service: service.rawValue, lineage: String(epoch[..<dot]), term: term)
+            }
+            let processes = cluster.processes(ofHost: host)
+            for process in processes { _ = try cluster.ask(process, "ping") }
+            try confirmation.require(
+                "make \(host) obey these managers", name: host, checked: pins.map { "\($0.service) is lineage \($0.lineage), term \($0.term)" },
+                notChecked: ["whether the managers that it obeyed so far still run: they would go on to fence and start VMs elsewhere; stop them first"])
+            for process in processes {
+                for pin in pins { _ = try cluster.call(process, "manager.pin", pin, timeout: .seconds(30)) }
+            }
+            try options.show(.array(try pins.map { try JSONValue(encoding: $0) })) { "\(host) obeys this cluster's managers; they introduce themselves again within a minute" }
         }
     }
 

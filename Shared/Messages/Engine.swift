@@ -147,15 +147,52 @@ public struct ManagerPins: Codable, Hashable, Sendable {
         guard pin.lineage == lineage else {
             return RequestError(
                 RequestErrorCode.managerForeign,
-                "\(from) of lineage \(lineage) is not the one this host obeys (\(pin.lineage)); re-pin it if its journal was restored on purpose")
+                "\(from) of lineage \(lineage) is not the one this host obeys (\(pin.lineage)); if its journal was made anew or restored on purpose, `bulwark host repin`, given there, makes this host obey it")
         }
         guard term >= pin.term else {
-            return RequestError(RequestErrorCode.managerForeign, "\(from) term \(term) was superseded by term \(pin.term)")
+            return RequestError(
+                RequestErrorCode.managerForeign,
+                "\(from) term \(term) was superseded by term \(pin.term); if its journal was restored on purpose, `bulwark host repin`, given there, makes this host obey it")
         }
         pins[from] = Pin(lineage: lineage, term: term)
         return nil
     }
 
-    /// Forgets the pin of one service: an operator's re-pin.
-    public mutating func forget(_ service: String) { pins[service] = nil }
+    /// An operator's re-pin: from now on this lineage from this term on is obeyed, whatever was obeyed before.
+    /// - Returns: what was obeyed before.
+    /// - Throws: `request.invalid` for a service that is no manager, an empty lineage or term 0.
+    @discardableResult
+    public mutating func replace(_ pin: ManagerPin) throws(RequestError) -> Pin? {
+        guard ManagerPin.services.contains(pin.service), !pin.lineage.isEmpty, pin.term > 0 else {
+            throw RequestError(RequestErrorCode.invalid, "service is one of \(ManagerPin.services.joined(separator: ", ")), lineage its journal's uuid, term its start counter, from 1")
+        }
+        return pins.updateValue(Pin(lineage: pin.lineage, term: pin.term), forKey: pin.service)
+    }
+}
+
+extension Decision {
+    /// Of a host that obeys another lineage of a manager service from now on.
+    public init(repin pin: ManagerPin, instead before: ManagerPins.Pin?, on host: String) {
+        self.init(
+            "host/\(host)", "obeys another \(pin.service)", why: "an operator re-pinned it (S16)",
+            evidence: ["obeys": "\(pin.lineage) from term \(pin.term)", "before": before.map { "\($0.lineage) from term \($0.term)" } ?? "nobody"])
+    }
+}
+
+/// `manager.pin`: whom of a service a host is to obey (S16). Operators alone may send it.
+public struct ManagerPin: Codable, Hashable, Sendable {
+    public var service: String
+    /// UUID of its journal.
+    public var lineage: String
+    /// Of its starts, from 1; earlier ones are refused.
+    public var term: UInt64
+
+    public init(service: String, lineage: String, term: UInt64) {
+        self.service = service
+        self.lineage = lineage
+        self.term = term
+    }
+
+    /// Who commands hosts.
+    public static let services = ["fencing-service", "spm-coordinator", "placement-service", "domain-monitor"]
 }

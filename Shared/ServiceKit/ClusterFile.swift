@@ -35,7 +35,7 @@ public struct ClusterFile: Codable, Sendable {
     }
 
     /// The manager services, in the order in which people list them.
-    public static let managerServices = ["fencing-service", "spm-coordinator", "placement-service", "domain-monitor"]
+    public static let managerServices = ManagerPin.services
     public static let standardName = "demo"
 
     public static func path(ofCluster name: String) -> String { "/var/lib/bulwark/\(name)/cluster.yaml" }

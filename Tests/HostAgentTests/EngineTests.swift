@@ -259,6 +259,13 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     _ = bench.start()
     #expect(bench.send(.fenceAccept("4", caller("a", 4), FenceAccept(host: "host2", caseID: "c"))).refusals == ["manager.foreign"])
     #expect(bench.send(.fenceAccept("5", caller("b", 9), FenceAccept(host: "host2", caseID: "c"))).refusals == ["manager.foreign"])
+
+    #expect(bench.send(.pin("6", ManagerPin(service: "fencing-service", lineage: "b", term: 9))).refusals == [])
+    try bench.restart()
+    _ = bench.start()
+    #expect(bench.send(.fenceAccept("7", caller("b", 9), FenceAccept(host: "host2", caseID: "c"))).refusals == [])
+    #expect(bench.send(.fenceAccept("8", caller("a", 10), FenceAccept(host: "host2", caseID: "c"))).refusals == ["manager.foreign"])
+    #expect(bench.send(.pin("9", ManagerPin(service: "host-agent", lineage: "c", term: 1))).refusals == ["request.invalid"])
 }
 
 @Test func tasksAreForTheServingTermOnly() {

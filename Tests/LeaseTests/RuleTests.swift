@@ -312,6 +312,14 @@ struct RuleTests {
         world.run(for: .seconds(2))
         #expect(!leave("d", "theirs", 9), "pins are durable")
         #expect(leave("e", "ours", 4))
+
+        one.submit(.pin("f", ManagerPin(service: "domain-monitor", lineage: "theirs", term: 9)))
+        world.run(for: .seconds(1))
+        one.killService()
+        one.startService()
+        world.run(for: .seconds(2))
+        #expect(leave("g", "theirs", 9), "an operator said so")
+        #expect(!leave("h", "ours", 5))
     }
 
     @Test func aLockspaceIsInitialisedOnce() throws {

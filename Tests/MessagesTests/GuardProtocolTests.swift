@@ -42,7 +42,12 @@ import Testing
         #expect(pins.refusal(of: caller("a", 4)) == nil)
         #expect(pins.refusal(of: Caller(role: .service))?.code == "manager.foreign", "a manager must name itself")
         #expect(pins.refusal(of: Caller(role: .operator_)) == nil)
-        pins.forget("placement-service")
-        #expect(pins.refusal(of: caller("b", 1)) == nil)
+        #expect(throws: RequestError.self) { try pins.replace(ManagerPin(service: "lease-service", lineage: "b", term: 1)) }
+        #expect(throws: RequestError.self) { try pins.replace(ManagerPin(service: "placement-service", lineage: "", term: 1)) }
+        #expect(pins.refusal(of: caller("a", 4)) == nil, "a wrong re-pin changes nothing")
+        #expect(throws: Never.self) { try pins.replace(ManagerPin(service: "placement-service", lineage: "b", term: 2)) }
+        #expect(pins.refusal(of: caller("b", 1))?.code == "manager.foreign")
+        #expect(pins.refusal(of: caller("a", 5))?.code == "manager.foreign")
+        #expect(pins.refusal(of: caller("b", 2)) == nil)
     }
 }

@@ -81,6 +81,8 @@ public enum AgentInput: EngineInput {
     case fenceAccept(RequestID, Caller, FenceAccept)
     /// A manager service introduces itself, so that its lineage and term are pinned before anybody else comes (S16).
     case hello(RequestID, Caller)
+    /// An operator says which lineage of a manager service to obey.
+    case pin(RequestID, ManagerPin)
     case shutdown(RequestID, Caller)
 
     case sighted(Holder, GuardSighting)

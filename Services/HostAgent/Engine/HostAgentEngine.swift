@@ -70,6 +70,7 @@ public struct HostAgentEngine: Engine {
         case .storageCreate(let id, let caller, let domain): commanded(id, caller) { $0.onCreate(id, domain) }
         case .fenceAccept(let id, let caller, let fence): commanded(id, caller) { $0.onFenceAccept(id, fence) }
         case .hello(let id, let caller): commanded(id, caller) { _ in [.reply(to: id, .done)] }
+        case .pin(let id, let pin): onPin(id, pin)
         case .shutdown(let id, let caller): commanded(id, caller) { $0.onShutdown(id) }
         case .sighted(let holder, let sighting): onSighted(holder, sighting)
         case .scanned(let guests): onScanned(guests)
@@ -87,6 +88,14 @@ public struct HostAgentEngine: Engine {
     private mutating func commanded(_ id: RequestID, _ caller: Caller, _ command: (inout HostAgentEngine) -> Effects) -> Effects {
         if let refusal = pins.refusal(of: caller) { return [.reply(to: id, .refused(refusal))] }
         return command(&self)
+    }
+
+    private mutating func onPin(_ id: RequestID, _ pin: ManagerPin) -> Effects {
+        do throws(RequestError) {
+            return [.decide(Decision(repin: pin, instead: try pins.replace(pin), on: identity?.host ?? "")), .reply(to: id, .done)]
+        } catch {
+            return [.reply(to: id, .refused(error))]
+        }
     }
 
     // MARK: Start of the process

@@ -136,6 +136,7 @@ final class HostAgent {
         Route("storage.create", commanders) { .storageCreate($0.header.id, $0.caller, try $0.body(StorageCreate.self)) },
         Route("fence.accept", commanders) { .fenceAccept($0.header.id, $0.caller, try $0.body(FenceAccept.self)) },
         Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller) },
+        Route("manager.pin", [.operator_]) { .pin($0.header.id, try $0.body(ManagerPin.self)) },
         Route("agent.shutdown", [.operator_]) { .shutdown($0.header.id, $0.caller) },
     ]
 }

@@ -9,6 +9,14 @@ extension LeaseEngine {
         return (nil, pins == before ? [] : [.perform(.note(.pins(pins)))])
     }
 
+    mutating func onPin(_ id: RequestID, _ pin: ManagerPin) -> Effects {
+        do throws(RequestError) {
+            return [.decide(Decision(repin: pin, instead: try pins.replace(pin), on: host.name)), .reply(to: id, .done)]
+        } catch {
+            return [.reply(to: id, .refused(error))]
+        }
+    }
+
     // MARK: Lockspaces
 
     mutating func onJoin(_ id: RequestID, _ caller: Caller, _ body: LockspaceJoin) -> Effects {

@@ -100,6 +100,7 @@ public struct LeaseEngine: Engine {
         case .initialize(let id, let caller, let body, let time): onInitialize(id, caller, body, time: time)
         case .join(let id, let caller, let body): onJoin(id, caller, body)
         case .leave(let id, let caller, let body): onLeave(id, caller, body)
+        case .pin(let id, let pin): onPin(id, pin)
         case .inspect(let id, let body): onInspect(id, body)
         case .create(let id, let caller, let body): onCreate(id, caller, body)
         case .remove(let id, let caller, let body): onRemove(id, caller, body)

@@ -13,6 +13,8 @@ public enum LeaseInput: EngineInput {
     case initialize(RequestID, Caller, LockspaceInitialize, time: UInt64)
     case join(RequestID, Caller, LockspaceJoin)
     case leave(RequestID, Caller, LockspaceRequest)
+    /// An operator says which lineage of a manager service to obey.
+    case pin(RequestID, ManagerPin)
     case inspect(RequestID, LockspaceRequest)
     case create(RequestID, Caller, LeaseRequest)
     case remove(RequestID, Caller, LeaseRequest)
@@ -47,7 +49,7 @@ public enum LeaseInput: EngineInput {
 
     public var isEphemeral: Bool {
         switch self {
-        case .started, .noted: false
+        case .started, .noted, .pin: false
         default: true
         }
     }

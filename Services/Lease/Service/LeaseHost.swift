@@ -77,6 +77,7 @@ final class LeaseHost: RunningService {
             },
             Route("lockspace.join", commands) { .join($0.header.id, $0.commander, try $0.body(LockspaceJoin.self)) },
             Route("lockspace.leave", commands) { .leave($0.header.id, $0.commander, try $0.body(LockspaceRequest.self)) },
+            Route("manager.pin", [.operator_]) { .pin($0.header.id, try $0.body(ManagerPin.self)) },
             Route("lockspace.inspect", readers) { .inspect($0.header.id, try $0.body(LockspaceRequest.self)) },
             Route("lease.create", commands) { .create($0.header.id, $0.commander, try $0.body(LeaseRequest.self)) },
             Route("lease.remove", commands) { .remove($0.header.id, $0.commander, try $0.body(LeaseRequest.self)) },
