@@ -8,7 +8,7 @@ extension Scenario {
     ///
     ///     name: host crash                 # default: the file's name
     ///     about: One sentence.
-    ///     hosts: 3                         # or a list: host1, or {name: host1, fence: unverified, memory: 8G, spmPriority: 3, drift: 100}
+    ///     hosts: 3                         # or a list: host1, or {name: host1, fence: unverified, memory: 8G, spmPriority: 3, drift: 100, watchdog: true}
     ///     domains: [dom1]
     ///     vms: 4                           # spread over the hosts; or a list: web1, or {name: web1, host: host1, priority: 80, disks: [dom1], ha: false, ...}
     ///     policy: {liveness.grace: 10s}    # the keys of the services' configuration
@@ -39,7 +39,7 @@ extension Scenario {
     }
 
     private static func hosts(_ file: DefinitionFile) throws -> [Host] {
-        let elements = try file.elements("hosts", kind: "host", keys: ["name", "fence", "memory", "spmPriority", "drift"])
+        let elements = try file.elements("hosts", kind: "host", keys: ["name", "fence", "memory", "spmPriority", "drift", "watchdog"])
         if elements.count == 1, case .text(let text, _) = elements[0], let count = Int(text) {
             guard (1...100).contains(count) else { throw file.problem(key: "hosts", "must be between 1 and 100") }
             return (1...count).map { Host("host\($0)") }
@@ -58,6 +58,7 @@ extension Scenario {
                 if keys.has("memory") { host.memoryMiB = Int(try keys.bytes("memory", unit: 1 << 20) >> 20) }
                 host.spmPriority = try keys.optionalInt("spmPriority") ?? host.spmPriority
                 host.drift = try keys.optionalInt("drift") ?? host.drift
+                host.watchdog = try keys.optionalBool("watchdog") ?? host.watchdog
                 return host
             }
         }

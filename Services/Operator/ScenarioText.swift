@@ -45,6 +45,7 @@ extension Scenario.Host {
         if fence != standard.fence { keys.append(("fence", Node(fence.rawValue))) }
         if memoryMiB != standard.memoryMiB { keys.append(("memory", Node("\(memoryMiB)M"))) }
         if spmPriority != standard.spmPriority { keys.append(("spmPriority", Node("\(spmPriority)", Tag(.int)))) }
+        if watchdog { keys.append(("watchdog", Node("true", Tag(.bool)))) }
         if drift != standard.drift { keys.append(("drift", Node("\(drift)", Tag(.int)))) }
         return Node(keys, Tag(.map), .flow)
     }

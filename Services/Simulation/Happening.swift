@@ -82,6 +82,9 @@ public enum Happening: Codable, Hashable, Sendable {
     /// Starts there take longer than anybody waits for them.
     case startsSlow(host: String)
     case startsWork(host: String)
+    /// Another process opens its hardware watchdog as soon as that is closed.
+    case watchdogBusy(host: String)
+    case watchdogFree(host: String)
     /// The guest ends by itself.
     case guestCrash(vm: String)
     /// It cannot be killed: it waits for its storage without interruption.
@@ -196,6 +199,8 @@ extension Happening {
         case .startsFail(let host, let count): "starts fail on \(host) \(count) times"
         case .startsSlow(let host): "starts slow on \(host)"
         case .startsWork(let host): "starts work on \(host)"
+        case .watchdogBusy(let host): "watchdog busy on \(host)"
+        case .watchdogFree(let host): "watchdog free on \(host)"
         case .guestCrash(let vm): "guest \(vm) crashes"
         case .guestStuck(let vm): "guest \(vm) stuck"
         case .guestUnstuck(let vm): "guest \(vm) unstuck"
@@ -276,6 +281,8 @@ extension Happening {
         Form("starts fail on HOSTS NUMBER times") { words in Int(words[1]).map { .startsFail(host: words[0], count: $0) } },
         Form("starts slow on HOSTS") { .startsSlow(host: $0[0]) },
         Form("starts work on HOSTS") { .startsWork(host: $0[0]) },
+        Form("watchdog busy on HOSTS") { .watchdogBusy(host: $0[0]) },
+        Form("watchdog free on HOSTS") { .watchdogFree(host: $0[0]) },
         Form("guest VM crashes") { .guestCrash(vm: $0[0]) },
         Form("guest VM stuck") { .guestStuck(vm: $0[0]) },
         Form("guest VM unstuck") { .guestUnstuck(vm: $0[0]) },

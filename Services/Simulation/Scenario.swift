@@ -55,13 +55,16 @@ public struct Scenario: Codable, Hashable, Sendable {
         public var spmPriority: Int
         /// How much faster than true time its clock runs, parts per million.
         public var drift: Int
+        /// A hardware watchdog, without which nothing is granted to its guests.
+        public var watchdog: Bool
 
-        public init(_ name: String, fence: Fence = .verified, memoryMiB: Int = 16384, spmPriority: Int = 5, drift: Int = 0) {
+        public init(_ name: String, fence: Fence = .verified, memoryMiB: Int = 16384, spmPriority: Int = 5, drift: Int = 0, watchdog: Bool = false) {
             self.name = name
             self.fence = fence
             self.memoryMiB = memoryMiB
             self.spmPriority = spmPriority
             self.drift = drift
+            self.watchdog = watchdog
         }
     }
 
@@ -125,12 +128,15 @@ public struct Scenario: Codable, Hashable, Sendable {
         public var settle: Duration
         /// sanlock's watchdog_fire_timeout.
         public var watchdogFire: Duration
+        /// Timeout of the hosts' hardware watchdogs.
+        public var watchdog: Duration
         /// Between two probes of a storage domain.
         public var probe: Duration
 
         public init(
             fencing: FencingPolicy = FencingPolicy(), placement: PlacementPolicy = PlacementPolicy(), spm: SPMPolicy = SPMPolicy(), domains: DomainPolicy = DomainPolicy(),
-            ioTimeout: Duration = .seconds(10), settle: Duration = .zero, watchdogFire: Duration = .seconds(60), probe: Duration = .seconds(2)
+            ioTimeout: Duration = .seconds(10), settle: Duration = .zero, watchdogFire: Duration = .seconds(60), watchdog: Duration = .seconds(30),
+            probe: Duration = .seconds(2)
         ) {
             self.fencing = fencing
             self.placement = placement
@@ -139,6 +145,7 @@ public struct Scenario: Codable, Hashable, Sendable {
             self.ioTimeout = ioTimeout
             self.settle = settle
             self.watchdogFire = watchdogFire
+            self.watchdog = watchdog
             self.probe = probe
         }
     }

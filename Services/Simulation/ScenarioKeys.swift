@@ -15,7 +15,7 @@ extension Scenario.Policy {
         ("spm.check", \.spm.check), ("spm.retry", \.spm.retry), ("spm.shortTerm", \.spm.shortTerm), ("spm.backoff", \.spm.backoff),
         ("spm.backoffLimit", \.spm.backoffLimit),
         ("domain.failure", \.domains.failure), ("domain.retry", \.domains.retry), ("domain.patience", \.domains.patience),
-        ("storage.ioTimeout", \.ioTimeout), ("storage.settle", \.settle), ("storage.probe", \.probe), ("lease.watchdogFire", \.watchdogFire),
+        ("storage.ioTimeout", \.ioTimeout), ("storage.settle", \.settle), ("storage.probe", \.probe), ("lease.watchdogFire", \.watchdogFire), ("watchdog.timeout", \.watchdog),
     ]
 
     public static let numbers: [(name: String, path: any WritableKeyPath<Self, Int> & Sendable)] = [("liveness.minimumMissed", \.fencing.minimumMissed), ("spm.missed", \.spm.missed)]

@@ -37,6 +37,8 @@ public enum LeaseErrorCode: String, CaseIterable, Sendable {
     case badProof = "proof.unacceptable"
     /// The proof is younger than the domain's settle time; ask again later.
     case settling = "proof.settling"
+    /// This host's hardware watchdog is not armed, or fires too late: nothing is granted (S6).
+    case watchdog = "lease.no-watchdog"
 }
 
 public enum LockspaceState: String, Codable, Sendable { case joining, joined, leaving, left, lost }
@@ -418,11 +420,14 @@ public struct LeaseSnapshot: Codable, Sendable {
     public var bootID: String
     public var lockspaces: [LockspaceView]
     public var leases: [LeaseView]
-    public init(host: String, hostID: Int, bootID: String, lockspaces: [LockspaceView], leases: [LeaseView]) {
+    /// `nil`: a version that knows of none.
+    public var watchdog: LeaseWatchdogView?
+    public init(host: String, hostID: Int, bootID: String, lockspaces: [LockspaceView], leases: [LeaseView], watchdog: LeaseWatchdogView? = nil) {
         self.host = host
         self.hostID = hostID
         self.bootID = bootID
         self.lockspaces = lockspaces
         self.leases = leases
+        self.watchdog = watchdog
     }
 }

@@ -34,7 +34,9 @@ struct ConfigurationReport: Encodable {
     /// Prints the report to stdout; what cannot be used goes to stderr as a `RequestError` in JSON, with exit status 1.
     static func print<S: ServiceCommand>(_ command: S.Type, file: String?) throws {
         do {
-            let report = ConfigurationReport(command, configuration: try Configuration(schema: command.schema, file: file))
+            let configuration = try Configuration(schema: command.schema, file: file)
+            try command.check(configuration)
+            let report = ConfigurationReport(command, configuration: configuration)
             FileHandle.standardOutput.write(try JSON.encode(report))
         } catch let error as RequestError {
             FileHandle.standardError.write(try JSON.encode(error))

@@ -64,6 +64,9 @@ public protocol ServiceCommand: AsyncParsableCommand {
     /// What these values do not guarantee, a sentence each, in an operator's words: `config check` shows them.
     static func notGuaranteed(_ configuration: Configuration) -> [String]
 
+    /// Refuses values that may not stand together, with the numbers that clash.
+    static func check(_ configuration: Configuration) throws(RequestError)
+
     /// Builds and starts the service. Runs on the reactor.
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService
 }
@@ -72,6 +75,7 @@ extension ServiceCommand {
     public static var serviceConfiguration: CommandConfiguration { CommandConfiguration(commandName: service, version: Version.text) }
     public static var configuration: CommandConfiguration { serviceConfiguration }
     public static func notGuaranteed(_ configuration: Configuration) -> [String] { [] }
+    public static func check(_ configuration: Configuration) throws(RequestError) {}
 
     public func run() async throws {
         if options.checkConfig { return try ConfigurationReport.print(Self.self, file: options.config) }
@@ -86,6 +90,7 @@ extension ServiceCommand {
             context = ServiceContext(
                 service: Self.service, cluster: try ClusterFile.load(options.cluster),
                 configuration: try Configuration(schema: Self.schema, file: options.config), logger: logger)
+            try Self.check(context.configuration)
             Reactor.shared.start()
             running = try await Self.building(context)
         } catch let error as RequestError {

@@ -41,7 +41,7 @@ import Testing
     /// Everything that differs from its default survives.
     @Test func nothingIsLost() throws {
         var scenario = Scenario(name: "all: of it", about: "Yes, \"all\".", seed: .max, domains: ["dom1", "dom2"], end: .milliseconds(700_001))
-        scenario.hosts = Scenario.Fence.allCases.enumerated().map { Scenario.Host("host\($0)", fence: $1, memoryMiB: 1000 + $0, spmPriority: $0 - 1, drift: -$0) }
+        scenario.hosts = Scenario.Fence.allCases.enumerated().map { Scenario.Host("host\($0)", fence: $1, memoryMiB: 1000 + $0, spmPriority: $0 - 1, drift: -$0, watchdog: $0 % 2 == 0) }
         scenario.vms = [
             Scenario.VM("a"), Scenario.VM("b", ha: false, priority: 9, memoryMiB: 7, disks: ["dom2", "dom1"], pin: ["host1"], started: false, host: "host1"),
             Scenario.VM("c", ha: false, disks: [], leases: false),

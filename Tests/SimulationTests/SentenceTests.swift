@@ -27,7 +27,7 @@ import Testing
     private static let storage: [Happening] = [
         .storageHangs(domain: "dom1", host: "host1"), .storageFails(domain: "all", host: "host1"), .storageSlow(domain: "dom1", host: "all"),
         .storageHeals(domain: "all", host: "all"),
-        .startsFail(host: "host1", count: 2), .startsSlow(host: "host2"), .startsWork(host: "host2"), .guestCrash(vm: "web1"), .guestStuck(vm: "web1"),
+        .startsFail(host: "host1", count: 2), .startsSlow(host: "host2"), .startsWork(host: "host2"), .watchdogBusy(host: "host1"), .watchdogFree(host: "all"), .guestCrash(vm: "web1"), .guestStuck(vm: "web1"),
         .guestUnstuck(vm: "web1"),
     ]
 

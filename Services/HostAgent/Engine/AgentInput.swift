@@ -99,10 +99,12 @@ public enum AgentInput: EngineInput {
     /// From this host's lease-service; empty if it does not answer.
     case lockspaces([AgentLockspace])
     case probed(DomainProbe)
+    /// Whether an armed watchdog covers this host's leases.
+    case watchdog(covers: Bool, why: String)
 
     public var isEphemeral: Bool {
         switch self {
-        case .pulse, .lockspaces, .probed: true
+        case .pulse, .lockspaces, .probed, .watchdog: true
         default: false
         }
     }

@@ -41,6 +41,8 @@ public struct HostAgentEngine: Engine {
 
     var lockspaces: [AgentLockspace] = []
     var probes: [String: DomainProbe] = [:]
+    /// `nil`: no.
+    var watchdogArmed: Bool?
     var pulse: UInt64 = 0
     var memoryFreeMiB = 0
     /// Time of the input that is being handled.
@@ -81,6 +83,7 @@ public struct HostAgentEngine: Engine {
         case .left(let domain): onLeft(domain)
         case .lockspaces(let seen): onLockspaces(seen)
         case .probed(let probe): onProbed(probe)
+        case .watchdog(let covers, let why): onWatchdog(covers, why)
         }
     }
 
@@ -108,6 +111,7 @@ public struct HostAgentEngine: Engine {
         strays = []
         lockspaces = []
         probes = [:]
+        watchdogArmed = nil
         unseen = []
         var effects: Effects = [.publish(Event("agent.boot", subject: identity.host, body: heartbeat)), .perform(.scan)]
         for subject in runs.keys.sorted() {

@@ -1,6 +1,6 @@
 public import Messages
 
-/// How often this host's lease-service is asked for its memberships, and when it counts as not answering: every second, and four times as often while a membership is on its way.
+/// How often this host's lease-service is asked for its memberships, and when it counts as not answering: every second, and four times as often while a membership is on its way, or grants wait for the watchdog.
 public struct MembershipFollower: Sendable {
     public enum Input: Sendable {
         /// Once at the start, and whenever ``MembershipFollower/nextWake`` has come.
@@ -14,6 +14,8 @@ public struct MembershipFollower: Sendable {
         case ask(timeout: Duration)
         /// Sorted; `nil`: it does not answer.
         case tell([AgentLockspace]?)
+        /// What it wants of the watchdog, at each answer.
+        case watchdog(LeaseWatchdogView)
     }
 
     /// It has answered at least once.
@@ -37,9 +39,11 @@ public struct MembershipFollower: Sendable {
             let seen = snapshot?.lockspaces.map {
                 AgentLockspace(lockspace: $0.lockspace, state: $0.state, generation: $0.generation, generationBefore: $0.generationBefore)
             }
-            let isSettled = seen?.allSatisfy { $0.state == .joined } ?? true
+            let waits = snapshot?.watchdog.map { $0.limit != nil && $0.needed && !$0.armed } ?? false
+            let isSettled = (seen?.allSatisfy { $0.state == .joined } ?? true) && !waits
             nextWake = now + (isSettled ? .seconds(1) : .milliseconds(250))
-            return seen != nil || missed > Self.mayMiss ? [.tell(seen?.sorted { $0.lockspace < $1.lockspace })] : []
+            let told: [Step] = seen != nil || missed > Self.mayMiss ? [.tell(seen?.sorted { $0.lockspace < $1.lockspace })] : []
+            return told + (snapshot?.watchdog.map { [.watchdog($0)] } ?? [])
         }
     }
 }

@@ -9,7 +9,7 @@ extension HostAgentEngine {
     public var heartbeat: AgentHeartbeat {
         AgentHeartbeat(
             host: identity?.host ?? "", hostID: identity?.hostID ?? 0, bootID: identity?.bootID ?? "", hardwareID: identity?.hardwareID ?? "", sequence: pulse,
-            initializing: isInitializing, watchdogArmed: false, lockspaces: lockspaces, unreapedGuards: unreapedGuards, unprovenRuns: unprovenRuns,
+            initializing: isInitializing, watchdogArmed: watchdogArmed ?? false, lockspaces: lockspaces, unreapedGuards: unreapedGuards, unprovenRuns: unprovenRuns,
             memoryFreeMiB: memoryFreeMiB)
     }
 
@@ -58,6 +58,12 @@ extension HostAgentEngine {
         if sequence % 5 == 0 { effects += [publishedVMs, publishedStorage] }
         if sequence % 5 == 0, !strays.isEmpty { effects.append(.perform(.scan)) }
         return effects
+    }
+
+    mutating func onWatchdog(_ covers: Bool, _ why: String) -> Effects {
+        guard covers != (watchdogArmed ?? false) else { return [] }
+        watchdogArmed = covers
+        return [.decide(Decision("host/\(identity?.host ?? "")", covers ? "watchdog armed" : "watchdog not armed", why: why))]
     }
 
     var publishedVMs: Effect<AgentAction> { .publish(Event("agent.vms", subject: identity?.host, body: vms)) }

@@ -10,6 +10,8 @@ import ServiceKit
 @ReactorActor
 final class GuardKeeper {
     var tell: (@ReactorActor (AgentInput) -> Void)?
+    /// What the watchdog must know of guards with leases; `nil`: there is none.
+    var tellWatchdog: (@ReactorActor (Watchdog.Input) -> Void)?
     private let places: HostPlaces
     private let logger: Logger
     private var watches: [Holder: GuardWatch] = [:]
@@ -26,6 +28,7 @@ final class GuardKeeper {
     func spawn(_ spec: GuardSpec) {
         let starter = GuardStarter(spec: spec, places: places)
         spawning.append(spec.holder.name)
+        if !spec.leases.isEmpty { tellWatchdog?(.watching(spec.holder, isNew: true)) }
         Blocking.run("spawn") {
             starter.run()
         } then: { [self] launch in
@@ -41,7 +44,9 @@ final class GuardKeeper {
     /// - Parameter patience: how long a guard that was just started may take to hold its lock.
     func watch(_ spec: GuardSpec, patience: Duration = .zero) {
         guard watches[spec.holder] == nil else { return }
-        let watch = GuardWatch(GuardExaminer(spec: spec, places: places), patience: patience) { [self] in report(spec.holder, $0) }
+        if !spec.leases.isEmpty { tellWatchdog?(.watching(spec.holder, isNew: false)) }
+        let watch = GuardWatch(
+            GuardExaminer(spec: spec, places: places), patience: patience, heard: { [self] in tellWatchdog?(.said(spec.holder, $0)) }, report: { [self] in report(spec.holder, $0) })
         watches[spec.holder] = watch
         watch.begin()
     }
@@ -77,7 +82,10 @@ final class GuardKeeper {
     }
 
     private func report(_ holder: Holder, _ sighting: GuardSighting) {
-        if sighting.isFinal { watches.removeValue(forKey: holder)?.close() }
+        if sighting.isFinal {
+            watches.removeValue(forKey: holder)?.close()
+            tellWatchdog?(.over(holder))
+        }
         tell?(.sighted(holder, sighting))
     }
 }

@@ -10,15 +10,20 @@ import ServiceKit
 final class GuardWatch {
     private let examiner: GuardExaminer
     private let report: @ReactorActor (GuardSighting) -> Void
+    /// Every message of the guard, also when it says nothing new.
+    private let heard: @ReactorActor (GuardMessage) -> Void
     private var watcher: GuardWatcher
     private var socket: Int32 = -1
     private var watch: WatchID?
     private var timer: (id: TimerID, at: Instant)?
     private var isClosed = false
 
-    init(_ examiner: GuardExaminer, patience: Duration, report: @escaping @ReactorActor (GuardSighting) -> Void) {
+    init(
+        _ examiner: GuardExaminer, patience: Duration, heard: @escaping @ReactorActor (GuardMessage) -> Void, report: @escaping @ReactorActor (GuardSighting) -> Void
+    ) {
         self.examiner = examiner
         self.report = report
+        self.heard = heard
         watcher = GuardWatcher(isGuest: examiner.isGuest, patienceUntil: Clock.boottime() + patience)
     }
 
@@ -87,7 +92,9 @@ final class GuardWatch {
             switch GuardSocket.receive(from: socket) {
             case .none: return
             case .broken: return lost()
-            case .message(let message): feed(.message(message))
+            case .message(let message):
+                heard(message)
+                feed(.message(message))
             }
         }
     }

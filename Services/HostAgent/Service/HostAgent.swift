@@ -14,6 +14,8 @@ final class HostAgent {
     private let guards: GuardKeeper
     private let storage: StorageKeeper
     private let leases: LeaseFollower
+    /// `nil`: none is configured.
+    private let watchdog: WatchdogKeeper?
     private let worker: RequestClient
     private var heartbeats: Heartbeats
 
@@ -33,6 +35,7 @@ final class HostAgent {
         self.storage = storage
         self.worker = worker
         leases = try LeaseFollower(places)
+        watchdog = places.watchdogDevice.isEmpty ? nil : try WatchdogKeeper(places)
         heartbeats = Heartbeats(every: places.heartbeat)
         let keys = keys
         var setup = ShellSetup<HostAgentEngine>(
@@ -68,12 +71,23 @@ final class HostAgent {
             shell.submit(.lockspaces(seen ?? []))
             shell.setProblem("lease-service", seen == nil ? "lease-service of this host does not answer" : nil)
         }
+        if let watchdog { watch(watchdog) }
         shell.submit(
             .started(AgentIdentity(
                 host: places.host, hostID: places.hostID, bootID: places.bootID, hardwareID: places.hardwareID, signingKey: keys.signingPublic,
                 settle: places.settle)))
         leases.start()
         beat()
+    }
+
+    private func watch(_ watchdog: WatchdogKeeper) {
+        let shell = shell
+        watchdog.isInitializing = { shell.engine.isInitializing }
+        watchdog.tell = { shell.submit($0) }
+        watchdog.setProblem = { shell.setProblem("watchdog", $0.map { "watchdog: \($0)" }) }
+        guards.tellWatchdog = { watchdog.handle($0) }
+        leases.tellWatchdog = { watchdog.handle(.leaseService($0)) }
+        watchdog.start()
     }
 
     /// The heartbeat comes from the engine's own loop: whatever stops that stops it.

@@ -27,9 +27,28 @@ struct HostAgentCommand: ServiceCommand {
         ConfigurationKey(
             "storage.settle", .duration, default: "0s",
             "how old a proof must be before a VM without leases starts: longer than any write of a dead host can be under way"),
+        ConfigurationKey(
+            "watchdog.device", .string, default: "",
+            "hardware watchdog that resets this host when it stands still, such as /dev/watchdog; armed while leases are held; empty: none. Set lease-service's lease.watchdog, too"),
+        ConfigurationKey("watchdog.timeout", .duration, default: "30s", "how long after its last feeding it fires, whole seconds; at most lease-service's lease.watchdog"),
     ]
 
     @OptionGroup var options: ServiceOptions
+
+    static func notGuaranteed(_ configuration: Configuration) -> [String] {
+        switch configuration.string("watchdog.device") {
+        case "": ["watchdog.device is empty: no hardware watchdog resets this host; what that means is told by lease-service's configuration"]
+        case WatchdogThread.fake: ["watchdog.device is the lab's: it resets no real machine"]
+        default: []
+        }
+    }
+
+    static func check(_ configuration: Configuration) throws(RequestError) {
+        let timeout = configuration.duration("watchdog.timeout")
+        guard timeout >= .seconds(2), timeout.nanoseconds % 1_000_000_000 == 0 else {
+            throw RequestError(code: "config.invalid", message: "watchdog.timeout is \(timeout.seconds) s, it must be whole seconds, at least 2")
+        }
+    }
 
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
         let agent = try HostAgent(context)
@@ -52,6 +71,9 @@ struct HostPlaces: Sendable {
     /// How old a proof must be before it opens disks without leases (S4).
     let settle: Duration
     let heartbeat: Duration
+    /// Empty: there is none.
+    let watchdogDevice: String
+    let watchdogTimeout: Duration
     /// Directory of this executable and its companions.
     let executables: String
 
@@ -67,6 +89,8 @@ struct HostPlaces: Sendable {
         probeInterval = configuration.duration("storage.probe")
         settle = configuration.duration("storage.settle")
         heartbeat = configuration.duration("agent.heartbeat")
+        watchdogDevice = configuration.string("watchdog.device")
+        watchdogTimeout = configuration.duration("watchdog.timeout")
         let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
         executables = URL(fileURLWithPath: own).deletingLastPathComponent().path
         guard !host.isEmpty, (1...2000).contains(hostID), !run.isEmpty else {

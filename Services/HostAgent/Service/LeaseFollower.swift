@@ -7,6 +7,7 @@ import Messages
 final class LeaseFollower {
     /// `nil`: it does not answer.
     var tell: (@ReactorActor ([AgentLockspace]?) -> Void)?
+    var tellWatchdog: (@ReactorActor (LeaseWatchdogView) -> Void)?
     var hasAnswered: Bool { follower.hasAnswered }
     private let client: RequestClient
     private var follower = MembershipFollower()
@@ -26,6 +27,7 @@ final class LeaseFollower {
                     handle(.answered(try? ReplyFrame.body(SnapshotBody<LeaseSnapshot>.self, reply.get()).body))
                 }
             case .tell(let seen): tell?(seen)
+            case .watchdog(let view): tellWatchdog?(view)
             }
         }
         alarm.set(follower.nextWake) { [self] in handle(.wake) }

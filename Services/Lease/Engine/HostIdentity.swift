@@ -31,8 +31,13 @@ public struct HostIdentity: Codable, Hashable, Sendable {
     public var expiredOwners: [String: ExpiredOwners]?
     /// `nil`: no place for them is configured.
     public var backups: BackupPolicy?
+    /// The longest timeout of the hardware watchdog that must be armed before anything is granted (S6); `nil`: there is none.
+    public var watchdog: Duration?
 
-    public init(name: String, hostID: Int, bootID: String, hardwareID: String, firing: Duration = .seconds(60), settle: Duration = .zero, expiredOwners: [String: ExpiredOwners]? = nil, backups: BackupPolicy? = nil) {
+    public init(
+        name: String, hostID: Int, bootID: String, hardwareID: String, firing: Duration = .seconds(60), settle: Duration = .zero, expiredOwners: [String: ExpiredOwners]? = nil,
+        backups: BackupPolicy? = nil, watchdog: Duration? = nil
+    ) {
         self.name = name
         self.hostID = hostID
         self.bootID = bootID
@@ -41,6 +46,7 @@ public struct HostIdentity: Codable, Hashable, Sendable {
         self.settle = settle
         self.expiredOwners = expiredOwners
         self.backups = backups
+        self.watchdog = watchdog
     }
 }
 

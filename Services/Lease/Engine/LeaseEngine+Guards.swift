@@ -105,8 +105,9 @@ extension LeaseEngine {
             if let expected = request.generations[lease.name.lockspace], expected != membership.record.generation {
                 return Obstacle(error: mismatch(lease.name.lockspace, expected: expected, is: membership.record.generation), mayPass: false)
             }
+            if let clash = watchdogClash(membership) { return Obstacle(error: clash, mayPass: false) }
         }
-        return nil
+        return unarmedWatchdog.map { Obstacle(error: $0, mayPass: true, patience: .seconds(15)) }
     }
 
     func mismatch(_ lockspace: String, expected: UInt64, is generation: UInt64) -> RequestError {

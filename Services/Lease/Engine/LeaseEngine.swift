@@ -53,6 +53,8 @@ public struct LeaseEngine: Engine {
     var nextResume: Instant?
     /// When this life of lease-service began.
     var began = Instant(nanoseconds: 0)
+    /// What host-agent said last of the watchdog; `nil`: nothing in this life of lease-service.
+    var watchdog: WatchdogReport?
     /// What others asked for last of the leases held here, as their guards were told.
     var demanded: [LeaseName: RequestRecord] = [:]
 
@@ -113,6 +115,7 @@ public struct LeaseEngine: Engine {
         case .repair(let id, let body, let proofs, let restores, let time): onRepair(id, body, proofs, restores: restores, time: time)
         case .backup(let id, let body, let time): onBackup(id, body, time: time)
         case .void(let id, let body): onVoid(id, body)
+        case .watchdog(let id, let report): onWatchdog(id, report)
         case .acquire(let connection, let request): onAcquire(connection, request)
         case .adopt(let connection, let request): onAdopt(connection, request)
         case .release(let connection, let holder): onRelease(connection, holder)
@@ -130,6 +133,7 @@ public struct LeaseEngine: Engine {
     private mutating func onStarted(_ host: HostIdentity) -> Effects {
         self.host = host
         began = now
+        watchdog = nil
         demanded = [:]
         grants = grants.filter { $0.value.bootID == host.bootID }
         memberships = [:]
@@ -298,7 +302,7 @@ public struct LeaseEngine: Engine {
                         lease: lease.name, path: memberships[lease.name.lockspace].map { path(of: lease.name, in: $0) } ?? "", offset: 0, status: lease.mode.status,
                         ownerID: host.hostID, ownerName: host.name, ownerGeneration: lease.generation, lver: lease.lver, holder: grant.holder.description)
                 }
-            })
+            }, watchdog: watchdogView)
     }
 
     func path(of name: LeaseName, in membership: Membership) -> String {

@@ -29,6 +29,8 @@ public enum LeaseInput: EngineInput {
     case repair(RequestID, LockspaceRepair, [AcceptedProof], restores: Bool, time: UInt64)
     case backup(RequestID, LockspaceBackup, time: UInt64)
     case void(RequestID, LeaseVoid)
+    /// Of this host's own, from its agent.
+    case watchdog(RequestID, WatchdogReport)
 
     // Guards
     case acquire(connection: UInt64, GuardRequest)

@@ -88,6 +88,7 @@ final class LeaseHost: RunningService {
             Route("lease.inspect", readers) { .lookup($0.header.id, try $0.body(LeaseRequest.self)) },
             Route("lease.request", commands) { .demand($0.header.id, $0.commander, try $0.body(LeaseDemand.self)) },
             Route("lockspace.notify", commands) { .notify($0.header.id, $0.commander, try $0.body(LockspaceNotice.self)) },
+            Route("watchdog.report", [.agent, .operator_]) { .watchdog($0.header.id, try $0.body(WatchdogReport.self)) },
             Route("lease.list", readers) { .list($0.header.id, try $0.body(LockspaceRequest.self)) },
         ]
     }

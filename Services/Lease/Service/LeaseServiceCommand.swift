@@ -26,6 +26,9 @@ struct LeaseServiceCommand: ServiceCommand {
             "what is done about leases whose owner stopped renewing for its whole dead time, without a proof that it is off: lockspace=refuse or lockspace=watchdogPromised, separated by commas; others refuse. watchdogPromised: you vouch that every host of that lockspace is reset by a watchdog by then"),
         ConfigurationKey(
             "lease.watchdogFire", .duration, default: "60s", "sanlock's watchdog_fire_timeout: what a silent host id waits beyond 8 x io_timeout; the same on all hosts"),
+        ConfigurationKey(
+            "lease.watchdog", .duration, default: "0s",
+            "longest timeout of this host's hardware watchdog (host-agent's watchdog.timeout): nothing is granted before host-agent has armed it; 0s: there is none"),
         ConfigurationKey("lease.backup.directory", .string, default: "", "where backups of lockspaces go; empty: backups in this service's state directory"),
         ConfigurationKey("lease.backup.every", .duration, default: "0s", "between backups of each lockspace, written by the live host with the lowest host id; 0s: only when asked"),
         ConfigurationKey("lease.backup.keep", .integer, default: "7", "scheduled backups of each lockspace; the oldest is overwritten"),
@@ -35,7 +38,9 @@ struct LeaseServiceCommand: ServiceCommand {
 
     static func notGuaranteed(_ configuration: Configuration) -> [String] {
         var gaps = [
-            "no hardware watchdog resets this host: if all of it freezes and thaws later, its guests are killed before they go on, but writes that they had handed to the kernel still reach the disk; and nobody takes its leases by time alone, only after power management, a reboot or `bulwark host confirm-off` proves it gone",
+            configuration.duration("lease.watchdog") > .zero
+                ? "lease.watchdog: a host that stands still is reset, if its watchdog works; its leases are free only after power management, a reboot or `bulwark host confirm-off` proves it gone, not by time alone"
+                : "no hardware watchdog resets this host: if all of it freezes and thaws later, its guests are killed before they go on, but writes that they had handed to the kernel still reach the disk; and nobody takes its leases by time alone, only after power management, a reboot or `bulwark host confirm-off` proves it gone",
         ]
         if configuration.duration("lease.settle") == .zero {
             gaps.append(
@@ -51,6 +56,15 @@ struct LeaseServiceCommand: ServiceCommand {
         return gaps
     }
 
+    /// By the default io_timeout; lockspaces with another are looked at before each grant.
+    static func check(_ configuration: Configuration) throws(RequestError) {
+        let timeout = configuration.duration("lease.watchdog")
+        guard timeout > .zero else { return }
+        let timing = WatchdogTiming(
+            timeout: timeout, inFlight: configuration.duration("lease.settle"), firing: configuration.duration("lease.watchdogFire"), ioTimeout: .seconds(10))
+        if let clash = timing.clash { throw RequestError(code: "config.invalid", message: "lease.watchdog: \(clash)") }
+    }
+
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
         let configuration = context.configuration
         let hostID = configuration.integer("host.id")
@@ -61,13 +75,15 @@ struct LeaseServiceCommand: ServiceCommand {
         let state = try context.stateDirectory("\(configuration.string("state"))/lease-service")
         let backups = configuration.string("lease.backup.directory")
         let every = configuration.duration("lease.backup.every")
+        let watchdog = configuration.duration("lease.watchdog")
         let identity = HostIdentity(
             name: name, hostID: hostID, bootID: try identifier(configuration.string("host.bootIDFile")),
             hardwareID: try identifier(configuration.string("host.hardwareIDFile")), firing: configuration.duration("lease.watchdogFire"),
             settle: configuration.duration("lease.settle"), expiredOwners: try expiredOwners(configuration.string("lease.expiredOwners")),
             backups: BackupPolicy(
                 directory: try context.stateDirectory(backups.isEmpty ? "\(state)/backups" : backups), every: every > .zero ? every : nil,
-                keep: configuration.integer("lease.backup.keep")))
+                keep: configuration.integer("lease.backup.keep")),
+            watchdog: watchdog > .zero ? watchdog : nil)
         let security = try context.security(key: name)
         let service = try LeaseHost(
             identity: identity, run: configuration.string("run"),

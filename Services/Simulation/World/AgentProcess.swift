@@ -12,6 +12,9 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
     private var seen: [AgentLockspace]?
     private var storageTimer = 0
     private var observers: [Holder: GuardObserver] = [:]
+    var watchdog: Watchdog?
+    var watchdogTimer = 0
+    var watchdogHasLooked = false
     private var isScanning = false
     /// VMs and pools whose guards are being started.
     private var spawning: [String] = []
@@ -37,8 +40,14 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
         spawning = []
         submit(.started(AgentIdentity(
             host: host.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, signingKey: host.signingKey, settle: policy.settle)))
+        startWatchdog()
         followMemberships(.wake)
         beat()
+    }
+
+    /// What guards with leases would answer now: those that are connected and can.
+    var answers: [(Holder, GuardMessage)] {
+        observers.keys.sorted().compactMap { holder in observers[holder]?.answer.map { (holder, $0) } }
     }
 
     override func end() {
@@ -89,6 +98,7 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
                 seen = lockspaces
                 watchStorage(.memberships(lockspaces))
                 submit(.lockspaces(lockspaces ?? []))
+            case .watchdog(let view): feedWatchdog(.leaseService(view))
             }
         }
         if let wake = memberships.nextWake { after(max(.milliseconds(1), wake - clock)) { [self] in followMemberships(.wake) } }
@@ -208,21 +218,27 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
 
     private func spawn(_ spec: GuardSpec) {
         spawning.append(spec.holder.name)
+        if !spec.leases.isEmpty { feedWatchdog(.watching(spec.holder, isNew: true)) }
         after(Duration(nanoseconds: world.random.between(1_000_000, 30_000_000))) { [self] in
             if let index = spawning.firstIndex(of: spec.holder.name) { spawning.remove(at: index) }
             switch GuardObserver.launch(spec, on: host) {
             case .start: observe(spec, patience: GuardLaunch.patience)
             case .wasThere: observe(spec)
-            case .refused(let sighting): submit(.sighted(spec.holder, sighting))
+            case .refused(let sighting):
+                feedWatchdog(.over(spec.holder))
+                submit(.sighted(spec.holder, sighting))
             }
         }
     }
 
     private func observe(_ spec: GuardSpec, patience: Duration = .zero) {
         guard observers[spec.holder] == nil else { return }
+        if !spec.leases.isEmpty { feedWatchdog(.watching(spec.holder, isNew: false)) }
         let observer = GuardObserver(spec, by: self, patience: patience) { [self] sighting in
             switch sighting {
-            case .ended, .refused, .gone: observers.removeValue(forKey: spec.holder)?.close()
+            case .ended, .refused, .gone:
+                observers.removeValue(forKey: spec.holder)?.close()
+                feedWatchdog(.over(spec.holder))
             case .acquiring, .running, .ending, .unclear: break
             }
             submit(.sighted(spec.holder, sighting))

@@ -67,6 +67,8 @@ extension World {
                 $0.startsAreSlow = false
                 $0.startsToFail = 0
             }
+        case .watchdogBusy(let name): forHosts(name) { $0.watchdog.isBusy = true }
+        case .watchdogFree(let name): forHosts(name) { $0.watchdog.isBusy = false }
         case .guestCrash(let vm): guests(vm).forEach { $0.crash() }
         case .guestStuck(let vm): guests(vm).forEach { $0.isStuck = true }
         case .guestUnstuck(let vm): payloads.filter { $0.spec.isGuest && $0.spec.holder.name == vm }.forEach { $0.isStuck = false }
@@ -118,6 +120,7 @@ extension World {
         setStorage("all", "all", .works)
         for host in hosts {
             host.bmc.fault = .works
+            host.watchdog.isBusy = false
             host.startsToFail = 0
             host.startsAreSlow = false
             host.machine.wake()

@@ -81,6 +81,12 @@ final class GuardObserver {
         }
     }
 
+    /// To `status`; `nil`: none comes.
+    var answer: GuardMessage? {
+        guard !isClosed, let guest, guest.watcher === self, guest.isRunning else { return nil }
+        return guest.status
+    }
+
     func hear(_ message: GuardMessage) {
         agent.after(.zero) { [self] in handle(.message(message)) }
     }

@@ -19,6 +19,7 @@ final class HostMachine {
     private(set) var hasPower = false
     private(set) lazy var agent = AgentProcess(on: self)
     private(set) lazy var leases = LeaseProcess(on: self)
+    private(set) lazy var watchdog = WatchdogDevice(of: self)
     private(set) lazy var bmc = BMC(of: self, guid: hardwareID, world: world)
     /// Guards that live, in the order of their start.
     private(set) var guards: [GuardProcess] = []
@@ -93,14 +94,20 @@ final class HostMachine {
     func reboot() {
         guard machine.isOn else { return }
         world.tell(name, "reboots")
+        reset("reboot")
+    }
+
+    /// All that runs is gone at once, whatever it did, and it boots.
+    func reset(_ why: String) {
         hasPower = false
         dieDown()
-        getPower("reboot")
+        getPower(why)
     }
 
     private func dieDown() {
         let boot = machine.bootID
         let wasOn = machine.isOn
+        watchdog.disarm()
         world.storage.powerLost(machine.name)
         machine.powerOff()
         guards = []

@@ -26,7 +26,8 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
         lanes = VolumeLanes(of: self)
         let policy = world.scenario.policy
         submit(.started(HostIdentity(
-            name: host.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, firing: policy.watchdogFire, settle: policy.settle)))
+            name: host.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, firing: policy.watchdogFire, settle: policy.settle,
+            watchdog: host.definition.watchdog ? policy.watchdog : nil)))
         for guest in host.guards { guest.leaseServiceStarted() }
     }
 

@@ -10,6 +10,7 @@ import Messages
 /// | written with a later generation | with leases of an earlier one |
 /// | given back | with leases of that lockspace |
 /// | not written anew for 8 x io_timeout | with leases of that lockspace |
+/// | not written anew for 8 x io_timeout + F | the same, if the host has a watchdog, however it stands still (S6) |
 final class MembershipObserver {
     private unowned let world: World
     private var newest: [String: [Int: LeaderRecord]] = [:]
@@ -35,6 +36,7 @@ final class MembershipObserver {
             if sector.isFree { judge(one, sector.lockspace, "has given its host id back", guests) { _ in true } }
             judge(one, sector.lockspace, "is a member with generation \(sector.ownerGeneration)", guests) { $0 < sector.ownerGeneration }
         }
+        if host.definition.watchdog, !sector.isFree { judgeReset(host, sector, id) }
         let end = Self.end(of: sector)
         let boot = host.machine.bootID
         host.machine.after(max(.zero, end - host.machine.clock)) { [self] in
@@ -43,6 +45,16 @@ final class MembershipObserver {
                 guard newest[sector.lockspace]?[id] == sector, host.machine.bootID == boot else { return }
                 judge(host, sector.lockspace, "renewed its membership last \((host.machine.clock - end).milliseconds / 1000 + 8 * Int64(sector.ioTimeout)) s ago", host.guests.filter { $0.state == .running && $0.parent?.isFrozen != true }) { _ in true }
             }
+        }
+    }
+
+    /// By its watchdog, whatever it does.
+    private func judgeReset(_ host: HostMachine, _ sector: LeaderRecord, _ id: Int) {
+        let boot = host.machine.bootID
+        let takeover = Duration.seconds(8 * Int64(sector.ioTimeout)) + world.scenario.policy.watchdogFire
+        world.after(nanoseconds: takeover.nanoseconds) { [self] in
+            guard newest[sector.lockspace]?[id] == sector, host.machine.bootID == boot else { return }
+            judge(host, sector.lockspace, "has a watchdog and renewed its membership last \(takeover.seconds) s ago", host.guests) { _ in true }
         }
     }
 

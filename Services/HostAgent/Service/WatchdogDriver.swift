@@ -1,0 +1,129 @@
+import CLinux
+import Glibc
+import HostAgentEngine
+import Messages
+
+/// An open or closed watchdog; used by one thread. What fails says what was tried on which device, and what to do.
+protocol WatchdogDriver {
+    /// Open it, which arms it, and let it fire no later than so long after its last feeding, if it can.
+    mutating func open(timeout: Duration) -> Result<Watchdog.Device, WatchdogFailure>
+    mutating func feed() -> WatchdogFailure?
+    /// So that it does not fire.
+    mutating func close() -> WatchdogFailure?
+}
+
+struct WatchdogFailure: Error {
+    var message: String
+
+    init(_ message: String) { self.message = message }
+
+    /// With what the kernel said.
+    init(_ tried: String, _ error: Int32, _ advice: String = "") { message = "\(tried): \(String(cString: strerror(error)))" + (advice.isEmpty ? "" : "; \(advice)") }
+}
+
+/// The kernel's, by its character device.
+struct KernelWatchdog: WatchdogDriver {
+    let path: String
+    private var file: Int32 = -1
+
+    init(path: String) { self.path = path }
+
+    mutating func open(timeout: Duration) -> Result<Watchdog.Device, WatchdogFailure> {
+        file = cl_open(path, O_WRONLY | O_CLOEXEC, 0)
+        guard file >= 0 else { return .failure(Self.notOpened(path, errno)) }
+        var name = [CChar](repeating: 0, count: 33)
+        var options: UInt32 = 0
+        guard cl_watchdog_support(file, &name, &options) == 0 else { return giveUp(WatchdogFailure("\(path) is not a watchdog (WDIOC_GETSUPPORT)", errno)) }
+        let identity = "\(path) (\(String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)))"
+        guard options & cl_watchdog_alarm_only == 0 else { return giveUp(WatchdogFailure("\(identity) only raises an alarm and resets nothing: use another device")) }
+        // One that cannot be set keeps its own timeout: that is what counts.
+        _ = cl_watchdog_set_timeout(file, Int32(max(1, timeout.nanoseconds / 1_000_000_000)))
+        var seconds: Int32 = 0
+        guard cl_watchdog_timeout(file, &seconds) == 0, seconds > 0 else { return giveUp(WatchdogFailure("\(identity) does not tell when it fires (WDIOC_GETTIMEOUT)", errno)) }
+        if let failure = feed() { return giveUp(failure) }
+        let closes = options & cl_watchdog_magic_close != 0
+        let never = isForEver
+        return .success(Watchdog.Device(identity: identity, timeout: .seconds(Int64(seconds)), outlivesProcess: closes || never, canDisarm: !never))
+    }
+
+    mutating func feed() -> WatchdogFailure? {
+        cl_watchdog_keepalive(file) == 0 ? nil : WatchdogFailure("\(path) cannot be fed (WDIOC_KEEPALIVE)", errno, "it will reset this host")
+    }
+
+    /// The magic letter first: whatever else is closed fires.
+    mutating func close() -> WatchdogFailure? {
+        guard write(file, "V", 1) == 1 else { return WatchdogFailure("\(path) cannot be disarmed", errno, "it stays armed and is fed") }
+        Glibc.close(file)
+        file = -1
+        return nil
+    }
+
+    private mutating func giveUp(_ failure: WatchdogFailure) -> Result<Watchdog.Device, WatchdogFailure> {
+        _ = close()
+        return .failure(failure)
+    }
+
+    /// nowayout: a watchdog that was opened once fires, unless it is fed, until the machine is off.
+    private var isForEver: Bool {
+        let number = path.hasPrefix("/dev/watchdog") ? path.dropFirst("/dev/watchdog".count) : ""
+        let attribute = cl_open("/sys/class/watchdog/watchdog\(number.isEmpty ? "0" : number)/nowayout", O_RDONLY | O_CLOEXEC, 0)
+        guard attribute >= 0 else { return false }
+        defer { Glibc.close(attribute) }
+        var letter: UInt8 = 0
+        return read(attribute, &letter, 1) == 1 && letter == UInt8(ascii: "1")
+    }
+
+    private static func notOpened(_ path: String, _ error: Int32) -> WatchdogFailure {
+        let advice =
+            switch error {
+            case EBUSY: "another process has it (wdmd, watchdogd, or systemd by RuntimeWatchdogSec), and only one can: end that one's use of it, or name another device in watchdog.device"
+            case ENOENT, ENODEV, ENXIO: "load the driver of this machine's watchdog (such as iTCO_wdt or ipmi_watchdog), or leave watchdog.device and lease-service's lease.watchdog empty"
+            case EACCES, EPERM: "host-agent must be root"
+            default: ""
+            }
+        return WatchdogFailure("cannot open the watchdog \(path)", error, advice)
+    }
+}
+
+/// The lab's: a file that the host's chassis watches. It holds seconds and a count that each feeding changes; `V` disarms it.
+struct ChassisWatchdog: WatchdogDriver {
+    let path: String
+    private var file: Int32 = -1
+    private var seconds: Int64 = 0
+    private var count: UInt64 = 0
+
+    init(path: String) { self.path = path }
+
+    mutating func open(timeout: Duration) -> Result<Watchdog.Device, WatchdogFailure> {
+        file = cl_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard file >= 0 else { return .failure(WatchdogFailure("cannot open \(path)", errno)) }
+        guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
+            let failure = WatchdogFailure("cannot open \(path)", errno, "another process has it")
+            Glibc.close(file)
+            return .failure(failure)
+        }
+        seconds = timeout.nanoseconds / 1_000_000_000
+        // An earlier life counted, too: what it wrote last must change.
+        count = UInt64(max(0, cl_boottime()))
+        if let failure = feed() { return .failure(failure) }
+        return .success(Watchdog.Device(identity: "the chassis (\(path))", timeout: .seconds(seconds), outlivesProcess: true, canDisarm: true))
+    }
+
+    mutating func feed() -> WatchdogFailure? {
+        count += 1
+        return write("\(seconds) \(count)")
+    }
+
+    mutating func close() -> WatchdogFailure? {
+        if let failure = write("V \(count)") { return failure }
+        Glibc.close(file)
+        file = -1
+        return nil
+    }
+
+    /// One write of one length: who reads sees the old or the new.
+    private func write(_ text: String) -> WatchdogFailure? {
+        let line = Array((text + String(repeating: " ", count: max(0, 40 - text.utf8.count)) + "\n").utf8)
+        return pwrite(file, line, line.count, 0) == line.count ? nil : WatchdogFailure("cannot write \(path)", errno)
+    }
+}

@@ -1,0 +1,345 @@
+import HostAgentEngine
+import Messages
+import Testing
+
+private let web = Holder(role: .vm, name: "web1", attempt: 1)
+private let device = Watchdog.Device(identity: "iTCO_wdt", timeout: .seconds(30), outlivesProcess: true, canDisarm: true)
+
+private func at(_ seconds: Double) -> Instant { Instant(nanoseconds: 1_000_000_000_000 + Int64(seconds * 1e9)) }
+
+private func running(until deadline: Double) -> GuardMessage { GuardMessage("status", [("pid", "7"), ("deadline", String(at(deadline).nanoseconds))]) }
+
+extension [Watchdog.Step] {
+    fileprivate var feedings: [Instant] { compactMap { if case .feed(let notAfter) = $0 { notAfter } else { nil } } }
+    fileprivate var reports: [Bool] { compactMap { if case .report(let report) = $0 { report.armed } else { nil } } }
+    fileprivate var opens: Bool { contains { if case .open = $0 { true } else { false } } }
+    fileprivate var problems: [String?] { compactMap { if case .problem(let text) = $0 { .some(text) } else { nil } } }
+    fileprivate var covers: [Bool] { compactMap { if case .covers(let covers, _) = $0 { covers } else { nil } } }
+}
+
+@Suite("Watchdog: the table of its states")
+struct WatchdogTests {
+    /// Of an agent that knows that nothing runs here.
+    private func fresh(isCounting: Bool = false) -> Watchdog {
+        var watchdog = Watchdog(timeout: .seconds(30))
+        _ = watchdog.handle(.begin(isCounting: isCounting), at: at(0))
+        _ = watchdog.handle(.looked, at: at(0))
+        return watchdog
+    }
+
+    private func view(armed: Bool = false, needed: Bool, limit: Duration? = .seconds(30)) -> Watchdog.Input {
+        .leaseService(LeaseWatchdogView(armed: armed, needed: needed, limit: limit))
+    }
+
+    /// Armed, agreed, and one guest runs until second 100.
+    private func armed() -> Watchdog {
+        var watchdog = fresh()
+        _ = watchdog.handle(view(needed: true), at: at(0))
+        _ = watchdog.handle(.watching(web, isNew: true), at: at(0))
+        _ = watchdog.handle(.opened(device), at: at(0))
+        _ = watchdog.handle(.answered(armed: true, nil), at: at(0))
+        _ = watchdog.handle(.said(web, running(until: 100)), at: at(0.1))
+        return watchdog
+    }
+
+    @Test("without leases it is not opened; the first guard with leases, or lease-service, opens it, and lease-service is told once it is open")
+    func opens() {
+        var watchdog = fresh()
+        #expect(watchdog.handle(view(needed: false), at: at(1)).isEmpty)
+        #expect(watchdog.state == .disarmed)
+        var other = watchdog
+        #expect(watchdog.handle(.watching(web, isNew: true), at: at(2)).opens)
+        #expect(other.handle(view(needed: true), at: at(2)).opens)
+        #expect(watchdog.state == .opening)
+        #expect(watchdog.handle(.opened(device), at: at(2)).reports == [true])
+        #expect(watchdog.state == .armed)
+        #expect(watchdog.handle(.answered(armed: true, nil), at: at(2)).covers == [true])
+    }
+
+    @Test("it is fed once a second, and what was decided is worth nothing once the guard's answer is old or its deadline has passed")
+    func feeds() {
+        var watchdog = armed()
+        #expect(watchdog.handle(.wake, at: at(0.5)).feedings.isEmpty)
+        #expect(watchdog.handle(.wake, at: at(1)).feedings == [at(2)])
+        // Nothing is asked of a device that does not answer.
+        #expect(watchdog.handle(.wake, at: at(2)).feedings.isEmpty)
+        #expect(watchdog.handle(.fed(failure: nil), at: at(2.125)).feedings == [at(3.125)])
+        _ = watchdog.handle(.fed(failure: nil), at: at(2.2))
+        _ = watchdog.handle(.said(web, running(until: 3.5)), at: at(2.5))
+        #expect(watchdog.handle(.wake, at: at(3.125)).feedings == [at(3.5)])
+        _ = watchdog.handle(.fed(failure: nil), at: at(3.25))
+        let late = watchdog.handle(.wake, at: at(4.125))
+        #expect(late.feedings.isEmpty)
+        #expect(late.problems.first??.contains("the deadline of vm:web1:1 has passed") == true)
+        // Its group is gone: nothing can be written any more.
+        _ = watchdog.handle(.said(web, GuardMessage("status", [("state", "ending"), ("deadline", String(at(3.5).nanoseconds))])), at: at(4.5))
+        #expect(watchdog.handle(.wake, at: at(5.125)).feedings == [at(6.125)])
+    }
+
+    @Test("a guard that does not answer for 5 s stops the feeding; its answer, or its end, lets it go on")
+    func silentGuard() {
+        var watchdog = armed()
+        #expect(watchdog.handle(.wake, at: at(5)).feedings == [at(5.1)])
+        _ = watchdog.handle(.fed(failure: nil), at: at(5))
+        #expect(watchdog.handle(.wake, at: at(6)).feedings.isEmpty)
+        var over = watchdog
+        _ = watchdog.handle(.said(web, running(until: 100)), at: at(6.5))
+        #expect(watchdog.handle(.wake, at: at(7)).feedings == [at(8)])
+        _ = over.handle(.over(web), at: at(6.5))
+        #expect(over.handle(.wake, at: at(7)).feedings == [at(8)])
+    }
+
+    @Test("an agent that was started again does not open it before every guard has answered; without guards it opens and disarms it")
+    func inherited() {
+        var watchdog = Watchdog(timeout: .seconds(30))
+        _ = watchdog.handle(.begin(isCounting: true), at: at(0))
+        #expect(!watchdog.handle(.wake, at: at(0.1)).opens, "what runs here is not known yet")
+        var empty = watchdog
+        _ = watchdog.handle(.watching(web, isNew: false), at: at(0.2))
+        #expect(!watchdog.handle(.looked, at: at(0.3)).opens)
+        #expect(watchdog.state == .inherited)
+        #expect(watchdog.handle(.said(web, running(until: 60)), at: at(0.4)).opens)
+        _ = watchdog.handle(.openFailed("busy"), at: at(0.5))
+        #expect(watchdog.state == .inherited, "it still counts")
+
+        #expect(empty.handle(.looked, at: at(0.3)).opens)
+        #expect(empty.handle(.opened(device), at: at(0.4)).reports == [true])
+        _ = empty.handle(.answered(armed: true, nil), at: at(0.5))
+        #expect(empty.handle(.wake, at: at(6)).reports == [false])
+        #expect(empty.handle(.answered(armed: false, nil), at: at(6.1)).contains(.close))
+        _ = empty.handle(.closed(failure: nil), at: at(6.2))
+        #expect(empty.state == .disarmed)
+    }
+
+    @Test("it is disarmed a while after the last lease, and only when lease-service agrees; until then it is fed")
+    func disarms() {
+        var watchdog = armed()
+        _ = watchdog.handle(.over(web), at: at(10))
+        #expect(watchdog.handle(.wake, at: at(11)).reports.isEmpty, "lease-service still holds something")
+        _ = watchdog.handle(.fed(failure: nil), at: at(11))
+        _ = watchdog.handle(view(armed: true, needed: false), at: at(12))
+        #expect(watchdog.handle(.wake, at: at(15)).reports.isEmpty)
+        #expect(watchdog.handle(.wake, at: at(17.5)).reports == [false])
+        #expect(watchdog.state == .releasing)
+        #expect(watchdog.handle(.fed(failure: nil), at: at(17.6)).feedings.count == 1)
+        var refused = watchdog
+        _ = refused.handle(.answered(armed: false, RequestError(LeaseErrorCode.heldHere, "somebody came")), at: at(19))
+        #expect(refused.state == .armed)
+        #expect(watchdog.handle(.answered(armed: false, nil), at: at(19)).contains(.close))
+        #expect(watchdog.state == .closing)
+        _ = watchdog.handle(.watching(Holder(role: .vm, name: "web2", attempt: 1), isNew: true), at: at(19.1))
+        #expect(watchdog.handle(.closed(failure: nil), at: at(19.2)).opens, "somebody needs it again")
+    }
+
+    @Test("what cannot be used is told plainly and closed; what cannot be disarmed is fed for ever")
+    func flaws() {
+        var busy = fresh()
+        _ = busy.handle(view(needed: true), at: at(0))
+        #expect(busy.handle(.openFailed("wdmd has it"), at: at(0)).problems == ["wdmd has it"])
+        #expect(!busy.handle(.wake, at: at(1)).opens)
+        #expect(busy.handle(.wake, at: at(2)).opens)
+
+        var slow = fresh()
+        _ = slow.handle(view(needed: true), at: at(0))
+        let refused = slow.handle(.opened(Watchdog.Device(identity: "slow", timeout: .seconds(60), outlivesProcess: true, canDisarm: true)), at: at(0))
+        #expect(refused.contains(.close) && refused.reports.isEmpty)
+        #expect(slow.handle(.closed(failure: nil), at: at(0)).problems.first??.contains("60 s") == true)
+
+        var mortal = fresh()
+        _ = mortal.handle(view(needed: true), at: at(0))
+        #expect(mortal.handle(.opened(Watchdog.Device(identity: "mortal", timeout: .seconds(30), outlivesProcess: false, canDisarm: true)), at: at(0)).contains(.close))
+
+        var stubborn = fresh()
+        _ = stubborn.handle(view(needed: true), at: at(0))
+        let kept = stubborn.handle(.opened(Watchdog.Device(identity: "stubborn", timeout: .seconds(30), outlivesProcess: true, canDisarm: false)), at: at(0))
+        #expect(kept.reports == [true])
+        #expect(kept.problems.first??.contains("nowayout") == true)
+        _ = stubborn.handle(.answered(armed: true, nil), at: at(0))
+        _ = stubborn.handle(view(armed: true, needed: false), at: at(1))
+        #expect(stubborn.handle(.wake, at: at(100)).reports.isEmpty)
+        #expect(stubborn.state == .armed)
+    }
+
+    @Test("a lease-service that was started again, or refuses, is told again; leases that it grants without waiting are not said to be covered")
+    func agreement() {
+        var watchdog = armed()
+        #expect(watchdog.handle(view(armed: false, needed: true), at: at(3)).covers == [false])
+        var refused = watchdog
+        _ = refused.handle(.answered(armed: true, RequestError(LeaseErrorCode.watchdog, "too long")), at: at(3))
+        #expect(watchdog.handle(.answered(armed: true, nil), at: at(3)).covers == [true])
+        #expect(watchdog.handle(view(armed: true, needed: true, limit: nil), at: at(4)).covers == [false])
+    }
+
+    @Test("the configuration is refused, with its numbers, when it could fire after its leases are taken")
+    func timing() {
+        #expect(WatchdogTiming(timeout: .seconds(30), inFlight: .seconds(5), firing: .seconds(60), ioTimeout: .seconds(10)).clash == nil)
+        let clash = WatchdogTiming(timeout: .seconds(60), inFlight: .seconds(5), firing: .seconds(60), ioTimeout: .seconds(10)).clash
+        #expect(clash?.contains("8 x io_timeout 80 s + watchdog timeout 60 s + clock drift 1.4 s + longest I/O in flight (lease.settle) 5 s = 146.4 s is not below") == true)
+        #expect(clash?.contains("below 53.6 s") == true)
+        // Equal is not below.
+        #expect(WatchdogTiming(timeout: .seconds(60) - .milliseconds(1400), inFlight: .zero, firing: .seconds(60), ioTimeout: .seconds(10)).clash != nil)
+    }
+}
+
+/// Guards, lease-service and a device as they really are, beside what the watchdog believes.
+private struct WatchdogModel {
+    struct Guest {
+        var answers = true
+        var hasGroup = false
+        var deadline: Instant?
+        var heardAt: Instant?
+    }
+
+    var random: SystemlessRandom
+    var now = at(0)
+    var watchdog = Watchdog(timeout: .seconds(10))
+    var guests: [Holder: Guest] = [:]
+    /// What lease-service believes, and what it holds.
+    var believesArmed = false
+    var held: Set<Holder> = []
+    var reportedAt = at(-1)
+    /// `nil`: closed.
+    var isOpen = false
+    var isCounting = false
+    var fedAt = at(0)
+    var next: UInt64 = 1
+    var delayed: [Watchdog.Step] = []
+    var resets = 0
+    var agentStarted = at(0)
+
+    mutating func give(_ input: Watchdog.Input) {
+        for step in watchdog.handle(input, at: now) {
+            switch step {
+            case .open, .feed, .close, .report: delayed.append(step)
+            case .covers(let covers, _): if covers { #expect(isCounting) }
+            case .problem: break
+            }
+        }
+    }
+
+    /// A device, or lease-service, gets to one of the things that were asked of it.
+    mutating func carryOut() {
+        guard !delayed.isEmpty else { return }
+        switch delayed.remove(at: 0) {
+        case .open(_, let notAfter):
+            guard now <= notAfter, random.below(5) > 0 else { return give(.openFailed("no")) }
+            expectMayBeFed("opened")
+            isOpen = true
+            isCounting = true
+            fedAt = now
+            give(.opened(Watchdog.Device(identity: "model", timeout: .seconds(10), outlivesProcess: true, canDisarm: true)))
+        case .feed(let notAfter):
+            if now <= notAfter {
+                expectMayBeFed("fed")
+                #expect(isOpen)
+                fedAt = now
+            }
+            give(.fed(failure: nil))
+        case .close:
+            #expect(held.isEmpty, "disarmed while \(held) hold leases")
+            isOpen = false
+            isCounting = false
+            give(.closed(failure: nil))
+        case .report(let report):
+            if random.below(8) == 0 { return give(.answered(armed: report.armed, RequestError(RequestErrorCode.unknownOutcome, "lost"))) }
+            if report.at <= reportedAt { return give(.answered(armed: report.armed, RequestError(RequestErrorCode.conflict, "old"))) }
+            if !report.armed, !held.isEmpty { return give(.answered(armed: false, RequestError(LeaseErrorCode.heldHere, "held"))) }
+            reportedAt = report.at
+            believesArmed = report.armed
+            give(.answered(armed: report.armed, nil))
+        case .covers, .problem: break
+        }
+        #expect(!believesArmed || isCounting, "lease-service grants and nothing counts")
+    }
+
+    private func expectMayBeFed(_ what: String) {
+        for (holder, guest) in guests {
+            if guest.hasGroup, let deadline = guest.deadline { #expect(now <= deadline, "\(what) after the deadline of \(holder)") }
+            #expect((guest.heardAt.map { now - $0 } ?? .seconds(1000)) <= Watchdog.silence, "\(what) although \(holder) does not answer")
+        }
+    }
+
+    mutating func restartAgent() {
+        watchdog = Watchdog(timeout: .seconds(10))
+        delayed = []
+        isOpen = false
+        agentStarted = now
+        give(.begin(isCounting: isCounting))
+        for holder in guests.keys.sorted() {
+            guests[holder]?.heardAt = nil
+            give(.watching(holder, isNew: false))
+        }
+        give(.looked)
+    }
+
+    mutating func step() {
+        now = now + .milliseconds(Int64(random.below(400)) + 1)
+        if isCounting, now - fedAt > .seconds(10) {
+            // The machine is reset.
+            resets += 1
+            guests = [:]
+            held = []
+            believesArmed = false
+            isCounting = false
+            restartAgent()
+        }
+        let holder = guests.keys.sorted().randomElement(using: &random)
+        switch random.below(16) {
+        case 0 where guests.count < 3:
+            let new = Holder(role: .vm, name: "vm", attempt: next)
+            next += 1
+            guests[new] = Guest(heardAt: now)
+            give(.watching(new, isNew: true))
+        case 1: if let holder, random.below(6) == 0 { guests[holder]?.answers.toggle() }
+        case 2:
+            if let holder, believesArmed, guests[holder]?.answers == true {
+                held.insert(holder)
+                guests[holder]?.hasGroup = true
+                guests[holder]?.deadline = now + .seconds(8)
+            }
+        case 3, 4: for holder in held { guests[holder]?.deadline = now + .seconds(8) }
+        case 5:
+            if let holder, guests[holder]?.answers == true {
+                guests[holder] = nil
+                held.remove(holder)
+                give(.over(holder))
+            }
+        case 6 where random.below(20) == 0: restartAgent()
+        case 7 where random.below(10) == 0: believesArmed = false
+        case 8: give(.leaseService(LeaseWatchdogView(armed: believesArmed, needed: !held.isEmpty, limit: .seconds(10))))
+        case 9, 10, 11, 12: carryOut()
+        default: break
+        }
+        for holder in guests.keys.sorted() where guests[holder]?.answers == true && random.below(4) == 0 {
+            guard let guest = guests[holder] else { continue }
+            guests[holder]?.heardAt = now
+            var fields: [(String, String)] = guest.hasGroup ? [("pid", "1")] : []
+            if let deadline = guest.deadline { fields.append(("deadline", String(deadline.nanoseconds))) }
+            give(.said(holder, GuardMessage("status", fields)))
+        }
+        if let wake = watchdog.nextWake, wake <= now { give(.wake) }
+    }
+}
+
+/// The same walk for the same seed.
+struct SystemlessRandom: RandomNumberGenerator {
+    var state: UInt64
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+    mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
+}
+
+@Suite("Watchdog: random walks")
+struct WatchdogWalks {
+    @Test("it is never fed past a deadline or beside a silent guard, never disarmed under a lease, and lease-service never takes it for armed when it is not", arguments: 1...40)
+    func walks(seed: UInt64) {
+        var model = WatchdogModel(random: SystemlessRandom(state: seed))
+        model.restartAgent()
+        for _ in 0..<3000 { model.step() }
+    }
+}
