@@ -31,6 +31,7 @@ private struct ScenarioMaker {
         chaos()
         timeline()
         rarities()
+        watchdogs()
         scenario.end = Duration(nanoseconds: end)
         scenario.recovers = true
         return scenario
@@ -117,6 +118,36 @@ private struct ScenarioMaker {
         let begin = random.between(0, max(1, end / 2))
         add(begin, random.chance(0.5) ? .installManagers : .restoreManagers)
         add(begin + span(1000), .endSecondManagers)
+    }
+
+    /// In some clusters most hosts have a hardware watchdog, which fires before anybody may take what it guards.
+    private mutating func watchdogs() {
+        defer { sortTimeline() }
+        guard random.chance(0.3) else { return }
+        let policy = scenario.policy
+        let timing = WatchdogTiming(timeout: .zero, inFlight: policy.settle, firing: policy.watchdogFire, ioTimeout: policy.ioTimeout)
+        let longest = Int((timing.takeover - timing.latestWrite).nanoseconds / 1_000_000_000)
+        guard longest > 5 else { return }
+        scenario.policy.watchdog = .seconds(Int64(5 + random.below(longest - 5)))
+        for index in scenario.hosts.indices { scenario.hosts[index].watchdog = random.chance(0.8) }
+        var at = random.between(10_000_000_000, 600_000_000_000)
+        while at < end {
+            let host = random.pick(scenario.hosts)?.name ?? "host1"
+            let vm = random.pick(scenario.vms)?.name ?? "vm1"
+            switch random.below(3) {
+            case 0:
+                add(at, .watchdogBusy(host: host))
+                add(at + span(300), .watchdogFree(host: host))
+            case 1:
+                add(at, .freeze(.vmGuard(vm: vm)))
+                add(at + span(100), .unfreeze(.vmGuard(vm: vm)))
+            default:
+                add(at, .kill(.hostAgent(host: host)))
+                add(at + span(20), .hang(host: host))
+                add(at + span(200), .thaw(host: host))
+            }
+            at += random.between(60_000_000_000, 1_200_000_000_000)
+        }
     }
 
     private mutating func add(_ at: Int64, _ what: Happening) {

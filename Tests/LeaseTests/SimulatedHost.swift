@@ -21,6 +21,8 @@ final class SimulatedHost {
     var stalledUntil = Instant(nanoseconds: 0)
     var replies: [RequestID: Reply] = [:]
     var published: [Event] = []
+    /// What it is configured with, from its next start on.
+    var watchdog: Duration?
     private var thawed: [() -> Void] = []
     private var nextWake: Instant?
     private var connections: [UInt64: SimulatedGuard] = [:]
@@ -32,7 +34,7 @@ final class SimulatedHost {
     }
 
     var identity: HostIdentity {
-        HostIdentity(name: name, hostID: id, bootID: "boot-\(id)-\(boots)", hardwareID: "hardware-\(id)", firing: .seconds(60), settle: .seconds(5))
+        HostIdentity(name: name, hostID: id, bootID: "boot-\(id)-\(boots)", hardwareID: "hardware-\(id)", firing: .seconds(60), settle: .seconds(5), watchdog: watchdog)
     }
 
     /// Runs on this host's processors: later, if it is frozen; never, if it is off by then.

@@ -296,7 +296,9 @@ public struct Watchdog: Sendable {
         let covers = isOpen && isAgreed && leases?.limit != nil
         let problem = problem(now)
         if covers != said.covers {
-            steps.append(.covers(covers, why: covers ? "\(device?.identity ?? "it") is fed, it resets this host \(Int(device?.timeout.seconds ?? 0)) s after the last feeding" : problem ?? "no lease is held"))
+            let fed = "\(device?.identity ?? "it") is fed, it resets this host \(Int(device?.timeout.seconds ?? 0)) s after the last feeding"
+            let why = covers ? fed : problem ?? (isOpen ? "lease-service has not heard yet that it is armed" : "no lease is held")
+            steps.append(.covers(covers, why: why))
         }
         if problem != said.problem { steps.append(.problem(problem)) }
         said = (covers, problem)

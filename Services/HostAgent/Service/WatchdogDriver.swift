@@ -97,15 +97,11 @@ struct ChassisWatchdog: WatchdogDriver {
     mutating func open(timeout: Duration) -> Result<Watchdog.Device, WatchdogFailure> {
         file = cl_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard file >= 0 else { return .failure(WatchdogFailure("cannot open \(path)", errno)) }
-        guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
-            let failure = WatchdogFailure("cannot open \(path)", errno, "another process has it")
-            Glibc.close(file)
-            return .failure(failure)
-        }
+        guard flock(file, LOCK_EX | LOCK_NB) == 0 else { return giveUp(WatchdogFailure("cannot open \(path)", errno, "another process has it")) }
         seconds = timeout.nanoseconds / 1_000_000_000
         // An earlier life counted, too: what it wrote last must change.
         count = UInt64(max(0, cl_boottime()))
-        if let failure = feed() { return .failure(failure) }
+        if let failure = feed() { return giveUp(failure) }
         return .success(Watchdog.Device(identity: "the chassis (\(path))", timeout: .seconds(seconds), outlivesProcess: true, canDisarm: true))
     }
 
@@ -119,6 +115,12 @@ struct ChassisWatchdog: WatchdogDriver {
         Glibc.close(file)
         file = -1
         return nil
+    }
+
+    private mutating func giveUp(_ failure: WatchdogFailure) -> Result<Watchdog.Device, WatchdogFailure> {
+        Glibc.close(file)
+        file = -1
+        return .failure(failure)
     }
 
     /// One write of one length: who reads sees the old or the new.

@@ -79,6 +79,33 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         }
         return world
     },
+    // Every host has a watchdog and none a fence device: guards, guests and machines stand still for longer than anybody waits, and now and then the device is busy.
+    "watchdogs": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.policy.ioTimeout = .seconds(2)
+        world.policy.watchdogFire = .seconds(20)
+        world.policy.settle = .zero
+        world.policy.watchdog = .seconds(10)
+        world.chaos = Scenario.Chaos()
+        for index in world.hosts.indices {
+            world.hosts[index].watchdog = true
+            world.hosts[index].fence = .none
+        }
+        for index in world.vms.indices {
+            world.vms[index].leases = true
+            world.vms[index].ha = true
+        }
+        world.timeline = []
+        world.troubles($0, every: 150) { host, vm, at in
+            switch at % 4 {
+            case 0: [(at, .freeze(.vmGuard(vm: vm))), (at + 1, .stop(.leaseService(host: host))), (at + 100, .start(.leaseService(host: host)))]
+            case 1: [(at, .guestStuck(vm: vm)), (at + 1, .storageHangs(domain: "all", host: host)), (at + 100, .storageHeals(domain: "all", host: host)), (at + 100, .guestUnstuck(vm: vm))]
+            case 2: [(at, .watchdogBusy(host: host)), (at + 1, .reboot(host: host)), (at + 61, .hang(host: host)), (at + 110, .thaw(host: host)), (at + 111, .watchdogFree(host: host))]
+            default: [(at, .hang(host: host)), (at + 80, .thaw(host: host))]
+            }
+        }
+        return world
+    },
     // Somebody presses the button of a host that is being fenced.
     "buttons": {
         var world = Scenario.random(seed: $0, hours: 0.5)
