@@ -41,6 +41,8 @@ let package = Package(
         .systemLibrary(name: "CSodium", path: "Shared/CSodium", providers: [.apt(["libsodium-dev"])]),
         .target(name: "CLinux", path: "Shared/CLinux"),
         .target(name: "CChecksum", path: "Shared/CChecksum"),
+        // libsanlock_client, loaded when it is asked for.
+        .target(name: "CSanlock", path: "Shared/CSanlock"),
         library("Messages", "Shared/Messages", []),
         library("ServiceCore", "Shared/ServiceCore", ["Messages"]),
         library("Bus", "Shared/Bus", ["Messages", "ServiceCore", "CZeroMQ", "CSodium", "CLinux"]),
@@ -53,7 +55,7 @@ let package = Package(
         library("LeaseFormat", "Services/Lease/Format", ["CChecksum"]),
         engine("LeaseEngine", "Services/Lease/Engine", also: ["LeaseFormat"]),
         library("LeaseVolume", "Services/Lease/Volume", ["Messages", "LeaseFormat", "LeaseEngine", "CLinux"]),
-        service("lease-service", "Services/Lease/Service", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "CLinux"]),
+        service("lease-service", "Services/Lease/Service", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "CLinux", "CSanlock"]),
 
         // Fencing service
         engine("FencingEngine", "Services/Fencing/Engine"),
@@ -78,7 +80,7 @@ let package = Package(
         library("HostAgentStorage", "Services/HostAgent/Storage", ["Messages", "HostAgentEngine", "ServiceKit", "CLinux"]),
         engine("GuardEngine", "Services/HostAgent/Guard/Engine"),
         .executableTarget(
-            name: "vm-guard", dependencies: ["Messages", "GuardEngine", "CLinux"], path: "Services/HostAgent/Guard", exclude: ["Engine"], swiftSettings: settings),
+            name: "vm-guard", dependencies: ["Messages", "GuardEngine", "CLinux", "CSanlock"], path: "Services/HostAgent/Guard", exclude: ["Engine"], swiftSettings: settings),
         service("host-agent", "Services/HostAgent/Service", ["HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "CLinux"]),
 
         // Simulator

@@ -10,6 +10,8 @@
 /// | `adopt` | as `acquire`, lease values `lockspace\|resource\|lver\|generation` (and `\|shared`), deadline | after a lost connection: this is what I hold |
 /// | `convert` | holder, lease (`lockspace\|resource\|shared` or `lockspace\|resource\|exclusive`) | share a lease that is held, or own one that is shared; whoever is about to share writes no more |
 /// | `value` | holder, lease (`lockspace\|resource`), data (hexadecimal digits; left out: read) | the value kept beside a lease that is held; only its owner writes it |
+/// | `taken` | holder | the sanlock daemon holds what `take` named, for me |
+/// | `nottaken` | holder, result (sanlock's number), message | it does not, and holds nothing for me |
 /// | `release` | holder | my process group is empty; give the leases back |
 ///
 /// Lease-service to guard:
@@ -17,6 +19,8 @@
 /// | verb | keys | meaning |
 /// |---|---|---|
 /// | `granted` | deadline, lease (`lockspace\|resource\|lver\|generation`, and `\|shared` if it is, repeats) | all leases are yours until the deadline |
+/// | `take` | library, run (the daemon's run directory), lease (as in `acquire`, repeats), place (`offset path`, one for each lease) | with sanlock's engine: nothing speaks against it; take them from the daemon, and answer `taken` or `nottaken`; then comes `granted` or `refused` |
+/// | `drop` | | with sanlock's engine, after `release`: close the connection to the daemon, which releases the leases; `released` comes when the disk says so |
 /// | `converted` | as `granted` | done; these are your leases now |
 /// | `unchanged` | code, message | not converted; everything is as it was |
 /// | `value` | lease, data | what it is, or is now: a whole sector |

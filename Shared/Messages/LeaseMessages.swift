@@ -39,6 +39,8 @@ public enum LeaseErrorCode: String, CaseIterable, Sendable {
     case settling = "proof.settling"
     /// This host's hardware watchdog is not armed, or fires too late: nothing is granted (S6).
     case watchdog = "lease.no-watchdog"
+    /// The configured lease engine cannot do it.
+    case notSupported = "engine.not-supported"
 }
 
 public enum LockspaceState: String, Codable, Sendable { case joining, joined, leaving, left, lost }

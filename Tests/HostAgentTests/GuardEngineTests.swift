@@ -290,3 +290,60 @@ struct GuardDemandTests {
         #expect(desk.engine.state == .running)
     }
 }
+
+@Suite("A guard that takes its leases from sanlock")
+struct GuardSanlockTests {
+    private func asked() -> GuardDesk {
+        var desk = GuardDesk()
+        desk.begin()
+        desk.hear("take", [("library", "l"), ("run", "r"), ("lease", "domain|image"), ("place", "1048576 /domain/xleases")])
+        return desk
+    }
+
+    private func takes(_ desk: GuardDesk) -> Int { desk.actions.filter { if case .takeFromSanlock = $0 { true } else { false } }.count }
+
+    @Test func itStartsOnlyWhenLeaseServiceGrantsWhatWasTaken() {
+        var desk = asked()
+        #expect(takes(desk) == 1 && desk.starts == 0)
+        desk.send(.sanlockAnswered(SanlockAnswer(result: 0, why: "")))
+        #expect(desk.sent == ["acquire", "taken"] && desk.starts == 0)
+        desk.hear("granted", [("deadline", String((desk.now + .seconds(80)).nanoseconds)), ("lease", grant.grant)])
+        #expect(desk.starts == 1)
+    }
+
+    @Test func whatIsTakenIsNotTakenAgain() {
+        var desk = asked()
+        desk.send(.leaseBroken(why: "closed"))
+        desk.pass(.seconds(1))
+        desk.hear("take")
+        desk.send(.sanlockAnswered(SanlockAnswer(result: 0, why: "")))
+        desk.send(.leaseBroken(why: "closed"))
+        desk.pass(.seconds(1))
+        desk.hear("take")
+        #expect(takes(desk) == 1 && desk.sent == ["acquire", "acquire", "taken", "acquire", "taken"])
+    }
+
+    @Test func aRefusalIsToldAndDecidedByLeaseService() {
+        var desk = asked()
+        desk.send(.sanlockAnswered(SanlockAnswer(result: -243, why: "")))
+        #expect(desk.sent == ["acquire", "nottaken"] && desk.result == nil)
+        desk.hear("refused", [("code", "lease.held"), ("message", "no")])
+        #expect(desk.result?["code"] == "lease.held" && desk.starts == 0)
+    }
+
+    @Test func theConnectionIsClosedOnlyAfterThePayload() {
+        var desk = asked()
+        desk.send(.sanlockAnswered(SanlockAnswer(result: 0, why: "")))
+        desk.hear("granted", [("deadline", String((desk.now + .seconds(80)).nanoseconds)), ("lease", grant.grant)])
+        desk.hear("drop")
+        #expect(!desk.actions.contains(.dropSanlock), "with a living payload")
+        desk.send(.agentMessage(client: 1, GuardMessage("stop")))
+        desk.hear("drop")
+        #expect(!desk.actions.contains(.dropSanlock), "with a living payload")
+        desk.send(.payloadExited("signal 9"))
+        desk.hear("drop")
+        #expect(desk.actions.contains(.dropSanlock) && desk.result == nil)
+        desk.hear("released")
+        #expect(desk.result?["released"] == "yes")
+    }
+}

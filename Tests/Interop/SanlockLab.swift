@@ -91,6 +91,25 @@ final class SanlockLab {
         return daemon
     }
 
+    /// A host whose engine is a real sanlock: a daemon that has joined nothing, and a lease-service that drives it.
+    func driven(_ hostID: Int) throws -> (node: LeaseNode, daemon: SanlockDaemon) {
+        let daemon = try SanlockDaemon(name: "sanlock\(hostID)", in: directory)
+        atEnd { daemon.kill() }
+        let node = try LeaseNode(name: "node\(hostID)", hostID: hostID, in: directory, settings: ["engine": "sanlock", "sanlock.runDirectory": daemon.run])
+        atEnd { node.kill() }
+        return (node, daemon)
+    }
+
+    func guarded(_ vm: String, attempt: UInt64 = 1, _ leases: [String], on node: LeaseNode) throws -> GuardedRun {
+        try guarded(Holder(role: .vm, name: vm, attempt: attempt), leases, on: node)
+    }
+
+    func guarded(_ holder: Holder, _ leases: [String], on node: LeaseNode) throws -> GuardedRun {
+        let run = try GuardedRun(holder, leases.map(lease), run: node.run)
+        atEnd { run.kill() }
+        return run
+    }
+
     func join(_ daemon: SanlockDaemon, _ hostID: Int) throws { try daemon.join(lockspace, hostID: hostID, at: layout.ids, ioTimeout: ioTimeout) }
 }
 

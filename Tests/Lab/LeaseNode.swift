@@ -34,11 +34,11 @@ package final class LeaseNode {
         var sections: [String: [String: String]] = [
             "host": ["name": name, "id": String(hostID), "bootIDFile": "\(self.directory)/boot-id", "hardwareIDFile": "\(self.directory)/hardware-id"]
         ]
-        for (key, value) in settings {
-            let parts = key.split(separator: ".", maxSplits: 1).map(String.init)
-            sections[parts[0], default: [:]][parts[1]] = value
-        }
         var text = "run: \"\(run)\"\nstate: \"\(self.directory)/state\"\n"
+        for (key, value) in settings.sorted(by: { $0.key < $1.key }) {
+            let parts = key.split(separator: ".", maxSplits: 1).map(String.init)
+            if parts.count == 2 { sections[parts[0], default: [:]][parts[1]] = value } else { text += "\(key): \"\(value)\"\n" }
+        }
         for (section, values) in sections.sorted(by: { $0.key < $1.key }) {
             text += "\(section):\n" + values.sorted { $0.key < $1.key }.map { "  \($0.key): \"\($0.value)\"\n" }.joined()
         }

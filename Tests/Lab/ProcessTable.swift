@@ -9,10 +9,12 @@ package enum ProcessTable {
         package var arguments: [String]
     }
 
+    /// All of the machine.
+    static var pids: [pid_t] { ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { pid_t($0) } }
+
     /// Every process that runs one of our executables for this cluster.
     package static func of(cluster: String) -> [Entry] {
-        let pids = ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { pid_t($0) }
-        return pids.sorted().compactMap { pid in
+        pids.sorted().compactMap { pid in
             guard let executable = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe"), executable.hasPrefix(Child.binaries + "/"),
                 let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline")
             else { return nil }

@@ -131,7 +131,7 @@ final class SimulatedHost {
             case .reply(let request, let reply): replies[request] = reply
             case .publish(let event): published.append(event)
             case .decide(let decision): world.tell("host \(id): \(decision.subject) \(decision.what): \(decision.why)")
-            case .perform(.closeFiles): break
+            case .perform(.closeFiles), .perform(.daemon): break
             case .perform(.io(let request)): perform(request)
             case .perform(.note(let fact)):
                 onHost(after: .zero) { [self] in if self.life == life { submit(.noted(fact)) } }

@@ -11,6 +11,7 @@ struct GuardRun: ~Copyable {
     private var locks: [(path: String, file: Int32)] = []
     private var payload: Payload?
     private var lease = LeaseLink()
+    private var sanlock = SanlockLink()
     private var control = ControlSocket()
     private let timer: Int32
     private var result: GuardMessage?
@@ -38,12 +39,14 @@ struct GuardRun: ~Copyable {
             watched.append(pollfd(fd: payload.pidfd, events: Int16(POLLIN), revents: 0))
             if payload.ready >= 0 { watched.append(pollfd(fd: payload.ready, events: Int16(POLLIN), revents: 0)) }
         }
+        if sanlock.answer >= 0 { watched.append(pollfd(fd: sanlock.answer, events: Int16(POLLIN), revents: 0)) }
         if lease.descriptor >= 0 { watched.append(pollfd(fd: lease.descriptor, events: Int16(POLLIN), revents: 0)) }
         for descriptor in control.descriptors { watched.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)) }
         // Without a timer the engine hears so each time, and still tries again what it must.
         poll(&watched, nfds_t(watched.count), arm() ? -1 : 50)
         feed(.tick)
         lookAtPayload()
+        if let taken = sanlock.taken() { feed(.sanlockAnswered(taken)) }
         hearLeaseService()
         for (client, message) in control.received() where result == nil { feed(.agentMessage(client: client, message)) }
     }
@@ -104,6 +107,10 @@ struct GuardRun: ~Copyable {
             inputs.append(lease.connect(to: options.leaseService) ? .leaseConnected : .leaseBroken(why: "not there"))
         case .send(let message):
             if lease.descriptor >= 0, !lease.send(message) { inputs.append(.leaseBroken(why: "cannot be told anything")) }
+        case .takeFromSanlock(let order):
+            if let why = sanlock.take(order) { inputs.append(.sanlockAnswered(SanlockAnswer(result: -EINVAL, why: why))) }
+        case .dropSanlock:
+            sanlock.drop()
         case .startPayload(let deadline, let environment):
             start(deadline, environment)
         case .killGroup:

@@ -33,10 +33,12 @@ public struct HostIdentity: Codable, Hashable, Sendable {
     public var backups: BackupPolicy?
     /// The longest timeout of the hardware watchdog that must be armed before anything is granted (S6); `nil`: there is none.
     public var watchdog: Duration?
+    /// The daemon that is the engine; `nil`: this service itself.
+    public var sanlock: SanlockSettings?
 
     public init(
         name: String, hostID: Int, bootID: String, hardwareID: String, firing: Duration = .seconds(60), settle: Duration = .zero, expiredOwners: [String: ExpiredOwners]? = nil,
-        backups: BackupPolicy? = nil, watchdog: Duration? = nil
+        backups: BackupPolicy? = nil, watchdog: Duration? = nil, sanlock: SanlockSettings? = nil
     ) {
         self.name = name
         self.hostID = hostID
@@ -47,6 +49,7 @@ public struct HostIdentity: Codable, Hashable, Sendable {
         self.expiredOwners = expiredOwners
         self.backups = backups
         self.watchdog = watchdog
+        self.sanlock = sanlock
     }
 }
 

@@ -6,6 +6,8 @@ struct Job: Sendable {
     enum Work: Sendable {
         case acquire(AcquireWork)
         case release(ReleaseWork)
+        case take(TakeWork)
+        case drop(DropWork)
         case convert(ConvertWork)
         case value(ValueWork)
         case demand(DemandWork)

@@ -78,6 +78,10 @@ extension LeaseEngine {
                     LeaseErrorCode.stale, "version \(work.lver) of lease \(name.resource) was asked for, it has version \(leader.lver)", details: ["lver": String(leader.lver)]))
             }
             jobs[id]?.work = .demand(work)
+            if host.sanlock != nil {
+                let file = path(of: name, in: membership)
+                return ask(.request(name, path: file, offset: offset, lver: work.lver, work.demand.mode), as: .job(id, attempt: 0, lease: nil, lane: .renewal(lockspace: name.lockspace)))
+            }
             let record = RequestRecord(lver: work.lver, mode: work.demand.mode == .force ? .force : .graceful)
             return io(
                 id,
@@ -85,7 +89,7 @@ extension LeaseEngine {
                     path: path(of: name, in: membership), offset: offset + UInt64(membership.geometry.sectorSize), bytes: record.sector(membership.geometry), notAfter: deadline,
                     create: false), lockspace: name.lockspace, lease: name)
         case .written:
-            memberships[name.lockspace]?.call(work.holders, at: now)
+            if host.sanlock == nil { memberships[name.lockspace]?.call(work.holders, at: now) }
             let record = RequestRecord(lver: work.lver, mode: work.demand.mode == .force ? .force : .graceful)
             let mine = work.holders.contains(host.hostID) ? hear(name, record, by: host.name) : []
             jobs[id] = nil
@@ -199,6 +203,7 @@ extension LeaseEngine {
         guard (1...membership.geometry.maximumHosts).contains(body.hostID), body.hostID != host.hostID else {
             return effects + [.reply(to: id, .refused(RequestError(RequestErrorCode.invalid, "an event is for another host of the lockspace, 1 to \(membership.geometry.maximumHosts)")))]
         }
+        if host.sanlock != nil { return effects + ask(.sendEvent(body), as: .request(id)) }
         guard membership.send(HostEvent(generation: body.generation, event: body.event, data: body.data), to: body.hostID, at: now) else {
             return effects + [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "another event of this host is still on its way; try again in a minute")))]
         }

@@ -206,6 +206,7 @@ extension LeaseEngine {
                 jobs[id]?.wakeAt = nil
                 return []
             }
+            if cancelTake(id, of: grant.holder, RequestError(LeaseErrorCode.heldHere, why)) { return [] }
         }
         var releasing = grant
         releasing.state = .releasing
@@ -306,5 +307,11 @@ extension LeaseEngine {
 }
 
 extension Job {
-    func isAcquire(of holder: Holder) -> Bool { if case .acquire(let work) = work { work.holder == holder } else { false } }
+    func isAcquire(of holder: Holder) -> Bool {
+        switch work {
+        case .acquire(let work): work.holder == holder
+        case .take(let work): work.holder == holder
+        default: false
+        }
+    }
 }

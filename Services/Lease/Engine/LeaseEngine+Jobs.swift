@@ -16,6 +16,8 @@ extension LeaseEngine {
         return switch job.work {
         case .acquire(let work): wakeAcquire(id, work)
         case .release(let work): stepRelease(id, work)
+        case .take(let work): wakeTake(id, work)
+        case .drop(let work): stepDrop(id, work)
         case .convert(let work): stepConvert(id, work)
         case .value(let work): stepValue(id, work)
         case .demand(let work): stepDemand(id, work)
@@ -39,6 +41,8 @@ extension LeaseEngine {
         return switch job.work {
         case .acquire(let work): onAcquireResult(id, work, result)
         case .release(let work): onReleaseResult(id, work, result)
+        case .take(let work): onTakeResult(id, work, result)
+        case .drop(let work): onDropResult(id, work, result)
         case .convert(let work): onConvertResult(id, work, result)
         case .value(let work): onValueResult(id, work, result)
         case .demand(let work): onDemandResult(id, work, result)
@@ -119,6 +123,7 @@ extension LeaseEngine {
     mutating func startAcquire(_ holder: Holder, again: Bool = false) -> Effects {
         guard let link = links[holder], let request = link.request, !jobs.values.contains(where: { $0.isAcquire(of: holder) }) else { return [] }
         links[holder]?.request = nil
+        if host.sanlock != nil { return startTake(holder, request, waitUntil: link.waitUntil) }
         var work = AcquireWork(holder: holder, request: request, waitUntil: link.waitUntil)
         // A share that another guard left to this one is on disk, although this one wrote nothing.
         work.hasTouched = again || request.leases.contains { $0.mode == .shared }
@@ -303,6 +308,7 @@ extension LeaseEngine {
     // MARK: Release
 
     mutating func startRelease(_ grant: Grant) {
+        if host.sanlock != nil { return startDrop(grant) }
         let known = jobs.values.contains { if case .release(let work) = $0.work { work.grant.holder == grant.holder } else { false } }
         guard !known else { return }
         _ = start(.release(ReleaseWork(grant: grant, began: now)))
@@ -386,7 +392,7 @@ extension LeaseEngine {
     }
 
     /// When what a holder had sent has settled, if its storage may have been in trouble as it ended: by what the last renewals met, or because nobody here watched them (S4).
-    private func settled(_ membership: Membership) -> Instant? {
+    func settled(_ membership: Membership) -> Instant? {
         let times = [began, membership.troubled].compactMap { $0.map { $0 + host.settle } }.filter { now < $0 }
         return times.max()
     }

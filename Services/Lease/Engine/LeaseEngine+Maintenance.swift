@@ -382,6 +382,7 @@ extension LeaseEngine.TokenOwner {
         switch self {
         case .membership(let name, _): name == lockspace
         case .job(_, _, let lease, _): lease?.lockspace == lockspace
+        case .request: false
         }
     }
 }

@@ -5,6 +5,7 @@ extension LeaseEngine {
     mutating func onRemove(_ id: RequestID, _ caller: Caller, _ body: LeaseRequest) -> Effects {
         let (refused, effects) = pinned(caller)
         if let refused = refused ?? refusal(of: body.lver, lease: body.lease) { return [.reply(to: id, .refused(refused))] }
+        if host.sanlock != nil { return effects + [.reply(to: id, .refused(Self.notSupported("lease.remove, which takes the lease first,")))] }
         _ = start(.remove(RemoveWork(id: id, name: body.lease, lver: body.lver ?? 0)))
         return effects
     }

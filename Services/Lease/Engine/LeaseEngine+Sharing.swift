@@ -46,6 +46,7 @@ extension LeaseEngine {
 
     mutating func onConvert(_ connection: UInt64, _ holder: Holder, _ lease: GuardLease) -> Effects {
         let name = lease.name
+        if host.sanlock != nil { return [unchanged(connection, Self.notSupported("converting a lease"))] }
         guard let grant = grants[holder], grant.state == .granted, links[holder]?.connection == connection, let held = grant.leases.first(where: { $0.name == name }) else {
             return [unchanged(connection, RequestError(LeaseErrorCode.lost, "\(holder) does not hold lease \(name.resource)"))]
         }

@@ -28,6 +28,7 @@ enum Hexadecimal {
 extension LeaseEngine {
     mutating func onValue(_ connection: UInt64, _ holder: Holder, _ name: LeaseName, _ value: [UInt8]?) -> Effects {
         func refuse(_ error: RequestError) -> Effects { [noValue(connection, name, error)] }
+        if host.sanlock != nil { return refuse(Self.notSupported("the value of a lease")) }
         guard let lease = held(by: holder, name), let geometry = memberships[name.lockspace]?.geometry else {
             return refuse(RequestError(LeaseErrorCode.lost, "\(holder) does not hold lease \(name.resource)"))
         }

@@ -62,6 +62,8 @@ public struct LeaseEngine: Engine {
     enum TokenOwner: Sendable {
         case membership(String, attempt: UInt64)
         case job(UInt64, attempt: UInt64, lease: LeaseName?, lane: Lane)
+        /// What a sanlock daemon was asked for somebody.
+        case request(RequestID)
     }
 
     public init() {}
@@ -121,10 +123,13 @@ public struct LeaseEngine: Engine {
         case .release(let connection, let holder): onRelease(connection, holder)
         case .convert(let connection, let holder, let lease): onConvert(connection, holder, lease)
         case .value(let connection, let holder, let lease, let value): onValue(connection, holder, lease, value)
+        case .taken(let connection, let holder): onTaken(connection, holder)
+        case .notTaken(let connection, let holder, let result, let why): onNotTaken(connection, holder, result, why)
         case .disconnected(let connection): onDisconnected(connection)
         case .locksTested(let holder, let free): onLocksTested(holder, free: free)
         case .completed(let token, let result): onCompleted(token, result)
         case .landed(let token): onLanded(token)
+        case .daemonAnswered(let token, let result): onDaemonAnswered(token, result)
         }
     }
 
@@ -245,6 +250,12 @@ public struct LeaseEngine: Engine {
             return onAsked(lockspace, by: host)
         case .event(let host, let event):
             return onHostEvent(lockspace, from: host, event)
+        case .daemon(let call):
+            lastToken += 1
+            tokens[lastToken] = .membership(lockspace, attempt: membership.attempt)
+            return [.perform(.daemon(SanlockRequest(token: lastToken, lane: lockspace, call: call, timeout: membership.daemonPatience)))]
+        case .stayed(let error):
+            return answerLeave(lockspace, .refused(error))
         case .left(let error):
             var record = membership.record
             record.wanted = false
@@ -326,6 +337,7 @@ public struct LeaseEngine: Engine {
             if result == .timedOut, let lease { unlanded[token] = lease }
             guard jobs[id]?.attempt == attempt else { return [] }
             return onJobResult(id, result)
+        case .request: return []
         }
     }
 

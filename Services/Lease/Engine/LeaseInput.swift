@@ -40,6 +40,9 @@ public enum LeaseInput: EngineInput {
     case convert(connection: UInt64, Holder, GuardLease)
     /// Reads the value of a lease that it holds, or writes it.
     case value(connection: UInt64, Holder, LeaseName, [UInt8]?)
+    /// A sanlock daemon holds for this guard what it was told to take, or does not (``SanlockCode``).
+    case taken(connection: UInt64, Holder)
+    case notTaken(connection: UInt64, Holder, result: Int32, why: String)
     case disconnected(connection: UInt64)
     /// Whether every lock file of a holder without connection could be taken: its process group is gone (S3).
     case locksTested(Holder, free: Bool)
@@ -48,6 +51,8 @@ public enum LeaseInput: EngineInput {
     case completed(IOToken, IOResult)
     /// An I/O that was reported as timed out has ended: it can no longer change the disk.
     case landed(IOToken)
+    /// A sanlock daemon's number.
+    case daemonAnswered(IOToken, Int32)
 
     public var isEphemeral: Bool {
         switch self {
@@ -127,6 +132,8 @@ public enum LeaseFact: Codable, Hashable, Sendable {
 /// What the lease engine wants done.
 public enum LeaseAction: Sendable {
     case io(VolumeRequest)
+    /// Ask the sanlock daemon; answered by ``LeaseInput/daemonAnswered(_:_:)``, in case of need with ``SanlockSettings/noAnswer``.
+    case daemon(SanlockRequest)
     /// Journal this and hand it back as ``LeaseInput/noted(_:)``.
     case note(LeaseFact)
     case tell(connection: UInt64, GuardMessage)
@@ -151,6 +158,9 @@ extension LeaseInput {
         case "acquire": self = .acquire(connection: connection, try GuardRequest(message, holder, isFree, proofs))
         case "adopt": self = .adopt(connection: connection, try GuardRequest(message, holder, isFree, proofs))
         case "release": self = .release(connection: connection, holder)
+        case "taken": self = .taken(connection: connection, holder)
+        case "nottaken":
+            self = .notTaken(connection: connection, holder, result: message["result"].flatMap(Int32.init) ?? SanlockCode.timedOut, why: message["message"] ?? "")
         case "convert":
             guard let lease = message["lease"].flatMap(GuardLease.init) else { throw RequestError(RequestErrorCode.malformed, "convert names its lease as lockspace|resource|mode") }
             self = .convert(connection: connection, holder, lease)

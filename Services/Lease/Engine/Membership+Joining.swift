@@ -13,6 +13,7 @@ extension Membership {
                 return giveUp(RequestError(RequestErrorCode.invalid, "host id \(hostID) is above this lockspace's \(geometry.maximumHosts)"), at: now)
             }
             phase = .reading
+            watched = now
             return [readOwn()]
         }
     }
@@ -21,6 +22,7 @@ extension Membership {
         switch sector(0, of: result) {
         case .failure(let error): return giveUp(error, at: now)
         case .success(let own):
+            if followsDaemon { return askDaemon(having: own) }
             if mayAdopt { return adopt(own, at: now) }
             if record.generationBefore == nil { record.generationBefore = own.ownerGeneration }
             if own.isFree || isOurs(own) { return intend(after: own, at: now) }
@@ -33,7 +35,7 @@ extension Membership {
 
     /// Whether the sector is provably this machine's own: the name alone can be copied with an image (S2).
     func isOurs(_ own: LeaderRecord) -> Bool {
-        own.ownerID == UInt64(hostID) && own.name == host.name && record.hardwareID == host.hardwareID
+        record.isOfDaemon != true && own.ownerID == UInt64(hostID) && own.name == host.name && record.hardwareID == host.hardwareID
             && (own.ownerGeneration == record.generation || own.ownerGeneration == record.intended)
     }
 
@@ -71,6 +73,7 @@ extension Membership {
         let (next, isBeyond) = max(own.ownerGeneration, record.generation, record.intended ?? 0).addingReportingOverflow(1)
         guard !isBeyond else { return giveUp(RequestError(LeaseErrorCode.corrupt, "generation \(own.ownerGeneration) of host id \(hostID) has no successor"), at: now) }
         record.intended = next
+        record.isOfDaemon = nil
         record.hardwareID = host.hardwareID
         record.bootID = host.bootID
         phase = .noting(own)

@@ -54,7 +54,7 @@ extension Membership {
         return [renewed(since: submitted, ok: false, at: now)] + tick(at: now)
     }
 
-    private mutating func renewed(since began: Instant, ok: Bool, at now: Instant) -> Step {
+    mutating func renewed(since began: Instant, ok: Bool, at now: Instant) -> Step {
         let sample = RenewalSample(at: now, latency: now - began, ok: ok, isLate: now - began >= interval)
         renewals = renewals.suffix(31) + [sample]
         if ok { renewalBegan = nil }
@@ -64,7 +64,7 @@ extension Membership {
     /// Storage that takes longer may hold back what others have sent.
     static let promptly = Duration.milliseconds(250)
 
-    private mutating func noteDelay(_ delay: Duration, at now: Instant) {
+    mutating func noteDelay(_ delay: Duration, at now: Instant) {
         if delay > Self.promptly { troubled = now }
     }
 

@@ -36,6 +36,9 @@ struct Membership: Sendable {
         case joined(Renewal)
         case leaving
         case lost
+        /// sanlock's engine: the daemon was asked, and has joined.
+        case asking
+        case watching(Renewal, since: Instant)
     }
 
     enum Renewal: Sendable {
@@ -55,6 +58,9 @@ struct Membership: Sendable {
         case asked(by: Int)
         case event(from: Int, HostEvent)
         case left(RequestError?)
+        /// It cannot leave now, and is still a member.
+        case stayed(RequestError)
+        case daemon(SanlockCall)
     }
 
     var record: MembershipRecord
@@ -68,6 +74,8 @@ struct Membership: Sendable {
     var doubtful: [(record: LeaderRecord, submitted: Instant)] = []
     /// Submission of the last verified renewal.
     var verified: Instant?
+    /// Submission of the last read of the own sector that a sanlock daemon renews.
+    var watched: Instant?
     var hosts: [Int: HostObservation] = [:]
     /// The highest host id that was ever used, by the last read of the whole lockspace, and when that was submitted.
     var whole: (highest: Int, at: Instant)?
@@ -103,7 +111,7 @@ struct Membership: Sendable {
         self.host = host
         anomalies = LockspaceAnomalies(lockspace: record.lockspace)
         mayAdopt = record.wanted && record.generation > 0 && record.intended == nil
-            && record.bootID == host.bootID && record.hardwareID == host.hardwareID
+            && record.bootID == host.bootID && record.hardwareID == host.hardwareID && (record.isOfDaemon ?? false) == (host.sanlock != nil)
         if record.bootID != host.bootID { self.record.generationBefore = nil }
     }
 
@@ -140,6 +148,7 @@ struct Membership: Sendable {
         case .waiting(let until, _), .settling(let until, _, _): until
         case .joined(.idle(let next)): min(next, deadline ?? next)
         case .joined: deadline
+        case .watching(.idle(let next), _): next
         default: nil
         }
     }
@@ -180,6 +189,8 @@ struct Membership: Sendable {
                 return [read(offset: 0, length: scanLength())]
             }
             return []
+        case .watching(let renewal, let since):
+            return tickWatch(renewal, since: since, at: now)
         default:
             return []
         }
@@ -210,6 +221,8 @@ struct Membership: Sendable {
 
     mutating func leave(at now: Instant) -> [Step] {
         switch phase {
+        case .joined(.idle) where followsDaemon:
+            return leaveDaemon()
         case .joined(.idle):
             guard var last = expected else { return [] }
             last.timestamp = 0
@@ -221,6 +234,7 @@ struct Membership: Sendable {
         case .leaving:
             return []
         default:
+            if followsDaemon { return leaveDaemon() }
             mayAdopt = false
             phase = .idle
             return [.left(nil)]
@@ -239,6 +253,8 @@ struct Membership: Sendable {
                 giveUp(Self.error(result, "write the host id's sector"), at: now)
             }
         case .verifying(let new, let submitted): onVerify(result, written: new, submitted: submitted, at: now)
+        case .watching(.reading(let submitted), let since): onWatched(result, submitted: submitted, since: since, at: now)
+        case .joined(.reading(let submitted)) where followsDaemon: onLooked(result, submitted: submitted, at: now)
         case .joined(.reading(let submitted)): onRenewalRead(result, submitted: submitted, at: now)
         case .joined(.writing(let new, let submitted)): onRenewalWritten(result, written: new, submitted: submitted, at: now)
         case .leaving:

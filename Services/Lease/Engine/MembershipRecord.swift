@@ -14,4 +14,6 @@ public struct MembershipRecord: Codable, Hashable, Sendable {
     public var generationBefore: UInt64?
     /// Joined until a `lockspace.leave`, whatever happens in between.
     public var wanted = true
+    /// A sanlock daemon wrote the generation: the native engine does not go on with it, nor the other way round.
+    var isOfDaemon: Bool?
 }

@@ -22,6 +22,7 @@ final class LeaseHost: RunningService {
         self.identity = identity
         alone = try LockFile.takeAlone("\(run)/lease-service.lock")
         let disks = Disks()
+        let daemon = try identity.sanlock.map(SanlockDaemon.init)
         let guards = GuardListener(path: "\(run)/lease-service.guards", proofs: proofs, logger: logger)
         var setup = ShellSetup<LeaseEngine>(
             source: LeaseServiceCommand.service, journal: journal,
@@ -31,6 +32,7 @@ final class LeaseHost: RunningService {
         ) { action, shell in
             switch action {
             case .io(let request): disks.submit(request, shell)
+            case .daemon(let request): daemon?.submit(request, shell)
             case .note(let fact): Reactor.shared.post { shell.submit(.noted(fact)) }
             case .tell(let connection, let message): guards.send(message, to: connection)
             case .testLocks(let holder, let paths):

@@ -29,6 +29,9 @@ struct LeaseServiceCommand: ServiceCommand {
         ConfigurationKey(
             "lease.watchdog", .duration, default: "0s",
             "longest timeout of this host's hardware watchdog (host-agent's watchdog.timeout): nothing is granted before host-agent has armed it; 0s: there is none"),
+        ConfigurationKey("engine", .string, default: "native", "who writes leases: native (this service itself) or sanlock (the sanlock daemon of this machine)"),
+        ConfigurationKey("sanlock.runDirectory", .string, default: "/run/sanlock", "where that daemon's socket is"),
+        ConfigurationKey("sanlock.library", .string, default: "libsanlock_client.so.1", "its client library, loaded only with engine: sanlock"),
         ConfigurationKey("lease.backup.directory", .string, default: "", "where backups of lockspaces go; empty: backups in this service's state directory"),
         ConfigurationKey("lease.backup.every", .duration, default: "0s", "between backups of each lockspace, written by the live host with the lowest host id; 0s: only when asked"),
         ConfigurationKey("lease.backup.keep", .integer, default: "7", "scheduled backups of each lockspace; the oldest is overwritten"),
@@ -42,6 +45,7 @@ struct LeaseServiceCommand: ServiceCommand {
                 ? "lease.watchdog: a host that stands still is reset, if its watchdog works; its leases are free only after power management, a reboot or `bulwark host confirm-off` proves it gone, not by time alone"
                 : "no hardware watchdog resets this host: if all of it freezes and thaws later, its guests are killed before they go on, but writes that they had handed to the kernel still reach the disk; and nobody takes its leases by time alone, only after power management, a reboot or `bulwark host confirm-off` proves it gone",
         ]
+        if configuration.string("engine") == SanlockDaemon.engine { gaps += SanlockDaemon.notGuaranteed }
         if configuration.duration("lease.settle") == .zero {
             gaps.append(
                 "lease.settle is 0 s: right for a directory of one machine; on NFS, iSCSI or Fibre Channel a dead host's last writes can land after its leases were taken over (5 s until you have measured it)")
@@ -83,7 +87,7 @@ struct LeaseServiceCommand: ServiceCommand {
             backups: BackupPolicy(
                 directory: try context.stateDirectory(backups.isEmpty ? "\(state)/backups" : backups), every: every > .zero ? every : nil,
                 keep: configuration.integer("lease.backup.keep")),
-            watchdog: watchdog > .zero ? watchdog : nil)
+            watchdog: watchdog > .zero ? watchdog : nil, sanlock: try sanlock(configuration))
         let security = try context.security(key: name)
         let service = try LeaseHost(
             identity: identity, run: configuration.string("run"),
@@ -92,6 +96,14 @@ struct LeaseServiceCommand: ServiceCommand {
             security: security, proofs: ProofCheck(security: security, allowListPath: context.cluster.allowListPath), logger: context.logger)
         try service.start()
         return service
+    }
+
+    private static func sanlock(_ configuration: Configuration) throws -> SanlockSettings? {
+        switch configuration.string("engine") {
+        case "native": return nil
+        case SanlockDaemon.engine: return SanlockSettings(run: configuration.string("sanlock.runDirectory"), library: configuration.string("sanlock.library"))
+        case let other: throw RequestError(code: "config.invalid", message: "engine is \"\(other)\", it must be native or sanlock")
+        }
     }
 
     /// `lockspace=watchdogPromised, other=refuse`.

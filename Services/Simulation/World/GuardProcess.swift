@@ -76,6 +76,8 @@ final class GuardProcess: Process {
         case .connectToLeaseService: connect()
         case .send(let message): connection.map { host.leases.hear(message, on: $0, proofs: spec.proofs) }
         case .startPayload(let deadline, _): start(deadline)
+        // The simulated hosts' engine is the native one.
+        case .takeFromSanlock, .dropSanlock: break
         case .killGroup: payload?.kill(cause)
         case .closeDiskLocks:
             for lock in heldLocks where lock.hasPrefix("disk-") { host.dropLock(lock) }

@@ -48,7 +48,8 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
         case .testLocks(let holder, let paths):
             let free = paths.allSatisfy(host.isLockFree)
             after(.zero) { [self] in submit(.locksTested(holder, free: free)) }
-        case .closeFiles: break
+        // The simulated hosts' engine is the native one.
+        case .closeFiles, .daemon: break
         }
     }
 

@@ -20,6 +20,8 @@ public struct GuardEngine: Sendable {
         case broken(retryAt: Instant)
     }
 
+    enum Sanlock: Hashable, Sendable { case none, asked, held }
+
     public let plan: GuardPlan
     public internal(set) var state = State.locking
     /// Until when the leases are this run's; `nil` without leases.
@@ -31,6 +33,8 @@ public struct GuardEngine: Sendable {
 
     /// What it holds, as lease-service granted it.
     public internal(set) var granted: [GuardLease] = []
+    /// What a sanlock daemon holds for this process, with its engine.
+    var sanlock = Sanlock.none
     /// Leases that others asked for.
     var requested: [String] = []
     var link = Link.none
@@ -90,6 +94,7 @@ public struct GuardEngine: Sendable {
         case .leaseConnected: onLeaseConnected()
         case .leaseBroken(let why): onLeaseBroken(why, now)
         case .leaseMessage(let message): onLeaseMessage(message, now)
+        case .sanlockAnswered(let answer): onSanlockAnswered(answer)
         case .payloadStarted(let pid): onPayloadStarted(pid, now)
         case .payloadNotStarted(let why): onPayloadNotStarted(why, now)
         case .payloadBegan: begun = true

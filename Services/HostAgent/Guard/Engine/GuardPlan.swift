@@ -45,6 +45,9 @@ public enum GuardInput: Hashable, Sendable {
     case leaseBroken(why: String)
     case leaseMessage(GuardMessage)
 
+    /// What became of ``GuardAction/takeFromSanlock(_:)``.
+    case sanlockAnswered(SanlockAnswer)
+
     case payloadStarted(pid: Int32)
     /// No process was made.
     case payloadNotStarted(why: String)
@@ -62,6 +65,18 @@ public enum GuardInput: Hashable, Sendable {
     case timerFailed(why: String)
 }
 
+/// What a sanlock daemon said, or why it was not asked.
+public struct SanlockAnswer: Hashable, Sendable {
+    /// 0: all leases are this process's. Else a negative errno or number of sanlock's.
+    public var result: Int32
+    public var why: String
+
+    public init(result: Int32, why: String) {
+        self.result = result
+        self.why = why
+    }
+}
+
 /// What a guard's engine wants done, in this order.
 public enum GuardAction: Hashable, Sendable {
     /// Answered by ``GuardInput/lockTaken(_:)`` or ``GuardInput/lockHeld(_:)``.
@@ -74,6 +89,10 @@ public enum GuardAction: Hashable, Sendable {
     case connectToLeaseService
     /// To lease-service.
     case send(GuardMessage)
+    /// Register this process with the sanlock daemon and acquire what lease-service named; answered by ``GuardInput/sanlockAnswered(_:)``.
+    case takeFromSanlock(GuardMessage)
+    /// The daemon may release them: nothing of the payload is left.
+    case dropSanlock
     /// Answered by ``GuardInput/payloadStarted(pid:)`` or ``GuardInput/payloadNotStarted(why:)``. It must not begin after the deadline (``GuardEngine/obstacle(guardLives:deadline:at:)``).
     case startPayload(deadline: Instant?, environment: [String: String])
     /// SIGKILL to the payload and all that it started.

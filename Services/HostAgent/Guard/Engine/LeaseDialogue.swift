@@ -35,6 +35,11 @@ extension GuardEngine {
         switch (message.verb, state) {
         case ("granted", .acquiring):
             onGranted(message, now)
+        case ("take", .acquiring):
+            onTake(message)
+        case ("drop", .releasing):
+            sanlock = .none
+            actions.append(.dropSanlock)
         case ("refused", .acquiring):
             refuse(message["code"] ?? "lease.io", message["message"] ?? "refused")
         case ("refused", .running):
@@ -58,6 +63,29 @@ extension GuardEngine {
             break
         }
     }
+
+    // MARK: sanlock
+
+    /// With sanlock's engine lease-service judges, looks after the lockspace and gives the deadline; the leases are taken by this process from the daemon.
+    private mutating func onTake(_ order: GuardMessage) {
+        switch sanlock {
+        case .none:
+            sanlock = .asked
+            log("asking sanlock for \(order.all("place").joined(separator: ", "))")
+            actions.append(.takeFromSanlock(order))
+        case .asked: break
+        case .held: actions.append(.send(taken))
+        }
+    }
+
+    mutating func onSanlockAnswered(_ answer: SanlockAnswer) {
+        sanlock = answer.result == 0 ? .held : .none
+        log(answer.result == 0 ? "sanlock holds the leases for this process" : "sanlock refuses: \(answer.result) \(answer.why)")
+        guard link == .connected else { return }
+        actions.append(.send(answer.result == 0 ? taken : GuardMessage("nottaken", [("holder", plan.holder.description), ("result", String(answer.result)), ("message", answer.why)])))
+    }
+
+    private var taken: GuardMessage { GuardMessage("taken", [("holder", plan.holder.description)]) }
 
     /// Somebody asks for one of the leases. Only force ends the group; what a graceful request is worth decides whoever started this guard, and sees it in the status.
     private mutating func onRequested(_ message: GuardMessage, _ now: Instant) {
