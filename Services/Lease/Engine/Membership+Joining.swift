@@ -35,8 +35,8 @@ extension Membership {
 
     /// Whether the sector is provably this machine's own: the name alone can be copied with an image (S2).
     func isOurs(_ own: LeaderRecord) -> Bool {
-        record.isOfDaemon != true && own.ownerID == UInt64(hostID) && own.name == host.name && record.hardwareID == host.hardwareID
-            && (own.ownerGeneration == record.generation || own.ownerGeneration == record.intended)
+        own.ownerID == UInt64(hostID) && own.name == host.name && record.hardwareID == host.hardwareID
+            && (own.ownerGeneration == record.generation || own.ownerGeneration == record.intended) && record.isOfDaemon != true
     }
 
     mutating func adopt(_ own: LeaderRecord, at now: Instant) -> [Step] {
