@@ -104,6 +104,24 @@ struct SanlockEngineTests {
         }
     }
 
+    @Test("volumes with 4096-byte sectors; a guard that says it has taken what it has not is refused by what the disk says", arguments: [1, 8])
+    func largeSectors(_ mebibytes: Int) async throws {
+        try await SanlockLab.run(ioTimeout: 1) { lab in
+            _ = try lab.makeLargeSectors(mebibytes, lease: "disk")
+            let (node, _) = try lab.driven(1)
+            try node.join(lab.lockspace, at: lab.domain)
+            let liar = try node.guarded("liar")
+            let order = try liar.exchange(liar.acquisition(of: [lab.lease("disk")]))
+            try expect(LeaseClient.isVerb("take", order), String(decoding: order, as: UTF8.self))
+            let answer = String(decoding: try liar.exchange(Array(GuardMessage("taken", [("holder", liar.holder.description)]).text.utf8)), as: UTF8.self)
+            try expect(answer.hasPrefix("refused") && answer.contains(LeaseErrorCode.corrupt.rawValue), answer)
+            liar.vanish()
+            let run = try lab.guarded("web", ["disk"], on: node)
+            try expect(run.awaitPayload().first?.lver == 1, "the first to take it")
+            try expect(run.stop()["released"] == "yes", "given back")
+        }
+    }
+
     @Test("an SPM behind sanlock makes leases, asks for them and sends events; what takes a lease in lease-service itself is refused by name")
     func creates() async throws {
         try await SanlockLab.run(ioTimeout: 1) { lab in

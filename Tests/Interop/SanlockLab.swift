@@ -1,5 +1,6 @@
 import CLinux
 import Foundation
+import LeaseFormat
 import Messages
 import TestLab
 
@@ -63,6 +64,27 @@ final class SanlockLab {
     /// As sanlock names it.
     func resource(_ view: LeaseView) -> SanlockClient.Resource {
         SanlockClient.Resource(lockspace: view.lease.lockspace, name: view.lease.resource, path: layout.xleases, offset: view.offset)
+    }
+
+    /// Volumes of 4096-byte sectors, made by sanlock, with one lease in an index of ours.
+    func makeLargeSectors(_ mebibytes: Int, lease: String) throws -> SanlockClient.Resource {
+        guard let geometry = Geometry(sectorSize: 4096, alignment: mebibytes << 20) else { throw LabFailure("no volume has areas of \(mebibytes) MiB") }
+        let area = UInt64(geometry.alignment)
+        for (name, areas) in [("ids", 1), ("leases", 2), ("xleases", 4)] {
+            let path = "\(domain)/dom_md/\(name)"
+            try expect(FileManager.default.createFile(atPath: path, contents: nil) && truncate(path, geometry.alignment * areas) == 0, path)
+        }
+        let sizes = ["-Z", "4096", "-A", "\(mebibytes)M"]
+        let resource = SanlockClient.Resource(lockspace: lockspace, name: lease, path: layout.xleases, offset: 3 * area)
+        try SanlockDaemon.direct(["init", "-s", "\(lockspace):0:\(layout.ids):0", "-o", String(ioTimeout)] + sizes)
+        try SanlockDaemon.direct(["init", "-r", resource.text] + sizes)
+        var index = LeaseIndex(lockspace: lockspace, time: 1, geometry: geometry)
+        _ = index.enter(lease, at: 0)
+        guard let file = FileHandle(forWritingAtPath: layout.xleases) else { throw LabFailure("cannot write \(layout.xleases)") }
+        try file.seek(toOffset: area)
+        try file.write(contentsOf: index.image)
+        try file.close()
+        return resource
     }
 
     // MARK: Hosts

@@ -201,23 +201,7 @@ struct SanlockTests {
     @Test("4096-byte sectors, volumes made by sanlock: both read and write them", arguments: [1, 8])
     func largeSectors(_ mebibytes: Int) async throws {
         try await SanlockLab.run { lab in
-            let geometry = try #require(Geometry(sectorSize: 4096, alignment: mebibytes << 20))
-            let area = UInt64(geometry.alignment)
-            for (name, areas) in [("ids", 1), ("leases", 2), ("xleases", 4)] {
-                let path = "\(lab.domain)/dom_md/\(name)"
-                try expect(FileManager.default.createFile(atPath: path, contents: nil) && truncate(path, geometry.alignment * areas) == 0, path)
-            }
-            let sizes = ["-Z", "4096", "-A", "\(mebibytes)M"]
-            let resource = SanlockClient.Resource(lockspace: lab.lockspace, name: "disk", path: lab.layout.xleases, offset: 3 * area)
-            try SanlockDaemon.direct(["init", "-s", "\(lab.lockspace):0:\(lab.layout.ids):0", "-o", String(lab.ioTimeout)] + sizes)
-            try SanlockDaemon.direct(["init", "-r", resource.text] + sizes)
-            var index = LeaseIndex(lockspace: lab.lockspace, time: 1, geometry: geometry)
-            _ = index.enter("disk", at: 0)
-            let file = try #require(FileHandle(forWritingAtPath: lab.layout.xleases))
-            try file.seek(toOffset: area)
-            try file.write(contentsOf: index.image)
-            try file.close()
-
+            let resource = try lab.makeLargeSectors(mebibytes, lease: "disk")
             let node = try lab.node(1)
             try node.join(lab.lockspace, at: lab.domain)
             let sanlock = try lab.daemon(2)
