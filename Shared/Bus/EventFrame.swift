@@ -8,7 +8,7 @@ import Messages
 /// The second frame of an event.
 public enum EventFrame {
     public static func encode(_ header: EventHeader, bodyJSON: Data) -> Data {
-        var writer = FrameWriter(capacity: bodyJSON.count + 250)
+        var writer = JSONWriter(capacity: bodyJSON.count + 250)
         writer.field("body", json: bodyJSON)
         writer.field("epoch", header.epoch)
         writer.field("seq", header.seq)
@@ -17,7 +17,7 @@ public enum EventFrame {
         writer.field("type", header.type)
         writer.field("typeSeq", header.typeSeq)
         writer.field("v", header.v)
-        return writer.finish()
+        return Data(writer.finish())
     }
 
     /// - Throws: ``Messages/RequestError`` `request.malformed` that names the field.

@@ -12,7 +12,30 @@ public final class EventPublisher {
         var socket: Socket
         var watch: WatchID
         var domain: String?
+        /// What its peers want: beginnings of topics.
+        var subscriptions: Subscriptions
     }
+
+    @ReactorActor private final class Subscriptions {
+        private var prefixes: Set<Data> = []
+
+        /// Takes what has come in. A socket tells the first subscription to a topic and the end of the last.
+        func read(_ socket: Socket) {
+            while let message = socket.receive(limit: EventPublisher.longestTopic) {
+                guard let text = message.frames.first, let verb = text.first else {
+                    // Longer than any topic, or nothing at all: whoever asks so gets all there is.
+                    prefixes.insert(Data())
+                    continue
+                }
+                if verb == 1 { prefixes.insert(text.dropFirst()) } else if verb == 0 { prefixes.remove(text.dropFirst()) }
+            }
+        }
+
+        func want(_ topic: String) -> Bool { prefixes.contains { topic.utf8.starts(with: $0) } }
+    }
+
+    private static let longestTopic = 1024
+
 
     /// Number of the last event; 0 before the first.
     public private(set) var seq: UInt64 = 0
@@ -34,9 +57,9 @@ public final class EventPublisher {
             for address in endpoints {
                 let socket = try Socket(.publisher, in: .reactor)
                 let domain = try socket.listen(Endpoint(address), security)
-                // Subscriptions come as messages; they are of no interest, and must not pile up.
-                let watch = Reactor.shared.attach(socket) { while socket.receive(limit: 0) != nil {} }
-                listeners.append(Listener(socket: socket, watch: watch, domain: domain))
+                let subscriptions = Subscriptions()
+                let watch = Reactor.shared.attach(socket) { subscriptions.read(socket) }
+                listeners.append(Listener(socket: socket, watch: watch, domain: domain, subscriptions: subscriptions))
             }
         } catch {
             close()
@@ -44,18 +67,27 @@ public final class EventPublisher {
         }
     }
 
-    /// Numbers an event and sends it.
+    /// Numbers an event and sends it; what nobody has subscribed to is only numbered.
     public func publish(_ event: Event) {
-        guard let body = try? JSON.encode(event.body) else { return unwritable += 1 }
+        let topic = event.topic
+        let wanting = listeners.filter { listener in
+            listener.subscriptions.read(listener.socket)
+            return listener.subscriptions.want(topic)
+        }
+        var body = Data()
+        if !wanting.isEmpty {
+            guard let encoded = try? JSON.encode(event.body) else { return unwritable += 1 }
+            body = encoded
+        }
         seq += 1
         typeSeq[event.type, default: 0] += 1
-        send(event.topic, event.type, typeSeq[event.type, default: 0], body)
+        if !wanting.isEmpty { send(topic, event.type, typeSeq[event.type, default: 0], body, to: wanting) }
     }
 
     /// Sends `service.alive` with the last numbers, itself not counted: once a second, so that silence and loss at the tail are seen.
     public func publishAlive() {
         guard let body = try? JSON.encode(ServiceAlive(seq: seq, typeSeq: typeSeq)) else { return unwritable += 1 }
-        send(EventSubscriber.alive, EventSubscriber.alive, 0, body)
+        send(EventSubscriber.alive, EventSubscriber.alive, 0, body, to: listeners)
     }
 
     /// Replaces the allow-list for new subscribers.
@@ -72,7 +104,7 @@ public final class EventPublisher {
         listeners = []
     }
 
-    private func send(_ topic: String, _ type: String, _ number: UInt64, _ body: Data) {
+    private func send(_ topic: String, _ type: String, _ number: UInt64, _ body: Data, to listeners: [Listener]) {
         let header = EventHeader(source: source, epoch: epoch, seq: seq, typeSeq: number, time: Clock.rfc3339(), type: type)
         let frame = EventFrame.encode(header, bodyJSON: body)
         let name = Data(topic.utf8)

@@ -24,6 +24,9 @@ public final class Reactor: Sendable {
     /// The longest sleep. poll(2) does not count suspend, timers do: after a resume they are at most this late.
     private static let longestSleep = Duration.seconds(1)
 
+    /// What is done posts more; so much of that comes before sockets are looked at again.
+    private static let turnsWithoutPoll = 4
+
     let executor = ReactorExecutor()
     private let phase = Mutex(Phase.idle)
     private let started = Atomic<Bool>(false)
@@ -142,14 +145,17 @@ public final class Reactor: Sendable {
 
     @ReactorActor private func loop() {
         while phase.withLock({ $0 }) == .running {
-            for work in executor.take() {
-                switch work {
-                case .job(let job): executor.run(job)
-                case .posted(let work): work()
+            for _ in 0..<Self.turnsWithoutPoll {
+                for work in executor.take() {
+                    switch work {
+                    case .job(let job): executor.run(job)
+                    case .posted(let work): work()
+                    }
                 }
+                let now = Clock.boottime()
+                while let work = timers.take(dueAt: now) { work() }
+                if executor.isIdle { break }
             }
-            let now = Clock.boottime()
-            while let work = timers.take(dueAt: now) { work() }
             poll(atMost: executor.isIdle ? untilNextTimer() : 0)
         }
         for socket in sockets.values { socket.close() }

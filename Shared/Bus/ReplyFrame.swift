@@ -22,22 +22,22 @@ public enum ReplyFrame {
 
     /// A success whose body is JSON already.
     public static func encode(id: RequestID?, bodyJSON: Data) -> Data {
-        var writer = FrameWriter(capacity: bodyJSON.count + 80)
+        var writer = JSONWriter(capacity: bodyJSON.count + 80)
         writer.field("body", json: bodyJSON)
         writer.field("id", id)
         writer.field("ok", true)
         writer.field("v", RequestHeader.version)
-        return writer.finish()
+        return Data(writer.finish())
     }
 
     private static func refusal(id: RequestID?, _ error: RequestError) -> Data {
-        var writer = FrameWriter(capacity: 400)
+        var writer = JSONWriter(capacity: 400)
         // A value of strings always encodes.
         writer.field("error", json: (try? JSON.encode(error)) ?? Data(#"{"code":"request.invalid","message":""}"#.utf8))
         writer.field("id", id)
         writer.field("ok", false)
         writer.field("v", RequestHeader.version)
-        return writer.finish()
+        return Data(writer.finish())
     }
 
     /// - Throws: ``Messages/RequestError`` `request.malformed` that names the field.

@@ -8,7 +8,7 @@ import Messages
 /// A request as it is sent: written once, so that a resend has the same bytes.
 enum RequestFrame {
     static func encode(_ header: RequestHeader, body: Data) -> Data {
-        var writer = FrameWriter(capacity: body.count + 300)
+        var writer = JSONWriter(capacity: body.count + 300)
         writer.field("body", json: body)
         writer.field("from", header.from)
         writer.field("id", header.id)
@@ -18,6 +18,6 @@ enum RequestFrame {
         writer.field("timeout", header.timeout)
         writer.field("type", header.type)
         writer.field("v", header.v)
-        return writer.finish()
+        return Data(writer.finish())
     }
 }

@@ -32,11 +32,15 @@ public protocol EngineInput: Codable, Sendable {
 
     /// Means nothing after the machine's next boot: its journal entry must survive the process, and need not survive the machine. Default: `false`.
     var isOfThisBoot: Bool { get }
+
+    /// The JSON that `encode(to:)` gives, for inputs that are journaled many times a second; `nil`: made from that. Default: `nil`.
+    var quickJSON: [UInt8]? { get }
 }
 
 extension EngineInput {
     public var isEphemeral: Bool { false }
     public var isOfThisBoot: Bool { false }
+    public var quickJSON: [UInt8]? { nil }
 }
 
 /// What an engine wants done. Everything but `.wake` is held back until the journal entry of its input is durable.

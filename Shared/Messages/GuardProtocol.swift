@@ -55,21 +55,27 @@ public struct GuardMessage: Hashable, Sendable {
 
     /// `nil` if the text has no verb or a line without `=`.
     public init?(text: String) {
-        var lines = text.split(separator: "\n", omittingEmptySubsequences: true)
-        guard let first = lines.first else { return nil }
-        verb = String(first)
-        lines.removeFirst()
+        var lines = text.utf8.split(separator: UInt8(ascii: "\n"))[...]
+        guard let first = lines.popFirst().map({ String(Substring($0)) }) else { return nil }
+        verb = first
         fields = []
+        fields.reserveCapacity(lines.count)
         for line in lines {
-            guard let equals = line.firstIndex(of: "=") else { return nil }
-            fields.append(Field(key: String(line[..<equals]), value: String(line[line.index(after: equals)...])))
+            guard let equals = line.firstIndex(of: UInt8(ascii: "=")) else { return nil }
+            fields.append(Field(key: String(Substring(line[..<equals])), value: String(Substring(line[line.index(after: equals)...]))))
         }
     }
 
     public var text: String {
-        fields.reduce(verb + "\n") { text, field in
-            text + field.key + "=" + String(field.value.map { $0 == "\n" ? " " : $0 }) + "\n"
+        var text = verb
+        text += "\n"
+        for field in fields {
+            text += field.key
+            text += "="
+            text += field.value.utf8.contains(UInt8(ascii: "\n")) ? String(decoding: field.value.utf8.map { $0 == UInt8(ascii: "\n") ? UInt8(ascii: " ") : $0 }, as: UTF8.self) : field.value
+            text += "\n"
         }
+        return text
     }
 
     /// The first value of a key.
@@ -93,12 +99,19 @@ public struct Holder: Hashable, Codable, Sendable, Comparable, CustomStringConve
     }
 
     public init?(_ text: String) {
-        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-        guard parts.count == 3, let role = Role(rawValue: String(parts[0])), let attempt = UInt64(parts[2]), !parts[1].isEmpty else { return nil }
-        self.init(role: role, name: String(parts[1]), attempt: attempt)
+        let parts = text.utf8.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false).map { String(Substring($0)) }
+        guard parts.count == 3, let role = Role(rawValue: parts[0]), let attempt = UInt64(parts[2]), !parts[1].isEmpty else { return nil }
+        self.init(role: role, name: parts[1], attempt: attempt)
     }
 
     public var description: String { "\(role.rawValue):\(name):\(attempt)" }
+
+    /// As `encode(to:)` does.
+    public func write(to writer: inout JSONWriter) {
+        writer.field("attempt", attempt)
+        writer.field("name", name)
+        writer.field("role", role.rawValue)
+    }
 
     public static func < (a: Holder, b: Holder) -> Bool { (a.role.rawValue, a.name, a.attempt) < (b.role.rawValue, b.name, b.attempt) }
 }
@@ -124,7 +137,7 @@ public struct GuardLease: Hashable, Codable, Sendable {
     }
 
     public init?(_ text: String) {
-        var parts = text.split(separator: "|", omittingEmptySubsequences: false).map(String.init)
+        var parts = text.utf8.split(separator: UInt8(ascii: "|"), omittingEmptySubsequences: false).map { String(Substring($0)) }
         var mode = LeaseMode.exclusive
         if parts.count == 3 || parts.count == 5 {
             guard let named = LeaseMode(rawValue: parts.removeLast()) else { return nil }
@@ -136,6 +149,14 @@ public struct GuardLease: Hashable, Codable, Sendable {
         guard let lver = UInt64(parts[2]), let generation = UInt64(parts[3]) else { return nil }
         self.lver = lver
         self.generation = generation
+    }
+
+    /// As `encode(to:)` does.
+    public func write(to writer: inout JSONWriter) {
+        writer.field("generation", generation)
+        writer.field("isShared", isShared)
+        writer.field("lver", lver)
+        writer.field("name") { $0.field("lockspace", name.lockspace); $0.field("resource", name.resource) }
     }
 
     public var request: String { "\(name.lockspace)|\(name.resource)\(suffix)" }

@@ -1,25 +1,42 @@
 import CLinux
 import Foundation
 import Messages
+import Synchronization
 
 /// Entries of a journal that mean nothing after the machine's next boot, in a file of the run directory: they survive the process and cost no flush.
 ///
 /// Records as in ``FileJournal``'s file: 4 bytes length, 4 bytes checksum, both little-endian, then the payload. The first payload is the lineage of the journal that this file
 /// belongs to; the others are sequence, time and wall-clock time (8 bytes each, little-endian) and the JSON of the input. What follows a torn record was never acknowledged.
-final class BootJournal {
+/// The writer's thread begins it anew; entries come from there or, where that never waits for a device, from the thread that made them (``isInMemory``).
+final class BootJournal: Sendable {
+    private struct State {
+        /// What the file holds: at the next snapshot they go to the history.
+        var entries: [JournalEntry] = []
+        var descriptor: Int32 = -1
+        var lineage = ""
+        var isInMemory = false
+    }
+
+    /// tmpfs and ramfs.
+    private static let inMemory: Set<Int64> = [0x0102_1994, 0x8584_58f6]
+
     let path: String
-    /// What the file holds: at the next snapshot they go to the history.
-    private(set) var entries: [JournalEntry] = []
-    private var descriptor: Int32 = -1
-    private var lineage = ""
+    private let state = Mutex(State())
 
     init(path: String) { self.path = path }
 
+    var entries: [JournalEntry] { state.withLock { $0.entries } }
+    /// The file is in a file system without a device: what is written to it is there at once.
+    var isInMemory: Bool { state.withLock { $0.isInMemory } }
+
     /// The entries of this boot; none if the file belongs to another journal.
     func open(lineage: String) throws -> [JournalEntry] {
-        self.lineage = lineage
-        try restart(with: try Self.entries(path: path, lineage: lineage))
-        return entries
+        let found = try Self.entries(path: path, lineage: lineage)
+        try state.withLock { state throws(JournalError) in
+            state.lineage = lineage
+            try restart(&state, with: found)
+        }
+        return found
     }
 
     static func entries(path: String, lineage: String) throws -> [JournalEntry] {
@@ -30,29 +47,36 @@ final class BootJournal {
 
     /// Known to the kernel when it returns: the end of this process loses none.
     func append(_ entries: [JournalEntry]) throws(JournalError) {
-        // Of a batch that is tried again some may be there.
-        let newest = self.entries.last?.sequence ?? 0
-        let new = entries.filter { $0.sequence > newest }
-        if new.isEmpty { return }
-        try FileJournal.write(Self.frames(new), to: descriptor)
-        self.entries += new
+        try state.withLock { state throws(JournalError) in
+            // Of a batch that is tried again some may be there.
+            let newest = state.entries.last?.sequence ?? 0
+            let new = entries.filter { $0.sequence > newest }
+            if new.isEmpty { return }
+            try FileJournal.write(Self.frames(new), to: state.descriptor)
+            state.entries += new
+        }
     }
 
-    /// Begins the file anew: a snapshot covers what it held.
-    func restart(with entries: [JournalEntry]) throws(JournalError) {
+    /// Begins the file anew: a snapshot covers what it held up to this entry.
+    func forget(through sequence: UInt64) throws(JournalError) {
+        try state.withLock { state throws(JournalError) in try restart(&state, with: state.entries.filter { $0.sequence > sequence }) }
+    }
+
+    private func restart(_ state: inout State, with entries: [JournalEntry]) throws(JournalError) {
         let fresh = path + ".new"
         let file = cl_open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0o600)
         guard file >= 0 else { throw FileJournal.error("open \(fresh)") }
         do throws(JournalError) {
-            try FileJournal.write(FileJournal.frame(Data(lineage.utf8)) + Self.frames(entries), to: file)
+            try FileJournal.write(FileJournal.frame(Data(state.lineage.utf8)) + Self.frames(entries), to: file)
             guard rename(fresh, path) == 0 else { throw FileJournal.error("rename") }
         } catch {
             close(file)
             throw error
         }
-        if descriptor >= 0 { close(descriptor) }
-        descriptor = file
-        self.entries = entries
+        if state.descriptor >= 0 { close(state.descriptor) }
+        state.descriptor = file
+        state.entries = entries
+        state.isInMemory = Self.inMemory.contains(cl_file_system(file))
     }
 
     private static func frames(_ entries: [JournalEntry]) -> Data {

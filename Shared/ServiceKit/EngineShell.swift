@@ -57,6 +57,7 @@ public final class EngineShell<E: Engine>: RunningService {
     private let timeOffset: Duration
     private let entriesBetweenSnapshots: Int
     private let bootEntriesBetweenSnapshots: Int?
+    private let immediate: (@Sendable (JournalEntry) throws(JournalError) -> Void)?
     private var writer: JournalWriter?
     private var server: RequestServer?
     private var publisher: EventPublisher?
@@ -86,6 +87,7 @@ public final class EngineShell<E: Engine>: RunningService {
         term = contents.term
         entriesBetweenSnapshots = setup.journal.entriesBetweenSnapshots
         bootEntriesBetweenSnapshots = setup.journal.bootEntriesBetweenSnapshots
+        immediate = setup.journal.immediate
         let boottime = Clock.boottime()
         timeOffset = setup.continuesTime ? max(.zero, (contents.lastInstant ?? boottime) - boottime) : .zero
 
@@ -167,17 +169,13 @@ public final class EngineShell<E: Engine>: RunningService {
     }
 
     private func append(_ record: ShellCore<E>.Record, accepting accepted: StoredReply?) {
+        let isOfThisBoot = record.input.isOfThisBoot && bootEntriesBetweenSnapshots != nil
         var batch = JournalBatch()
         if let accepted { batch.replies.append(accepted) }
+        var entry: JournalEntry
         do {
-            let entry = JournalEntry(sequence: record.sequence, time: record.time, input: try JSON.encode(record.input))
-            if record.input.isOfThisBoot, bootEntriesBetweenSnapshots != nil {
-                batch.bootEntries.append(entry)
-                bootEntriesSinceSnapshot += 1
-            } else {
-                batch.entries.append(entry)
-                entriesSinceSnapshot += 1
-            }
+            entry = JournalEntry(sequence: record.sequence, time: record.time, input: try record.input.quickJSON.map { Data($0) } ?? JSON.encode(record.input))
+            if isOfThisBoot { bootEntriesSinceSnapshot += 1 } else { entriesSinceSnapshot += 1 }
             if entriesSinceSnapshot >= entriesBetweenSnapshots || bootEntriesSinceSnapshot >= bootEntriesBetweenSnapshots ?? .max {
                 batch.snapshot = JournalSnapshot(sequence: record.sequence, state: try JSON.encode(engine))
                 entriesSinceSnapshot = 0
@@ -187,9 +185,29 @@ public final class EngineShell<E: Engine>: RunningService {
             logger.critical("an input or the state cannot be written as JSON (\(error)); ending before anything rests on it")
             exit(70)
         }
+        entry.wallTime = cl_realtime()
         batch.decisions = record.decisions.map(told)
+        for index in batch.decisions.indices { batch.decisions[index].entry = entry.sequence }
         for (id, reply) in record.replies { if let stored = settled(id, ReplyFrame.encode(id: id, reply)) { batch.replies.append(stored) } }
+        if isOfThisBoot, batch.replies.isEmpty, appendAtOnce(entry, record.number) {
+            // What is left rests on the entry, and nothing rests on it.
+            if !batch.isEmpty { writer?.append(batch, through: 0) }
+            return carryOut(core.durable(through: record.number))
+        }
+        if isOfThisBoot { batch.bootEntries.append(entry) } else { batch.entries.append(entry) }
         writer?.append(batch, through: record.number)
+    }
+
+    /// Where a boot entry reaches the kernel without waiting for a device, if nothing before it waits: no other thread is needed for it then.
+    private func appendAtOnce(_ entry: JournalEntry, _ number: UInt64) -> Bool {
+        guard let immediate, core.durableThrough + 1 == number else { return false }
+        do throws(JournalError) {
+            try immediate(entry)
+            return true
+        } catch {
+            // The writer tries again, waits for space, or ends the process.
+            return false
+        }
     }
 
     private func carryOut(_ effect: Effect<E.Action>) {

@@ -85,16 +85,16 @@ public final class FileJournal: Journal {
         var batch = batch
         let bootEntries = batch.bootEntries
         batch.bootEntries = []
-        if boot == nil {
-            batch.entries = (batch.entries + bootEntries).sorted { $0.sequence < $1.sequence }
-        } else if let snapshot = batch.snapshot {
-            let all = (boot?.entries ?? []) + bootEntries
-            batch.entries += all.filter { $0.sequence <= snapshot.sequence }
-            try rewrite(with: batch)
-            try boot?.restart(with: all.filter { $0.sequence > snapshot.sequence })
-            return
+        batch.decisions = batch.decisions.suffix(Self.decisionsKept)
+        if let boot {
+            try boot.append(bootEntries)
+            if let snapshot = batch.snapshot {
+                batch.entries += boot.entries.filter { $0.sequence <= snapshot.sequence }
+                try rewrite(with: batch)
+                return try boot.forget(through: snapshot.sequence)
+            }
         } else {
-            try boot?.append(bootEntries)
+            batch.entries = (batch.entries + bootEntries).sorted { $0.sequence < $1.sequence }
         }
         if batch.isEmpty { return }
         guard batch.snapshot == nil else { return try rewrite(with: batch) }
@@ -117,6 +117,11 @@ public final class FileJournal: Journal {
             (head, latest) = before
             throw error
         }
+    }
+
+    public var immediate: (@Sendable (JournalEntry) throws(JournalError) -> Void)? {
+        guard let boot, boot.isInMemory else { return nil }
+        return { entry throws(JournalError) in try boot.append([entry]) }
     }
 
     public func decisions(subject: String?, limit: Int) -> [Decision] {
@@ -183,7 +188,6 @@ public final class FileJournal: Journal {
 
     /// After a full disk the file may end in half a record: cut it off, so that the next try appends to a whole one.
     static func write(_ data: Data, to file: Int32) throws(JournalError) {
-        let before = lseek(file, 0, SEEK_END)
         var done = 0
         while done < data.count {
             let n = data.withUnsafeBytes { bytes in
@@ -193,7 +197,7 @@ public final class FileJournal: Journal {
             if n < 0 && errno == EINTR { continue }
             guard n > 0 else {
                 let error = error("write")
-                ftruncate(file, before)
+                ftruncate(file, lseek(file, 0, SEEK_END) - off_t(done))
                 throw error
             }
             done += n

@@ -55,12 +55,14 @@ public struct JournalBatch: Codable, Sendable {
 
     public init() {}
 
-    /// The batch with what replay needs: its entry's wall-clock time, and that entry's number in each decision (0: what was decided on is not journaled).
+    /// The batch with what replay needs, where it is not told yet: its entry's wall-clock time, and that entry's number in each decision (0: what was decided on is not journaled).
     func stamped(at wallTime: Int64) -> JournalBatch {
         var batch = self
-        for index in batch.entries.indices { batch.entries[index].wallTime = wallTime }
-        for index in batch.bootEntries.indices { batch.bootEntries[index].wallTime = wallTime }
-        for index in batch.decisions.indices { batch.decisions[index].entry = entries.last?.sequence ?? bootEntries.last?.sequence ?? 0 }
+        for index in batch.entries.indices { batch.entries[index].wallTime = batch.entries[index].wallTime ?? wallTime }
+        for index in batch.bootEntries.indices { batch.bootEntries[index].wallTime = batch.bootEntries[index].wallTime ?? wallTime }
+        for index in batch.decisions.indices {
+            batch.decisions[index].entry = batch.decisions[index].entry ?? entries.last?.sequence ?? bootEntries.last?.sequence ?? 0
+        }
         return batch
     }
 
@@ -176,7 +178,7 @@ public enum JournalError: Error, CustomStringConvertible {
     }
 }
 
-/// The durable memory of one service. Used by one thread at a time: opened at start, then only by the writer thread.
+/// The durable memory of one service. Used by one thread at a time: opened at start, then only by the writer thread, but for ``immediate``.
 public protocol Journal: AnyObject {
     /// Opens or creates it and counts this start of the service.
     func open(as service: String) throws -> JournalContents
@@ -188,8 +190,11 @@ public protocol Journal: AnyObject {
     var entriesBetweenSnapshots: Int { get }
     /// The same for boot entries; `nil`: they are entries like others.
     var bootEntriesBetweenSnapshots: Int? { get }
+    /// Appends one boot entry from any thread, without waiting for a device; `nil`: there is no such way. To be asked for once it is open.
+    var immediate: (@Sendable (JournalEntry) throws(JournalError) -> Void)? { get }
 }
 
 extension Journal {
     public var bootEntriesBetweenSnapshots: Int? { nil }
+    public var immediate: (@Sendable (JournalEntry) throws(JournalError) -> Void)? { nil }
 }

@@ -90,7 +90,9 @@ final class JournalWriter: Sendable {
     ///   - through: release number that is durable once this batch is.
     func append(_ batch: JournalBatch, through: UInt64) {
         let batch = batch.stamped(at: cl_realtime())
-        waiting.withLock { state in
+        let isNews = waiting.withLock { state in
+            // The thread looks by itself at decisions that wait.
+            let isNews = state.decidedAt == nil || through > 0 || !batch.replies.isEmpty || batch.snapshot != nil
             state.batch.entries += batch.entries
             state.batch.bootEntries += batch.bootEntries
             if !batch.decisions.isEmpty { state.decidedAt = state.decidedAt ?? .now() }
@@ -98,8 +100,9 @@ final class JournalWriter: Sendable {
             state.batch.decisions += batch.decisions
             state.batch.snapshot = batch.snapshot ?? state.batch.snapshot
             state.through = max(state.through, through)
+            return isNews
         }
-        signal.signal()
+        if isNews { signal.signal() }
     }
 
     /// Reads on the writer's thread, after everything appended before.

@@ -13,24 +13,31 @@ struct LeaseBench {
     /// Where the volumes are.
     let directory: String
 
-    func run() throws -> [Figure] {
+    func run(_ parts: [BenchCommand.Part], _ add: ([Figure]) -> Void) throws {
         guard SanlockDaemon.isInstalled else { throw LabFailure("\(SanlockDaemon.executable) is not installed: compose/lab/install-packages test") }
         let place = try LeasePlace(in: directory)
         defer { place.remove() }
-        return try LeaseCycles(place: place, rounds: rounds).run() + LeaseRenewals(place: place).run() + LeaseTakeover(place: place, rounds: rounds).run()
+        if parts.contains(.cycles) { add(try LeaseCycles(place: place, rounds: rounds).run()) }
+        if parts.contains(.renewals) { add(try LeaseRenewals(place: place).run()) }
+        if parts.contains(.takeover) { add(try LeaseTakeover(place: place, rounds: rounds).run()) }
     }
 }
 
 /// A directory for everything of one run.
 struct LeasePlace {
     let directory: String
+    /// For run directories, of either daemon: in memory, as `/run` is.
+    let memory: String
 
     init(in parent: String) throws {
         directory = "\(parent)/lb-\(getpid())"
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        memory = "/dev/shm/lr-\(getpid())"
+        for path in [directory, memory] {
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        }
     }
 
-    func remove() { try? FileManager.default.removeItem(atPath: directory) }
+    func remove() { for path in [directory, memory] { try? FileManager.default.removeItem(atPath: path) } }
 
     func path(_ name: String) throws -> String {
         let path = "\(directory)/\(name)"

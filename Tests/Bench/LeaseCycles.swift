@@ -21,11 +21,11 @@ struct LeaseCycles {
         let most = Self.clients.max() ?? 1
         let resources = try place.makeSanlockVolumes("cycles", resources: most, ioTimeout: Self.ioTimeout)
         try LeasePlace.enter(2...Self.hosts, in: place.ids(ofSanlock: "cycles"), lockspace: "cycles", ioTimeout: UInt16(Self.ioTimeout))
-        let daemon = try SanlockDaemon(name: "s1", in: place.directory, logs: false)
+        let daemon = try SanlockDaemon(name: "s1", in: place.memory, logs: false)
         defer { daemon.kill() }
         try daemon.join("cycles", hostID: 1, at: place.ids(ofSanlock: "cycles"), ioTimeout: Self.ioTimeout)
 
-        let node = try LeaseNode(name: "n1", hostID: 1, in: place.directory)
+        let node = try LeaseNode(name: "n1", hostID: 1, in: place.directory, memory: place.memory)
         defer { node.kill() }
         let domain = try place.path("cycles")
         try node.initialize("cycles", at: domain, ioTimeout: Self.ioTimeout)

@@ -75,7 +75,7 @@ struct LeaseRenewals {
     private func names(_ size: Int) -> [String] { size == 0 ? [] : (0..<Self.lockspaces).map { "r\(size)-\($0)" } }
 
     private func sanlock(_ size: Int) throws -> Member {
-        let daemon = try SanlockDaemon(name: "s-\(size)", in: place.directory, logs: false)
+        let daemon = try SanlockDaemon(name: "s-\(size)", in: place.memory, logs: false)
         for lockspace in names(size) {
             _ = try place.makeSanlockVolumes(lockspace, resources: 0, ioTimeout: Self.ioTimeout)
             let ids = place.ids(ofSanlock: lockspace)
@@ -86,7 +86,7 @@ struct LeaseRenewals {
     }
 
     private func ours(_ size: Int) throws -> Member {
-        let node = try LeaseNode(name: "n-\(size)", hostID: 1, in: place.directory)
+        let node = try LeaseNode(name: "n-\(size)", hostID: 1, in: place.directory, memory: place.memory)
         for lockspace in names(size) {
             let domain = try place.path(lockspace)
             try node.initialize(lockspace, at: domain, ioTimeout: Self.ioTimeout)

@@ -14,9 +14,9 @@ struct LeaseTakeover {
 
     func run() throws -> [Figure] {
         let fencing = try KeyFile.generate(name: "fencing-service", role: .service, host: nil)
-        let first = try LeaseNode(name: "t1", hostID: 1, in: place.directory, fencing: fencing)
+        let first = try LeaseNode(name: "t1", hostID: 1, in: place.directory, memory: place.memory, fencing: fencing)
         defer { first.kill() }
-        let second = try LeaseNode(name: "t2", hostID: 2, in: place.directory, fencing: fencing)
+        let second = try LeaseNode(name: "t2", hostID: 2, in: place.directory, memory: place.memory, fencing: fencing)
         defer { second.kill() }
         let domain = try place.path(Self.lockspace)
         try first.initialize(Self.lockspace, at: domain, ioTimeout: 2)

@@ -17,15 +17,16 @@ package final class LeaseNode {
     /// Starts it.
     /// - Parameters:
     ///   - directory: an existing one for everything of this host; short, for sockets are in it.
+    ///   - memory: an existing one for its run directory instead, in a file system without a device, as `/run` is one.
     ///   - settings: of its configuration, such as `lease.settle`.
     ///   - fencing: whose signature under proofs it accepts.
-    package init(name: String, hostID: Int, in directory: String, settings: [String: String] = [:], fencing: KeyFile? = nil) throws {
+    package init(name: String, hostID: Int, in directory: String, memory: String? = nil, settings: [String: String] = [:], fencing: KeyFile? = nil) throws {
         self.name = name
         self.hostID = hostID
         self.directory = "\(directory)/\(name)"
-        run = "\(self.directory)/run"
-        for part in ["run/locks", "state", "keys"] {
-            try FileManager.default.createDirectory(atPath: "\(self.directory)/\(part)", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        run = memory.map { "\($0)/\(name)" } ?? "\(self.directory)/run"
+        for part in ["\(run)/locks", "\(self.directory)/state", "\(self.directory)/keys"] {
+            try FileManager.default.createDirectory(atPath: part, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         }
         let file = ClusterFile(cluster: "lab", state: "\(self.directory)/state", run: run, keys: "\(self.directory)/keys", shared: nil, services: [:])
         try JSON.encode(file).write(to: URL(fileURLWithPath: "\(self.directory)/cluster.yaml"))

@@ -1,3 +1,4 @@
+import Foundation
 import LeaseFormat
 import Messages
 import Testing
@@ -152,6 +153,27 @@ struct RuleTests {
         _ = membership.tick(at: world.now)
         guard case .refused(let error) = try #require(membership.onResult(read(), at: world.now).first) else { return #expect(Bool(false)) }
         #expect(error.code == "lockspace.host-id-busy")
+    }
+
+    /// What is journaled many times a second is written by hand: it must stay what a journal of any version reads.
+    @Test func whatIsJournaledOfGrantsIsWhatTheyAre() throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        let holder = Holder(role: .vm, name: "web \"1\" \\ ä", attempt: 7)
+        let shared = GuardLease(name: LeaseName(lockspace: "dom1", resource: "disk/2"), lver: 3, generation: 9, mode: .shared)
+        for state in Grant.State.allCases {
+            for leases in [[], [GuardLease(name: LeaseName(lockspace: "dom1", resource: "disk1"))], [shared, shared]] {
+                let grant = Grant(holder: holder, bootID: "boot", lock: "/run/l\u{1}ck", diskLocks: leases.map(\.name.resource), leases: leases, state: state)
+                let input = LeaseInput.noted(.grant(grant))
+                let written = Data(try #require(input.quickJSON))
+                guard case .noted(let fact) = try JSONDecoder().decode(LeaseInput.self, from: written) else { return #expect(Bool(false)) }
+                #expect(fact == .grant(grant))
+                #expect(try encoder.encode(input) == written)
+            }
+        }
+        let ended = LeaseInput.noted(.ended(holder))
+        #expect(try encoder.encode(ended) == Data(try #require(ended.quickJSON)))
+        #expect(LeaseInput.wake.quickJSON == nil && LeaseInput.noted(.pins(ManagerPins())).quickJSON == nil)
     }
 
     @Test func S3_aLeaseOfThisHostBelongsToOneGuard() throws {

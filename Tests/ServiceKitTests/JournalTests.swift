@@ -285,6 +285,31 @@ private func entry(_ sequence: UInt64, _ text: String) -> JournalEntry {
         #expect(try journal(directory.path).open(as: "test").entries.map(\.sequence) == [1])
     }
 
+    /// Where no device is waited for, entries need no other thread; what a snapshot covers meanwhile is in the history, and what came after it stays.
+    @Test func aFileInMemoryTakesEntriesFromAnyThread() throws {
+        let memory = try ScratchDirectory(tmpfs: 1 << 20), directory = try ScratchDirectory()
+        func journal() -> FileJournal { FileJournal(path: "\(directory.path)/journal", bootPath: "\(memory.path)/boot", retention: JournalRetention(entries: 40, spread: 10)) }
+        let first = journal()
+        #expect(first.immediate == nil, "before it is open nobody knows")
+        _ = try first.open(as: "test")
+        let append = try #require(first.immediate)
+        try append(entry(1, "a"))
+        try append(entry(2, "b"))
+        try append(entry(3, "c"))
+        try self.append(first, snapshot: 2)
+        try append(entry(4, "d"))
+        let second = journal()
+        let contents = try second.open(as: "test")
+        #expect(contents.snapshot?.sequence == 2 && contents.entries.map(\.sequence) == [3, 4])
+        #expect(try FileJournal.history(path: "\(directory.path)/journal").entries.map(\.sequence) == [1, 2, 3, 4])
+        let appendMore = try #require(second.immediate)
+        memory.fill()
+        #expect(throws: JournalError.self) { for number in 5...2000 as ClosedRange<UInt64> { try appendMore(entry(number, "no room")) } }
+        try memory.makeRoom()
+        try appendMore(entry(3000, "e"))
+        #expect(try journal().open(as: "test").lastSequence == 3000, "what did not fit is no torn record before what follows")
+    }
+
     /// What follows a torn append was never acknowledged, and the next append begins after what is whole.
     @Test func aTornAppendIsLeftOut() throws {
         let directory = try ScratchDirectory()

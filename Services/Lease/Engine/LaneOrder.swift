@@ -52,8 +52,12 @@ public struct LaneOrder: Sendable {
 
     /// When ``wake(at:)`` is due.
     public var nextWake: Instant? {
-        let busy = lanes.values.filter { $0.current != nil || !$0.queue.isEmpty }
-        return busy.flatMap { lane in [lane.current?.deadline] + lane.queue.map(\.waitsUntil) }.compactMap(\.self).min()
+        var next = Instant(nanoseconds: .max)
+        for lane in lanes.values {
+            if let current = lane.current { next = min(next, current.deadline) }
+            for item in lane.queue { if let until = item.waitsUntil { next = min(next, until) } }
+        }
+        return next.nanoseconds == .max ? nil : next
     }
 
     /// The timeout counts from when the work is taken; in a lane without a thread from now.

@@ -68,6 +68,13 @@ public enum LeaseInput: EngineInput {
         default: false
         }
     }
+
+    public var quickJSON: [UInt8]? {
+        guard case .noted(let fact) = self, isOfThisBoot else { return nil }
+        var writer = JSONWriter(capacity: 512)
+        writer.field("noted") { $0.field("_0") { fact.write(to: &$0) } }
+        return writer.finish()
+    }
 }
 
 /// What a guard asks for, its proofs already verified.
@@ -127,6 +134,27 @@ public enum LeaseFact: Codable, Hashable, Sendable {
     case ended(Holder)
     case pins(ManagerPins)
     case maintenance(MaintenanceRecord)
+}
+
+extension LeaseFact {
+    fileprivate func write(to writer: inout JSONWriter) {
+        switch self {
+        case .grant(let grant): writer.field("grant") { $0.field("_0") { grant.write(to: &$0) } }
+        case .ended(let holder): writer.field("ended") { $0.field("_0") { holder.write(to: &$0) } }
+        case .membership, .pins, .maintenance: break
+        }
+    }
+}
+
+extension Grant {
+    fileprivate func write(to writer: inout JSONWriter) {
+        writer.field("bootID", bootID)
+        writer.field("diskLocks", diskLocks)
+        writer.field("holder") { holder.write(to: &$0) }
+        writer.field("leases", leases) { writer, lease in lease.write(to: &writer) }
+        writer.field("lock", lock)
+        writer.field("state", state.rawValue)
+    }
 }
 
 /// What the lease engine wants done.

@@ -22,7 +22,9 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
 
     private var works: [IOToken: @Sendable (GoOn) -> Outcome] = [:]
     private var calls: [LaneOrder.Seat: DispatchSemaphore] = [:]
-    private let monitorWakeUp = DispatchSemaphore(value: 0)
+    private let monitorCall = DispatchSemaphore(value: 0)
+    /// When the monitor looks next; `nil`: when it is called.
+    private var monitorLooks: Instant?
     private let report: @Sendable (Report) -> Void
 
     /// - Parameter report: called from any thread; must neither block nor call back into this object.
@@ -35,9 +37,8 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
     public func submit(lane: String, token: IOToken, timeout: Duration, _ work: @escaping @Sendable (GoOn) -> Outcome) {
         lock.withLock {
             works[token] = work
-            let wake = order.nextWake
             carryOut(order.submit(lane: lane, token: token, timeout: timeout, at: Self.now))
-            if order.nextWake != wake { monitorWakeUp.signal() }
+            callMonitor()
         }
     }
 
@@ -82,7 +83,7 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
     private func begin(_ seat: LaneOrder.Seat) -> (@Sendable (GoOn) -> Outcome)? {
         lock.withLock {
             let token = order.take(seat, at: Self.now)
-            monitorWakeUp.signal()
+            callMonitor()
             return token.flatMap { works.removeValue(forKey: $0) }
         }
     }
@@ -97,12 +98,21 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
         }
     }
 
+    /// If something is due before it looks. With the lock held.
+    ///
+    /// It keeps its time when that has ended meanwhile: lanes that are busy with short work call it once in a timeout, not with each work.
+    private func callMonitor() {
+        guard let next = order.nextWake, next < monitorLooks ?? Instant(nanoseconds: .max) else { return }
+        monitorLooks = next
+        monitorCall.signal()
+    }
+
     private func monitor() {
         while true {
             if let next = look() {
-                _ = monitorWakeUp.wait(timeout: .now() + .nanoseconds(Int(max(1_000_000, (next - Self.now).nanoseconds))))
+                _ = monitorCall.wait(timeout: .now() + .nanoseconds(Int(max(1_000_000, (next - Self.now).nanoseconds))))
             } else {
-                monitorWakeUp.wait()
+                monitorCall.wait()
             }
         }
     }
@@ -110,8 +120,11 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
     /// Returns when to look again.
     private func look() -> Instant? {
         lock.withLock {
-            carryOut(order.wake(at: Self.now))
-            return order.nextWake
+            let now = Self.now
+            carryOut(order.wake(at: now))
+            if let looks = monitorLooks, looks <= now { monitorLooks = nil }
+            monitorLooks = [monitorLooks, order.nextWake].compactMap(\.self).min()
+            return monitorLooks
         }
     }
 }

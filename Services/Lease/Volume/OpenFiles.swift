@@ -13,45 +13,84 @@ public final class OpenFiles: Sendable {
         var flags: Int32
     }
 
+    /// A descriptor and the file that it leads to, which stays the same for as long as it is open.
+    private struct Open {
+        var descriptor: Int32
+        var device: dev_t
+        var inode: ino_t
+
+        /// - Throws: `DirectFile.OpenError`.
+        init(_ path: String, _ flags: Int32) throws(DirectFile.OpenError) {
+            descriptor = try DirectFile.open(path, flags)
+            var found = stat()
+            // Of an open file it fails only where files have no numbers; then it is never kept.
+            let isKnown = fstat(descriptor, &found) == 0
+            device = isKnown ? found.st_dev : .max
+            inode = isKnown ? found.st_ino : .max
+        }
+
+        func isAt(_ path: String) -> Bool {
+            var there = stat()
+            return stat(path, &there) == 0 && there.st_dev == device && there.st_ino == inode
+        }
+    }
+
     /// Descriptors kept for one file: more are closed when they are given back.
-    private static let kept = 4
-    private let idle = Mutex<[Key: [Int32]]>([:])
+    private static let kept = 32
+    private let idle = Mutex<[Key: [Open]]>([:])
 
     public init() {}
 
     /// - Parameter goOn: asked before each further I/O of a sequence; `false` ends it where it is.
     public func perform(_ work: VolumeWork, _ goOn: () -> Bool) -> IOResult {
-        var taken: [(key: Key, file: Int32)] = []
-        defer { for (key, file) in taken { giveBack(file, key) } }
+        switch work {
+        case .one(let operation):
+            return Turn(self, writes: false).perform(operation)
+        case .sequence(var sequence):
+            let turn = Turn(self, writes: true)
+            var next = sequence.begin
+            while let operation = next, goOn() {
+                let result = turn.perform(operation)
+                next = sequence.next(result, at: Instant(nanoseconds: cl_boottime()))
+            }
+            return .sequence(sequence)
+        }
+    }
+
+    /// The files of one piece of work, given back at its end.
+    private final class Turn {
+        private let files: OpenFiles
+        /// Reads use descriptors that can write, too: what reads and writes in turn needs one.
+        private let writes: Bool
+        private var taken: [(key: Key, file: Open)] = []
+
+        init(_ files: OpenFiles, writes: Bool) {
+            self.files = files
+            self.writes = writes
+        }
+
+        deinit { for (key, file) in taken { files.giveBack(file, key) } }
+
         func perform(_ operation: VolumeOperation) -> IOResult {
             do throws(DirectFile.OpenError) {
-                let wanted = Key(operation)
-                let key = Key(path: wanted.path, flags: wanted.flags & ~O_CREAT)
-                let file: Int32
-                if let known = taken.first(where: { $0.key == key }) {
-                    file = known.file
-                } else {
-                    file = try take(key, create: wanted != key)
-                    taken.append((key, file))
-                }
-                return switch operation {
-                case .read(let path, let offset, let length): DirectFile.read(file, path: path, offset: offset, length: length)
-                case .write(let path, let offset, let bytes, let notAfter, _): DirectFile.write(file, path: path, offset: offset, bytes: bytes, notAfter: notAfter)
+                switch operation {
+                case .read(let path, let offset, let length):
+                    return DirectFile.read(try descriptor(path, writes ? O_RDWR : O_RDONLY), path: path, offset: offset, length: length)
+                case .write(let path, let offset, let bytes, let notAfter, let create):
+                    return DirectFile.write(
+                        try descriptor(path, writes ? O_RDWR : O_WRONLY, create: create), path: path, offset: offset, bytes: bytes, notAfter: notAfter)
                 }
             } catch {
                 return error.result
             }
         }
-        switch work {
-        case .one(let operation):
-            return perform(operation)
-        case .sequence(var sequence):
-            var next = sequence.begin
-            while let operation = next, goOn() {
-                let result = perform(operation)
-                next = sequence.next(result, at: Instant(nanoseconds: cl_boottime()))
-            }
-            return .sequence(sequence)
+
+        private func descriptor(_ path: String, _ flags: Int32, create: Bool = false) throws(DirectFile.OpenError) -> Int32 {
+            if let known = taken.first(where: { $0.key.flags == flags && $0.key.path == path }) { return known.file.descriptor }
+            let key = Key(path: path, flags: flags)
+            let file = try files.take(key, create: create)
+            taken.append((key, file))
+            return file.descriptor
         }
     }
 
@@ -62,38 +101,23 @@ public final class OpenFiles: Sendable {
             for key in gone.keys { idle[key] = nil }
             return gone.values.flatMap(\.self)
         }
-        for file in files { Glibc.close(file) }
+        for file in files { Glibc.close(file.descriptor) }
     }
 
-    private func take(_ key: Key, create: Bool) throws(DirectFile.OpenError) -> Int32 {
+    private func take(_ key: Key, create: Bool) throws(DirectFile.OpenError) -> Open {
         while let file = idle.withLock({ $0[key]?.popLast() }) {
-            if Self.leads(key.path, to: file) { return file }
-            Glibc.close(file)
+            if file.isAt(key.path) { return file }
+            Glibc.close(file.descriptor)
         }
-        return try DirectFile.open(key.path, key.flags | (create ? O_CREAT : 0))
+        return try Open(key.path, key.flags | (create ? O_CREAT : 0))
     }
 
-    private func giveBack(_ file: Int32, _ key: Key) {
+    private func giveBack(_ file: Open, _ key: Key) {
         let isKept = idle.withLock { idle in
             guard idle[key]?.count ?? 0 < Self.kept else { return false }
             idle[key, default: []].append(file)
             return true
         }
-        if !isKept { Glibc.close(file) }
-    }
-
-    private static func leads(_ path: String, to file: Int32) -> Bool {
-        var there = stat()
-        var open = stat()
-        return stat(path, &there) == 0 && fstat(file, &open) == 0 && there.st_dev == open.st_dev && there.st_ino == open.st_ino
-    }
-}
-
-extension OpenFiles.Key {
-    fileprivate init(_ operation: VolumeOperation) {
-        switch operation {
-        case .read(let path, _, _): self.init(path: path, flags: O_RDONLY)
-        case .write(let path, _, _, _, let create): self.init(path: path, flags: O_WRONLY | (create ? O_CREAT : 0))
-        }
+        if !isKept { Glibc.close(file.descriptor) }
     }
 }

@@ -28,6 +28,7 @@
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,6 +41,11 @@ static inline int cl_pidfd_send_signal(int fd, int sig) { return (int)syscall(SY
 static inline int cl_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 static inline int cl_openat(int dir, const char *path, int flags, mode_t mode) { return openat(dir, path, flags, mode); }
 static inline int cl_fcntl(int fd, int command, int value) { return fcntl(fd, command, value); }
+/* The kernel's number of the file system that an open file is in; 0 if it does not tell. */
+static inline int64_t cl_file_system(int fd) {
+    struct statfs s;
+    return fstatfs(fd, &s) == 0 ? (int64_t)s.f_type : 0;
+}
 static inline int cl_unshare(int flags) { return unshare(flags); }
 static inline int cl_setns(int fd, int flags) { return setns(fd, flags); }
 static inline pid_t cl_fork(void) { return fork(); }
