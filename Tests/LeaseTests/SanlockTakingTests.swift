@@ -137,6 +137,7 @@ struct SanlockTakingTests {
         // A new life of lease-service has seen nothing of the storage until now.
         desk.engine.began = desk.now
         desk.submit(.release(connection: 1, desk.holder))
+        desk.submit(.wake)
         desk.pass(4)
         #expect(desk.heard().isEmpty)
         desk.pass(2)
