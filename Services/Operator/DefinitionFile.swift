@@ -138,6 +138,11 @@ struct DefinitionFile {
 
     func optionalNumber(_ key: String) throws -> Double? { try value(key, "a number") { $0.float } }
 
+    /// One of the words of a choice.
+    func optionalChoice<Choice: RawRepresentable<String> & CaseIterable>(_ key: String) throws -> Choice? {
+        try value(key, "one of " + Choice.allCases.map(\.rawValue).joined(separator: ", ")) { $0.scalar.flatMap { Choice(rawValue: $0.string) } }
+    }
+
     /// One element of a list that is either a bare text or has keys of its own.
     enum Element {
         case text(String, Node)

@@ -11,6 +11,9 @@ extension VMDefinition {
     ///     leases: true            # one for each writable disk (default)
     ///     priority: 50            # 0-100, highest first
     ///     pin: [host1, host2]     # only these hosts; default: any
+    ///     onLeaseLoss: kill       # or pause: stopped pauseBefore the deadline of its leases, resumed if they are still its own, killed at the deadline
+    ///     pauseBefore: 20s        # default: 2 x io_timeout
+    ///     resume: kill            # after an I/O error has paused it: auto, leave or kill; default: kill with ha, else auto
     ///     disks:
     ///       - image: 6b2e0c51-...  # uuid of the disk; names its lease
     ///         domain: data        # name or uuid of its storage domain
@@ -21,7 +24,7 @@ extension VMDefinition {
     /// - Parameter domainID: uuid of a storage domain by its name; uuids are given as they are.
     /// - Throws: `RequestError` that names file, line and key.
     init(file path: String, domainID: (String) throws -> String) throws {
-        let file = try DefinitionFile(path: path, kind: "VM", keys: ["name", "memory", "cpus", "disks", "ha", "leases", "priority", "pin"])
+        let file = try DefinitionFile(path: path, kind: "VM", keys: ["name", "memory", "cpus", "disks", "ha", "leases", "priority", "pin", "onLeaseLoss", "pauseBefore", "resume"])
         let memory = try file.bytes("memory", unit: 1 << 20)
         guard memory >= 1 << 20, memory % (1 << 20) == 0 else { throw file.problem(key: "memory", "must be a whole number of MiB") }
         let disks = try file.sections("disks", kind: "disk", keys: ["image", "domain", "size", "source", "readOnly"]).map { disk in
@@ -34,7 +37,8 @@ extension VMDefinition {
         self.init(
             name: try file.string("name"), memoryMiB: Int(memory >> 20), cpus: try file.optionalInt("cpus") ?? 1, disks: disks,
             ha: try file.optionalBool("ha") ?? false, leases: try file.optionalBool("leases") ?? true, priority: try file.optionalInt("priority") ?? 50,
-            pin: try file.strings("pin"))
+            pin: try file.strings("pin"), onLeaseLoss: try file.optionalChoice("onLeaseLoss"), pauseBefore: try file.optionalDuration("pauseBefore"),
+            resume: try file.optionalChoice("resume"))
         guard (0...100).contains(priority) else { throw file.problem(key: "priority", "must be between 0 and 100") }
         guard cpus >= 1 else { throw file.problem(key: "cpus", "must be at least 1") }
         guard leases || !ha else { throw file.problem(key: "ha", "needs leases: without them nothing keeps a second run from its disks") }

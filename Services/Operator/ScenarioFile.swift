@@ -65,7 +65,7 @@ extension Scenario {
     }
 
     private static func vms(_ file: DefinitionFile, hosts: [Host], domains: [String]) throws -> [VM] {
-        let elements = try file.elements("vms", kind: "VM", keys: ["name", "ha", "priority", "memory", "disks", "leases", "pin", "started", "host"])
+        let elements = try file.elements("vms", kind: "VM", keys: ["name", "ha", "priority", "memory", "disks", "leases", "pin", "started", "host", "onLeaseLoss", "pauseBefore", "resume"])
         let master = domains.first.map { [$0] } ?? []
         if elements.count == 1, case .text(let text, _) = elements[0], let count = Int(text) {
             guard (0...1000).contains(count) else { throw file.problem(key: "vms", "must be between 0 and 1000") }
@@ -84,6 +84,9 @@ extension Scenario {
                 vm.pin = try keys.strings("pin")
                 vm.started = try keys.optionalBool("started") ?? true
                 vm.host = try keys.optionalString("host")
+                vm.onLeaseLoss = try keys.optionalChoice("onLeaseLoss")
+                vm.pauseBefore = try keys.optionalDuration("pauseBefore")
+                vm.resume = try keys.optionalChoice("resume")
                 for disk in vm.disks where !domains.contains(disk) { throw keys.problem(key: "disks", "names \(disk); the domains are \(domains.joined(separator: ", "))") }
                 for host in vm.pin + (vm.host.map { [$0] } ?? []) where !hosts.contains(where: { $0.name == host }) {
                     throw keys.problem(key: keys.has("host") ? "host" : "pin", "names \(host); the hosts are \(hosts.map(\.name).joined(separator: ", "))")

@@ -6,6 +6,10 @@ public enum Occurrence: Codable, Hashable, Sendable {
     case start(vm: String, host: String?)
     /// A guest runs no more.
     case end(vm: String)
+    /// A guest stands still: its guard has stopped it, or its hypervisor after an I/O error.
+    case pause(vm: String)
+    /// It goes on after that.
+    case resume(vm: String)
     /// fencing-service told a host's device to switch it off.
     case off(host: String)
     case on(host: String)
@@ -24,6 +28,8 @@ public enum Occurrence: Codable, Hashable, Sendable {
         switch self {
         case .start(let vm, let host): "start \(vm)" + (host.map { " on \($0)" } ?? "")
         case .end(let vm): "end \(vm)"
+        case .pause(let vm): "pause \(vm)"
+        case .resume(let vm): "resume \(vm)"
         case .off(let host): "off \(host)"
         case .on(let host): "on \(host)"
         case .caseOpened(let host): "case \(host)"
@@ -40,6 +46,8 @@ public enum Occurrence: Codable, Hashable, Sendable {
         Form("start VM") { .start(vm: $0[0], host: nil) },
         Form("start VM on HOST") { .start(vm: $0[0], host: $0[1]) },
         Form("end VM") { .end(vm: $0[0]) },
+        Form("pause VM") { .pause(vm: $0[0]) },
+        Form("resume VM") { .resume(vm: $0[0]) },
         Form("off HOST") { .off(host: $0[0]) },
         Form("on HOST") { .on(host: $0[0]) },
         Form("case HOST") { .caseOpened(host: $0[0]) },

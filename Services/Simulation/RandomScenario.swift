@@ -27,6 +27,7 @@ private struct ScenarioMaker {
 
     mutating func make() -> Scenario {
         topology()
+        pauses()
         policy()
         chaos()
         timeline()
@@ -50,6 +51,18 @@ private struct ScenarioMaker {
             let leases = !random.chance(0.25)
             let disks = (0...random.below(2)).map { _ in random.pick(scenario.domains) ?? "dom1" }
             return Scenario.VM("vm\(number)", ha: leases, priority: random.below(101), disks: disks, leases: leases, started: !random.chance(0.1))
+        }
+    }
+
+    private mutating func pauses() {
+        var choice = Random(seed: ~scenario.seed &+ 1)
+        for index in scenario.vms.indices {
+            if scenario.vms[index].leases, choice.chance(0.5) {
+                scenario.vms[index].onLeaseLoss = .pause
+                scenario.vms[index].pauseBefore = choice.pick([nil, .seconds(1), .seconds(8), .seconds(30)]) ?? nil
+            }
+            let all: [ResumeBehaviour?] = scenario.vms[index].ha ? [nil, .auto, .kill] : [nil, .auto, .leave, .kill]
+            scenario.vms[index].resume = choice.pick(all) ?? nil
         }
     }
 

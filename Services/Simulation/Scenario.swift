@@ -99,10 +99,13 @@ public struct Scenario: Codable, Hashable, Sendable {
         public var started: Bool
         /// Where it is up then; `nil`: where placement puts it.
         public var host: String?
+        public var onLeaseLoss: LeaseLossAction?
+        public var pauseBefore: Duration?
+        public var resume: ResumeBehaviour?
 
         public init(
             _ name: String, ha: Bool = true, priority: Int = 50, memoryMiB: Int = 512, disks: [String] = ["dom1"], leases: Bool = true, pin: [String] = [],
-            started: Bool = true, host: String? = nil
+            started: Bool = true, host: String? = nil, onLeaseLoss: LeaseLossAction? = nil, pauseBefore: Duration? = nil, resume: ResumeBehaviour? = nil
         ) {
             self.name = name
             self.ha = ha
@@ -113,6 +116,9 @@ public struct Scenario: Codable, Hashable, Sendable {
             self.pin = pin
             self.started = started
             self.host = host
+            self.onLeaseLoss = onLeaseLoss
+            self.pauseBefore = pauseBefore
+            self.resume = resume
         }
     }
 

@@ -12,13 +12,14 @@
 /// | `value` | holder, lease (`lockspace\|resource`), data (hexadecimal digits; left out: read) | the value kept beside a lease that is held; only its owner writes it |
 /// | `taken` | holder | the sanlock daemon holds what `take` named, for me |
 /// | `nottaken` | holder, result (sanlock's number), message | it does not, and holds nothing for me |
+/// | `verify` | holder, number | read from the disk again whether the leases are mine: asked before a group that was paused goes on |
 /// | `release` | holder | my process group is empty; give the leases back |
 ///
 /// Lease-service to guard:
 ///
 /// | verb | keys | meaning |
 /// |---|---|---|
-/// | `granted` | deadline, lease (`lockspace\|resource\|lver\|generation`, and `\|shared` if it is, repeats) | all leases are yours until the deadline |
+/// | `granted` | deadline, lease (`lockspace\|resource\|lver\|generation`, and `\|shared` if it is, repeats), iotimeout (seconds, the longest of their lockspaces) | all leases are yours until the deadline |
 /// | `take` | library, run (the daemon's run directory), lease (as in `acquire`, repeats), place (`offset path`, one for each lease) | with sanlock's engine: nothing speaks against it; take them from the daemon, and answer `taken` or `nottaken`; then comes `granted` or `refused` |
 /// | `drop` | | with sanlock's engine, after `release`: close the connection to the daemon, which releases the leases; `released` comes when the disk says so |
 /// | `converted` | as `granted` | done; these are your leases now |
@@ -27,12 +28,14 @@
 /// | `novalue` | lease, code, message | not read, or not written for certain |
 /// | `requested` | lease (`lockspace\|resource`), mode (`graceful` or `force`), by (name of a host, if known), lver | somebody asks for it; by force: end the group now |
 /// | `deadline` | deadline | a verified renewal moved it |
+/// | `verified` | as `granted`, number | each lease was read after the question: owner, generation and version are yours, until the deadline |
+/// | `unverified` | number, code, message | that is not known: nothing goes on |
 /// | `refused` | code, message | none was taken (or adoption failed: end the group at once) |
 /// | `lost` | message | end the group now |
 /// | `released` | | done |
 ///
-/// Agent to guard (`<run>/guards/<holder>.sock`): `status`, `stop` (key `why`). Guard to agent: `status` with keys state (`acquiring`, `running`, `ending`, `ended`), pid, deadline,
-/// lease (repeats, as in `granted`), message, requested (`lockspace\|resource`, repeats: leases that somebody asks for).
+/// Agent to guard (`<run>/guards/<holder>.sock`): `status`, `stop` (key `why`), `verify`. Guard to agent: `status` with keys state (`acquiring`, `running`, `paused`, `ending`, `ended`), pid,
+/// deadline, lease (repeats, as in `granted`), message, requested (`lockspace\|resource`, repeats: leases that somebody asks for); to `verify`: `verified` or `unverified` (key message).
 ///
 /// When it ends, the guard leaves `<run>/guards/<holder>.result` (written and renamed) in the same format: verb `ended` (the group was reaped; keys exit, released=`yes|no`, why) or
 /// `refused` (nothing was ever started; keys code, message).

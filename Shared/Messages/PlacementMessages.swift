@@ -28,9 +28,16 @@ public struct VMDefinition: Codable, Hashable, Sendable {
     public var priority: Int
     /// Hosts it may run on; empty: any.
     public var pin: [String]
+    /// `nil`: killed.
+    public var onLeaseLoss: LeaseLossAction?
+    /// With ``LeaseLossAction/pause``: how long before the deadline of its leases it is paused; `nil`: 2 x io_timeout.
+    public var pauseBefore: Duration?
+    /// `nil`: ``ResumeBehaviour/kill`` with `ha`, else ``ResumeBehaviour/auto``.
+    public var resume: ResumeBehaviour?
 
     public init(
-        name: String, memoryMiB: Int, cpus: Int = 1, disks: [DiskDefinition], ha: Bool = false, leases: Bool = true, priority: Int = 50, pin: [String] = []
+        name: String, memoryMiB: Int, cpus: Int = 1, disks: [DiskDefinition], ha: Bool = false, leases: Bool = true, priority: Int = 50, pin: [String] = [],
+        onLeaseLoss: LeaseLossAction? = nil, pauseBefore: Duration? = nil, resume: ResumeBehaviour? = nil
     ) {
         self.name = name
         self.memoryMiB = memoryMiB
@@ -40,7 +47,31 @@ public struct VMDefinition: Codable, Hashable, Sendable {
         self.leases = leases
         self.priority = priority
         self.pin = pin
+        self.onLeaseLoss = onLeaseLoss
+        self.pauseBefore = pauseBefore
+        self.resume = resume
     }
+}
+
+/// What happens to a guest whose leases are about to be lost, because no renewal of them is verified any more.
+public enum LeaseLossAction: String, Codable, Sendable, CaseIterable {
+    /// It runs on, and is killed at their deadline.
+    case kill
+    /// It is paused some time before the deadline. If a renewal comes in time and the leases, read again, are its own, it goes on; at the deadline it is killed.
+    case pause
+}
+
+/// What happens to a guest that its hypervisor has paused because of an I/O error.
+public enum ResumeBehaviour: String, Codable, Sendable, CaseIterable {
+    /// It goes on as soon as its storage answers and its leases, read again, are its own.
+    case auto
+    /// It stays paused, until it is stopped.
+    case leave
+    /// As `auto`, but one that is paused for longer than ``limit`` is ended: an HA VM is started again, perhaps elsewhere.
+    case kill
+
+    /// 8 x io_timeout, for the usual one.
+    public static let limit = Duration.seconds(80)
 }
 
 public struct DiskDefinition: Codable, Hashable, Sendable {

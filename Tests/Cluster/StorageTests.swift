@@ -99,6 +99,57 @@ import Testing
         }
     }
 
+    private func view(_ cluster: TestCluster, _ vm: String) throws -> VMView {
+        try JSONDecoder().decode(VMView.self, from: Data(try cluster.bulwark("--json", "vm", "show", vm).text.utf8))
+    }
+
+    private func state(_ pid: Int32) -> Character? {
+        let stat = FileManager.default.contents(atPath: "/proc/\(pid)/stat").map { String(decoding: $0, as: UTF8.self) }
+        return stat?.split(separator: ")").last?.split(separator: " ").first?.first
+    }
+
+    /// All storage hangs, twice. The first time it comes back before the deadline: the guest that is defined to be paused was, and goes on as the same process; the others have only waited.
+    /// The second time it does not: the paused one is killed as the others are, and all are back, each on its own disk.
+    @Test func aPausedGuestGoesOnInTimeOrIsKilledWithTheOthers() throws {
+        try withStorageFaults { cluster in
+            let image = UUID().uuidString.lowercased()
+            let definition = cluster.directory + "/pausing.yaml"
+            let others = try cluster.vms()
+            // 4 x io_timeout of 2 s is the longest margin.
+            try "name: pausing\nmemory: 8M\nha: true\npin: [host2]\nonLeaseLoss: pause\npauseBefore: 8s\ndisks:\n  - {image: \(image), domain: data, size: 1M}\n"
+                .write(toFile: definition, atomically: true, encoding: .utf8)
+            try cluster.bulwark("vm", "define", definition)
+            try cluster.wait("its disk is there", within: 20) { try view(cluster, "pausing").status == .down }
+            try cluster.bulwark("vm", "start", "pausing")
+            try cluster.wait("it is up", within: 20) { try view(cluster, "pausing").status == .up && view(cluster, "pausing").pid != nil }
+            let pid = try #require(try view(cluster, "pausing").pid)
+            let actions = cluster.powerActions()
+
+            for host in TestCluster.hostNames { try cluster.lab("cut-storage", host) }
+            try cluster.wait("it is paused", within: 15) { state(pid) == "T" }
+            for host in TestCluster.hostNames { try cluster.lab("heal", host) }
+            try cluster.wait("it goes on", within: 8) { state(pid) != "T" }
+            try cluster.wait("it is shown to be up", within: 8) { try view(cluster, "pausing").status == .up }
+            #expect(try cluster.vms().filter { $0.name != "pausing" } == others && isAlive(pid), "nobody was ended")
+
+            for host in TestCluster.hostNames { try cluster.lab("cut-storage", host) }
+            let cut = cl_boottime()
+            try cluster.wait("it is shown to be paused, and why", within: 15) {
+                let shown = try view(cluster, "pausing")
+                return shown.status == .paused && shown.reason.contains("no renewal of its leases")
+            }
+            _ = try waitUntilGuestsEnd(cluster, TestCluster.hostNames)
+            let lasted = Double(cl_boottime() - cut) / 1e9
+            #expect(lasted < 17.5, "8 x io_timeout of 2 s after the last renewal; ended after \(lasted) s")
+            for host in TestCluster.hostNames { try cluster.lab("heal", host) }
+            let healed = cl_boottime()
+            try cluster.wait("all are up again", within: 60) { try cluster.vms().count == 5 && cluster.vms().allSatisfy { $0.status == "up" } }
+            print("all storage was away: guests ended after \(lasted) s, all were up \(Double(cl_boottime() - healed) / 1e9) s after it was back")
+            #expect(try view(cluster, "pausing").attempt == 2 && cluster.powerActions() == actions, "started once more, and nobody was fenced")
+            try cluster.expectOneWriter()
+        }
+    }
+
     /// No agent, no lease-service, recovery held: the VMs are unknown, nothing is started; back in time, they are the same guests.
     @Test func theToolstackOfAHostDiesAndReturns() throws {
         try withCluster { cluster in

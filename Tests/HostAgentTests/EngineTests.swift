@@ -294,3 +294,54 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     _ = bench.send(.quiesced(vm("web1", 1)))
     #expect(bench.send(.signed(vm("web1", 1), EngineBench.signed(anyProof))).replies.count == 2)
 }
+
+// MARK: I/O errors
+
+/// A run that its hypervisor has paused by an I/O error.
+private func pausedByError(_ behaviour: ResumeBehaviour) -> EngineBench {
+    var bench = EngineBench()
+    var definition = EngineBench.definition("web1")
+    definition.resume = behaviour
+    _ = bench.request { .vmStart($0, EngineBench.operator_, VMStart(vm: definition, attempt: 1, generations: [:], proofs: [])) }
+    _ = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+    _ = bench.send(.sighted(vm("web1", 1), ioError))
+    return bench
+}
+
+private let ioError = GuardSighting.running(pid: 7, lver: 1, paused: true, why: .ioError)
+
+private func probe(_ ok: Bool) -> AgentInput {
+    .probed(DomainProbe(domain: EngineBench.domain, path: "/shared/d", ok: ok, latency: nil, detail: "", lockspace: nil))
+}
+
+private func resumes(_ effects: [Effect<AgentAction>]) -> Int { effects.actions.filter { if case .resume = $0 { true } else { false } }.count }
+private func stops(_ effects: [Effect<AgentAction>]) -> Int { effects.actions.filter { if case .stop = $0 { true } else { false } }.count }
+
+@Test func aGuestPausedByAnErrorIsToldPausedAndGoesOnWhenItsStorageAnswers() {
+    for behaviour in ResumeBehaviour.allCases {
+        var bench = pausedByError(behaviour)
+        let seen = bench.engine.vms.vms[0]
+        #expect(seen.state == .paused && seen.evidence.contains("I/O error"), "\(seen)")
+        #expect(resumes(bench.send(probe(false))) == 0)
+        #expect(resumes(bench.send(probe(true))) == (behaviour == .leave ? 0 : 1))
+        _ = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+        #expect(resumes(bench.send(probe(true))) == 0)
+        #expect(bench.engine.vms.vms[0].state == .running)
+    }
+}
+
+@Test func onlyResumeKillEndsAGuestThatStaysPausedAlsoAfterTheAgentsRestart() throws {
+    for behaviour in ResumeBehaviour.allCases {
+        var bench = pausedByError(behaviour)
+        bench.now = Instant(nanoseconds: 0) + .seconds(79)
+        #expect(stops(bench.send(.wake)) == 0)
+        // An error again at once is the same pause.
+        _ = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+        #expect(stops(bench.send(.wake)) == 0)
+        _ = bench.send(.sighted(vm("web1", 1), ioError))
+        try bench.restart()
+        _ = bench.start()
+        bench.now = Instant(nanoseconds: 0) + .seconds(80)
+        #expect(stops(bench.send(.wake)) == (behaviour == .kill ? 1 : 0))
+    }
+}

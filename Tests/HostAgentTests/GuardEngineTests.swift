@@ -15,11 +15,11 @@ private struct GuardDesk {
     var specIsThere = true
     var leaseServiceIsThere = true
 
-    init(leases: Bool = true) {
+    init(leases: Bool = true, onLeaseLoss: LeaseLossAction = .kill, pauseBefore: Duration? = nil) {
         engine = GuardEngine(
             GuardPlan(
                 holder: Holder(role: .vm, name: "web1", attempt: 7), vmLock: "vm", diskLocks: ["disk-b", "disk-a"], leases: leases ? [GuardLease(name: image)] : [],
-                generations: ["domain|3"]))
+                generations: ["domain|3"], onLeaseLoss: onLeaseLoss, pauseBefore: pauseBefore))
     }
 
     mutating func send(_ input: GuardInput) {
@@ -72,6 +72,9 @@ private struct GuardDesk {
 
     var sent: [String] { actions.compactMap { if case .send(let message) = $0 { message.verb } else { nil } } }
     var starts: Int { actions.filter { if case .startPayload = $0 { true } else { false } }.count }
+    var pauses: Int { actions.filter { $0 == .pauseGroup }.count }
+    var resumes: Int { actions.filter { if case .resumeGroup = $0 { true } else { false } }.count }
+    var question: String? { actions.compactMap { if case .send(let message) = $0, message.verb == "verify" { message["number"] } else { nil } }.last }
     var kills: Int { actions.filter { $0 == .killGroup }.count }
 }
 
@@ -215,7 +218,7 @@ private func rank(_ state: GuardEngine.State) -> Int {
     switch state {
     case .locking: 0
     case .acquiring: 1
-    case .running: 2
+    case .running, .paused: 2
     case .ending: 3
     case .releasing: 4
     case .over: 5
@@ -225,15 +228,17 @@ private func rank(_ state: GuardEngine.State) -> Int {
 /// Over everything that can happen in any order: what runs, runs under a grant whose deadline has not passed, and is killed at once when it has.
 @Test(arguments: 0..<300 as Range<UInt64>) func nothingRunsOutsideItsDeadline(seed: UInt64) {
     var random = SplitMix64(seed: seed)
-    var desk = GuardDesk()
+    var desk = GuardDesk(onLeaseLoss: seed % 4 == 1 ? .kill : .pause, pauseBefore: .milliseconds(800))
     desk.send(.begin(unlocked: nil))
     var hasEnded = false
+    var question = ""
     for _ in 0..<200 {
         _ = desk.seen()
         let before = desk.engine.state
         let deadline = desk.engine.deadline
         let until = String((desk.now + .milliseconds(Int64.random(in: -500...5000, using: &random))).nanoseconds)
-        switch Int.random(in: 0...12, using: &random) {
+        var isVerified = false
+        switch Int.random(in: 0...15, using: &random) {
         case 0, 1: desk.hear("granted", [("deadline", until), ("lease", grant.grant)])
         case 2, 3: desk.hear("deadline", [("deadline", until)])
         case 4: if seed % 3 == 0 { desk.hear(["lost", "refused"].randomElement(using: &random) ?? "", []) }
@@ -245,17 +250,27 @@ private func rank(_ state: GuardEngine.State) -> Int {
         case 10: desk.pass(.milliseconds(Int64.random(in: 0...3000, using: &random)))
         // As after a suspend: nobody was woken on the way.
         case 11: desk.now = desk.now + .milliseconds(Int64.random(in: 0...3000, using: &random))
-        default: desk.send(.agentMessage(client: 1, GuardMessage("status")))
+        case 12, 13:
+            let number = Bool.random(using: &random) ? question : String(Int.random(in: 0...3, using: &random))
+            let lver = Int.random(in: 0...4, using: &random) == 0 ? UInt64(8) : 7
+            isVerified = number == question && lver == 7
+            desk.hear("verified", verified(desk, until: .milliseconds(Int64.random(in: -500...5000, using: &random)), lver: lver, number: number))
+        case 14: desk.hear("unverified", [("number", question)])
+        default: desk.send(.agentMessage(client: 1, GuardMessage(Bool.random(using: &random) ? "status" : "verify")))
         }
+        if desk.resumes > 0 { #expect(before == .paused && isVerified && desk.now < deadline ?? desk.now, "it goes on unread or too late") }
+        if before == .paused, desk.engine.state == .running { #expect(desk.resumes == 1) }
+        if before == .running, desk.engine.state == .paused { #expect(desk.pauses == 1 && desk.resumes == 0) }
+        question = desk.question ?? question
         let state = desk.engine.state
         if desk.starts > 0 { #expect(!hasEnded && before == .acquiring && desk.now < desk.engine.deadline ?? desk.now) }
-        if state == .running, !desk.actions.isEmpty { #expect(desk.now < desk.engine.deadline ?? desk.now, "runs after its deadline") }
-        if before == .running, let deadline, desk.now >= deadline, !desk.actions.isEmpty { #expect(desk.kills > 0 || state != .running) }
-        if before == .running, state == .ending { #expect(desk.kills > 0) }
+        if state == .running || state == .paused, !desk.actions.isEmpty { #expect(desk.now < desk.engine.deadline ?? desk.now, "runs after its deadline") }
+        if rank(before) == 2, let deadline, desk.now >= deadline, !desk.actions.isEmpty { #expect(desk.kills > 0 || rank(state) != 2) }
+        if rank(before) == 2, state == .ending { #expect(desk.kills > 0) }
         #expect(rank(state) >= rank(before), "back from \(before) to \(state)")
         hasEnded = hasEnded || rank(state) >= rank(.ending)
-        if desk.engine.pid != nil { #expect(state == .running || state == .ending, "\(state) with a living payload") }
-        if let wake = desk.engine.nextWake, state == .running { #expect(wake <= desk.engine.deadline ?? wake) }
+        if desk.engine.pid != nil { #expect(rank(state) == 2 || state == .ending, "\(state) with a living payload") }
+        if let wake = desk.engine.nextWake, rank(state) == 2 { #expect(wake <= desk.engine.deadline ?? wake) }
         if state == .over { return #expect(desk.result != nil || before == .over) }
     }
 }
@@ -346,4 +361,113 @@ struct GuardSanlockTests {
         desk.hear("released")
         #expect(desk.result?["released"] == "yes")
     }
+}
+
+// MARK: Pause
+
+/// Granted for 80 s with an io_timeout of 10 s, and paused 20 s before that.
+private func pausedDesk() -> GuardDesk {
+    var desk = GuardDesk(onLeaseLoss: .pause)
+    desk.send(.begin(unlocked: nil))
+    desk.hear("granted", [("deadline", String((desk.now + .seconds(80)).nanoseconds)), ("lease", grant.grant), ("iotimeout", "10")])
+    desk.pass(.milliseconds(59_900))
+    #expect(desk.engine.state == .running && desk.pauses == 0)
+    desk.pass(.milliseconds(200))
+    #expect(desk.engine.state == .paused && desk.pauses == 1 && desk.engine.status["state"] == "paused")
+    return desk
+}
+
+private func verified(_ desk: GuardDesk, until: Duration, lver: UInt64 = 7, number: String? = nil) -> [(String, String)] {
+    var lease = grant
+    lease.lver = lver
+    return [("deadline", String((desk.now + until).nanoseconds)), ("lease", lease.grant), ("number", number ?? desk.question ?? "")]
+}
+
+@Test func aPausedGroupIsKilledAtItsDeadline() {
+    var desk = pausedDesk()
+    desk.pass(.seconds(19))
+    #expect(desk.kills == 0 && desk.question == nil)
+    desk.pass(.seconds(1))
+    #expect(desk.engine.state == .ending && desk.kills > 0 && desk.resumes == 0)
+    desk.hear("deadline", [("deadline", String((desk.now + .seconds(80)).nanoseconds))])
+    desk.hear("verified", verified(desk, until: .seconds(80), number: "1"))
+    #expect(desk.resumes == 0 && desk.engine.state == .ending)
+}
+
+@Test func aPausedGroupGoesOnOnlyAfterItsLeasesWereReadAgain() {
+    var desk = pausedDesk()
+    desk.hear("deadline", [("deadline", String((desk.now + .seconds(80)).nanoseconds))])
+    #expect(desk.engine.state == .paused && desk.resumes == 0 && desk.question == "1")
+    desk.hear("verified", verified(desk, until: .seconds(80), number: "0"))
+    #expect(desk.resumes == 0)
+    desk.hear("verified", verified(desk, until: .seconds(80), lver: 8))
+    #expect(desk.resumes == 0 && desk.engine.state == .paused)
+    desk.pass(.seconds(1))
+    #expect(desk.question == "2")
+    desk.hear("unverified", [("number", "2"), ("message", "timed out")])
+    desk.pass(.seconds(1))
+    #expect(desk.question == "3" && desk.engine.status["message"]?.contains("timed out") == true)
+    desk.hear("verified", verified(desk, until: .seconds(80)))
+    #expect(desk.engine.state == .running && desk.resumes == 1)
+    // An answer to an earlier pause's question says nothing about this one.
+    desk.pass(.milliseconds(60_100))
+    #expect(desk.engine.state == .paused && desk.pauses == 2)
+    desk.hear("verified", verified(desk, until: .seconds(80), number: "3"))
+    #expect(desk.engine.state == .paused && desk.resumes == 1)
+}
+
+@Test func aPausedGroupWhoseLeasesAreAnothersIsEnded() {
+    var desk = pausedDesk()
+    desk.hear("deadline", [("deadline", String((desk.now + .seconds(80)).nanoseconds))])
+    desk.hear("lost", [("message", "of host id 2")])
+    #expect(desk.engine.state == .ending && desk.kills == 1 && desk.resumes == 0)
+}
+
+@Test func aPausedGroupThatCannotBeVerifiedDoesNotWaitForEver() {
+    var desk = pausedDesk()
+    for _ in 0..<20 where desk.engine.state == .paused {
+        desk.hear("deadline", [("deadline", String((desk.now + .seconds(80)).nanoseconds))])
+        if let question = desk.question { desk.hear("unverified", [("number", question), ("message", "input/output error")]) }
+        desk.pass(.seconds(5))
+    }
+    #expect(desk.engine.state == .ending && desk.resumes == 0)
+    #expect(desk.engine.status["message"]?.contains("could not be verified") == true)
+}
+
+@Test func aPausedGroupAsksAgainWhenLeaseServiceIsBack() {
+    var desk = pausedDesk()
+    desk.hear("deadline", [("deadline", String((desk.now + .seconds(80)).nanoseconds))])
+    desk.leaseServiceIsThere = false
+    desk.send(.leaseBroken(why: "closed"))
+    desk.pass(.seconds(2))
+    #expect(desk.engine.state == .paused)
+    desk.leaseServiceIsThere = true
+    desk.actions = []
+    desk.pass(.seconds(1))
+    #expect(desk.sent.first == "adopt" && desk.question == "2")
+    desk.hear("verified", verified(desk, until: .seconds(80)))
+    #expect(desk.engine.state == .running && desk.resumes == 1)
+}
+
+@Test func oneLateRenewalPausesNobodyWhateverItsDefinitionSays() {
+    var desk = GuardDesk(onLeaseLoss: .pause, pauseBefore: .seconds(75))
+    desk.send(.begin(unlocked: nil))
+    desk.hear("granted", [("deadline", String((desk.now + .seconds(80)).nanoseconds)), ("lease", grant.grant), ("iotimeout", "10")])
+    desk.pass(.milliseconds(39_900))
+    #expect(desk.pauses == 0)
+    desk.pass(.milliseconds(200))
+    #expect(desk.pauses == 1)
+}
+
+@Test func theAgentHearsWhatLeaseServiceReadAfterItAsked() {
+    var desk = GuardDesk()
+    desk.begin(grantedFor: .seconds(80))
+    desk.send(.agentMessage(client: 4, GuardMessage("verify")))
+    #expect(desk.question == "1")
+    desk.hear("verified", verified(desk, until: .seconds(80)))
+    #expect(desk.actions.last == .answer(client: 4, GuardMessage("verified", [("message", "")])))
+    var free = GuardDesk(leases: false)
+    free.send(.begin(unlocked: nil))
+    free.send(.agentMessage(client: 4, GuardMessage("verify")))
+    #expect(free.actions.last == .answer(client: 4, GuardMessage("verified")))
 }

@@ -55,6 +55,31 @@ import Testing
         #expect(bench.leases.next()?.verb == "release")
     }
 
+    /// Also the helper, which has left the group; and a stopped process dies of SIGKILL as any other.
+    @Test func aPausedPayloadIsStoppedWholeAndKilledAtItsDeadline() throws {
+        let bench = try GuardBench()
+        try bench.startGranted(seconds: 3, options: ["--on-lease-loss", "pause", "--pause-before", "2000"])
+        #expect(bench.wait { bench.stopped == 2 })
+        #expect(bench.ask("status")?["state"] == "paused")
+        bench.leases.crash()
+        #expect(bench.living == 2 && bench.result == nil)
+        #expect(bench.wait { bench.living == 0 })
+        #expect(bench.wait { bench.result?["why"] == "the leases' deadline has passed" && bench.lockIsFree })
+    }
+
+    @Test func aPausedPayloadGoesOnWhenItsLeasesAreVerified() throws {
+        let bench = try GuardBench()
+        try bench.startGranted(seconds: 6, options: ["--on-lease-loss", "pause", "--pause-before", "5000"])
+        #expect(bench.wait { bench.stopped == 2 })
+        let until = ("deadline", String(cl_boottime() + 60_000_000_000))
+        bench.leases.say("deadline", [until])
+        let question = bench.leases.next()
+        #expect(question?.verb == "verify" && question?["holder"] == "vm:web1:7" && bench.stopped == 2)
+        bench.leases.say("verified", [until, ("number", question?["number"] ?? ""), ("lease", "domain|image|7|3")])
+        #expect(bench.wait { bench.stopped == 0 && bench.living == 2 })
+        #expect(bench.ask("status")?["state"] == "running")
+    }
+
     @Test func aRefusalStartsNothing() throws {
         let bench = try GuardBench()
         try bench.start()
@@ -162,20 +187,20 @@ final class GuardBench {
     var log: String { "\(run)/log" }
     var spec: String { "\(run)/guards/vm:web1:7.spec" }
 
-    func start(payload: [String]? = nil, leases: Bool = true) throws {
+    func start(payload: [String]? = nil, leases: Bool = true, options: [String] = []) throws {
         let shell = ["/bin/sh", "-c", "setsid sleep \(mark) & exec sleep \(mark)"]
         var arguments = [
             "run", "--holder", "vm:web1:7", "--run", run, "--boot-id", "b1", "--vm-lock", vmLock, "--disk-lock", diskLock, "--spec", spec,
             "--log", log,
         ]
         if leases { arguments += ["--lease", "domain|image", "--generation", "domain|3"] }
-        arguments += ["--"] + (payload ?? shell)
+        arguments += options + ["--"] + (payload ?? shell)
         pid = try spawn(besideTests("vm-guard"), arguments)
     }
 
     /// Started, granted, and the payload's two processes are there.
-    func startGranted(seconds: Int64) throws {
-        try start()
+    func startGranted(seconds: Int64, options: [String] = []) throws {
+        try start(options: options)
         let acquire = leases.next()
         #expect(acquire?.verb == "acquire")
         #expect(acquire?["lock"] == vmLock)
@@ -188,12 +213,22 @@ final class GuardBench {
     }
 
     /// Processes of the payload that are not zombies.
-    var living: Int {
+    var living: Int { payload.count }
+
+    /// Those of them that are stopped.
+    var stopped: Int {
+        payload.filter { process in
+            let stat = FileManager.default.contents(atPath: "/proc/\(process)/stat").map { String(decoding: $0, as: UTF8.self) } ?? ""
+            return stat.split(separator: ")").last?.split(separator: " ").first == "T"
+        }.count
+    }
+
+    private var payload: [String] {
         let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
         return processes.filter { process in
             guard Int(process) != nil, let line = FileManager.default.contents(atPath: "/proc/\(process)/cmdline") else { return false }
             return line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) } == ["sleep", mark]
-        }.count
+        }
     }
 
     var lockIsFree: Bool {

@@ -10,7 +10,7 @@ private struct WatchDesk {
     var guardListens = true
     var resultIsThere = false
     var examination = GuardSighting.unclear(evidence: "its lock is held")
-    var paused: Bool? = false
+    var guest: GuardWatcher.GuestStatus? = .running
 
     init(isGuest: Bool = true, patience: Duration = .zero) { watcher = GuardWatcher(isGuest: isGuest, patienceUntil: now + patience) }
 
@@ -22,8 +22,8 @@ private struct WatchDesk {
                 switch step {
                 case .connect: inputs.append(guardListens ? .connected : .connectFailed(resultIsThere: resultIsThere))
                 case .examine: inputs.append(.examined(examination))
-                case .confirm: inputs.append(.confirmed(paused: paused))
-                case .send, .report: break
+                case .confirm: inputs.append(.confirmed(guest))
+                case .send, .report, .resumeGuest: break
                 }
             }
         }
@@ -129,7 +129,7 @@ private struct WatchDesk {
 
 @Test func aGuestIsAskedUntilItAnswersOrAWhileHasPassed() {
     var mute = WatchDesk()
-    mute.paused = nil
+    mute.guest = nil
     mute.send(.begin)
     mute.say("running", pid: 9)
     mute.pass(.milliseconds(1900))
@@ -137,7 +137,7 @@ private struct WatchDesk {
     mute.pass(.milliseconds(200))
     #expect(mute.reports == [.running(pid: 9, lver: 7, paused: false)])
     var paused = WatchDesk()
-    paused.paused = true
+    paused.guest = .paused
     paused.send(.begin)
     paused.say("running", pid: 9)
     #expect(paused.reports == [.running(pid: 9, lver: 7, paused: true)])
@@ -199,4 +199,37 @@ private struct WatchDesk {
     let search = GuestSearch(guests: [guest], lockFiles: ["vm-c.lock", "vm-a.lock", "vm-b.lock", "vm-d.lock", "disk-x.lock", "vm-e"], known: ["a"])
     #expect(search.suspects == ["c", "d"])
     #expect(search.found(held: ["d"]) == [guest, ScannedGuest(vm: "d", pid: nil)])
+}
+
+@Test func anIOErrorIsSeenAtAnyTimeAndTheGuestGoesOnOnlyAfterItsGuardHasVerified() {
+    var desk = WatchDesk()
+    desk.send(.begin)
+    desk.say("running", pid: 9)
+    desk.send(.resume)
+    #expect(!desk.steps.contains(.send(GuardMessage("verify"))))
+    desk.guest = .ioError
+    desk.pass(.seconds(2))
+    #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: true, why: .ioError))
+    desk.send(.resume)
+    #expect(desk.steps.last == .send(GuardMessage("verify")))
+    desk.send(.message(GuardMessage("unverified", [("message", "no answer")])))
+    #expect(!desk.steps.contains(.resumeGuest))
+    desk.send(.message(GuardMessage("verified")))
+    #expect(desk.steps.last == .resumeGuest)
+    desk.guest = .running
+    desk.pass(.seconds(2))
+    #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: false))
+}
+
+@Test func aGuestThatItsGuardHasStoppedIsReportedAndNotAsked() {
+    var desk = WatchDesk()
+    desk.send(.begin)
+    desk.say("running", pid: 9)
+    desk.send(.message(GuardMessage("status", [("state", "paused"), ("pid", "9"), ("lease", "d|i|7|3"), ("message", "no renewal")])))
+    #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: true, why: .leaseLoss("no renewal")))
+    let before = desk.steps.count
+    desk.pass(.seconds(4))
+    #expect(!desk.steps[before...].contains(.confirm))
+    desk.say("running", pid: 9)
+    #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: false))
 }

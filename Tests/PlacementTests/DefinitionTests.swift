@@ -15,6 +15,10 @@ import Testing
     ("disks[0].size", VMDefinition(name: "a", memoryMiB: 1, disks: [DiskDefinition(image: "i", domain: "d", size: 1 << 60)])),
     ("disks[0].domain", VMDefinition(name: "a", memoryMiB: 1, disks: [DiskDefinition(image: "i", domain: "d/..", size: 512)])),
     ("disks[1].image", VMDefinition(name: "a", memoryMiB: 1, disks: [DiskDefinition(image: "i", domain: "d", size: 512), DiskDefinition(image: "i", domain: "d", size: 512)])),
+    ("onLeaseLoss", VMDefinition(name: "a", memoryMiB: 1, disks: [], leases: false, onLeaseLoss: .pause)),
+    ("pauseBefore", VMDefinition(name: "a", memoryMiB: 1, disks: [], pauseBefore: .seconds(1))),
+    ("pauseBefore", VMDefinition(name: "a", memoryMiB: 1, disks: [], onLeaseLoss: .pause, pauseBefore: .zero)),
+    ("resume", VMDefinition(name: "a", memoryMiB: 1, disks: [], ha: true, resume: .leave)),
     ("pin[0]", VMDefinition(name: "a", memoryMiB: 1, disks: [], pin: ["a b"])),
 ])
 func aBadDefinitionIsRefusedNamingTheKey(key: String, definition: VMDefinition) {

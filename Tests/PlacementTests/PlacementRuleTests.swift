@@ -240,6 +240,62 @@ func onlyARefusalThatLeavesNothingIsFollowedByAnotherHost(code: String) {
     #expect(bench.starts.suffix(1) == ["low.2@host1"], "mid is stuck; low has waited long enough")
 }
 
+/// What was lost at once is not started at once: each host has a few starts under way, and whoever is next follows each answer.
+@Test func recoveryStartsFewAtATimeOnEachHostAndAnOperatorWaitsForNobody() {
+    var bench = Bench()
+    for number in 0..<10 { bench.bringUp(Bench.vm("vm\(number)"), on: "host1") }
+    bench.define(Bench.vm("mine"))
+    bench.feed(.host(silent))
+    bench.feed(.proof(proof1))
+    #expect(bench.starts.count == 10 + 4)
+    #expect(bench.engine.list.vms.filter { $0.reason.contains("waits for its turn") }.count == 6)
+    bench.start("mine")
+    #expect(bench.starts.last == "mine.1@host2")
+    bench.answer("vm0", .observed(Bench.running("vm0", 2)))
+    #expect(bench.starts.count == 15, "mine takes the place")
+    for number in 1..<5 { bench.answer("vm\(number)", .observed(Bench.running("vm\(number)", 2))) }
+    #expect(bench.starts.count == 10 + 1 + 4 + 4)
+    for number in 0..<10 { bench.answer("vm\(number)", .observed(Bench.running("vm\(number)", 2))) }
+    for number in 0..<10 { bench.answer("vm\(number)", .observed(Bench.running("vm\(number)", 2))) }
+    #expect(bench.starts.count == 10 + 1 + 10)
+}
+
+/// After a failure of all hosts the first that is back waits a moment for the others.
+@Test func theFirstHostThatIsBackDoesNotGetEverything() {
+    var bench = Bench(hosts: ["host1", "host2", "host3"])
+    for number in 0..<6 { bench.bringUp(Bench.vm("vm\(number)"), on: "host1") }
+    for host in ["host1", "host2", "host3"] { bench.feed(.host(Bench.host(host, generations: [:]))) }
+    bench.feed(Bench.report("host1", (0..<6).map { Bench.stopped("vm\($0)", 1, by: "host1") }))
+    bench.feed(.host(Bench.host("host1", generations: ["dom": 2])))
+    #expect(bench.starts.count == 6)
+    bench.feed(.host(Bench.host("host2", generations: ["dom": 2])))
+    #expect(bench.starts.count == 6)
+    bench.feed(.host(Bench.host("host3", generations: ["dom": 2])))
+    #expect(bench.starts.suffix(6).map { String($0.suffix(5)) }.sorted() == ["host1", "host1", "host2", "host2", "host3", "host3"])
+    var alone = Bench(hosts: ["host1", "host2"])
+    alone.bringUp(Bench.vm("a"), on: "host1")
+    for host in ["host1", "host2"] { alone.feed(.host(Bench.host(host, generations: [:]))) }
+    alone.feed(Bench.report("host1", [Bench.stopped("a", 1, by: "host1")]))
+    alone.feed(.host(Bench.host("host1", generations: ["dom": 2])))
+    alone.pass(.milliseconds(4999))
+    #expect(alone.starts.count == 1)
+    alone.pass(.milliseconds(1))
+    #expect(alone.starts.count == 2, "host2 does not come back: the rest is not kept waiting")
+}
+
+@Test func aVMIsPausedWithItsReason() {
+    var bench = Bench()
+    bench.bringUp(Bench.vm("a"), on: "host1")
+    var paused = Bench.running("a", 1)
+    paused.state = .paused
+    paused.evidence = "an I/O error"
+    bench.feed(Bench.report("host1", [paused]))
+    let view = bench.engine.list.vms[0]
+    #expect(view.status == .paused && view.reason == "paused on host1: an I/O error" && view.host == "host1")
+    bench.feed(Bench.report("host1", [Bench.running("a", 1)]))
+    #expect(bench.engine.list.vms[0].status == .up && bench.decisions.last?.what == "no longer paused on host1")
+}
+
 /// An older run that is alive is an alarm, and nothing is started while it lasts.
 @Test func aRunThatShouldBeOverIsAnAlarm() {
     var bench = Bench()

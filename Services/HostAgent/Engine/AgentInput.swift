@@ -27,8 +27,8 @@ public struct AgentIdentity: Codable, Hashable, Sendable {
 public enum GuardSighting: Codable, Hashable, Sendable {
     /// It has its locks and waits for its leases.
     case acquiring
-    /// The payload runs; `lver` is the version of its first lease, 0 without leases.
-    case running(pid: Int32, lver: UInt64, paused: Bool)
+    /// The payload runs; `lver` is the version of its first lease, 0 without leases. `why`: if it is paused, and that is known.
+    case running(pid: Int32, lver: UInt64, paused: Bool, why: PauseCause? = nil)
     case ending(why: String)
     /// It reaped its group and said so.
     case ended(exit: String, why: String)
@@ -44,6 +44,21 @@ public enum GuardSighting: Codable, Hashable, Sendable {
         switch self {
         case .ended, .refused, .gone: true
         case .acquiring, .running, .ending, .unclear: false
+        }
+    }
+}
+
+/// Why a guest that is there does not run.
+public enum PauseCause: Codable, Hashable, Sendable {
+    /// Its guard has stopped all of it, since its leases are about to be lost; as it says.
+    case leaseLoss(String)
+    /// Its hypervisor met an error of its storage.
+    case ioError
+
+    var evidence: String {
+        switch self {
+        case .leaseLoss(let why): "its guard has stopped it: \(why)"
+        case .ioError: "its hypervisor has paused it: an I/O error of its storage"
         }
     }
 }

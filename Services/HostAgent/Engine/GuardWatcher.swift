@@ -10,11 +10,13 @@ public struct GuardWatcher: Sendable {
         /// The connection is gone; also when a message could not be sent.
         case broken
         case message(GuardMessage)
-        /// Whether the guest's QEMU says that it is paused; `nil`: it did not answer.
-        case confirmed(paused: Bool?)
+        /// What the guest's QEMU says; `nil`: it did not answer.
+        case confirmed(GuestStatus?)
         case examined(GuardSighting)
         /// The guard is to end its group: said now, and again to whatever connection comes.
         case stop(why: String)
+        /// A guest that an I/O error has paused is to go on, if its guard verifies its leases.
+        case resume
         /// The time of ``GuardWatcher/nextWake`` has come.
         case tick
     }
@@ -25,8 +27,10 @@ public struct GuardWatcher: Sendable {
         case send(GuardMessage)
         /// Find out what became of it (``GuardExamination``); answered by ``Input/examined(_:)``.
         case examine
-        /// Ask the guest's QEMU; answered by ``Input/confirmed(paused:)``.
+        /// Ask the guest's QEMU; answered by ``Input/confirmed(_:)``.
         case confirm
+        /// Tell the guest's QEMU to go on.
+        case resumeGuest
         case report(GuardSighting)
     }
 
@@ -35,17 +39,24 @@ public struct GuardWatcher: Sendable {
         case waiting(until: Instant)
     }
 
+    /// As a guest's QEMU says.
+    public enum GuestStatus: Hashable, Sendable { case running, paused, ioError }
+
     private enum Confirmation: Hashable, Sendable {
         case none
         /// `askAt`: when to ask again; `nil`: asked.
         case asking(pid: Int32, lver: UInt64, since: Instant, askAt: Instant?)
-        case known(pid: Int32, paused: Bool)
+        case known(pid: Int32, lver: UInt64, GuestStatus)
     }
 
     private let isGuest: Bool
     private let patienceUntil: Instant
     private var link = Link.connecting
     private var confirmation = Confirmation.none
+    /// QEMU was asked once more, and has not answered.
+    private var isAskedAgain = false
+    /// The guard has stopped the guest: it would not answer.
+    private var isStopped = false
     private var last: GuardSighting?
     private var stopWhy: String?
     private var heardAt = Instant(nanoseconds: 0)
@@ -87,9 +98,10 @@ public struct GuardWatcher: Sendable {
         case .connectFailed(let resultIsThere): if link == .connecting { onSilent(resultIsThere, now) }
         case .broken: onBroken(now)
         case .message(let message): if link == .connected { onStatus(message, now) }
-        case .confirmed(let paused): onConfirmed(paused, now)
+        case .confirmed(let status): onConfirmed(status, now)
         case .examined(let seen): if link == .examining { onExamined(seen, now) }
         case .stop(let why): onStop(why)
+        case .resume: if link == .connected, case .known(_, _, .ioError) = confirmation { steps.append(.send(GuardMessage("verify"))) }
         case .tick: onTick(now)
         }
         defer { steps = [] }
@@ -139,17 +151,26 @@ public struct GuardWatcher: Sendable {
         if now - heardAt > Self.silence { report(.unclear(evidence: "its guard holds its lock, but has not answered for \(Int(Self.silence.seconds)) s")) }
         askAt = now + Self.askPause
         steps.append(.send(GuardMessage("status")))
+        // An I/O error pauses a guest at any time.
+        guard case .known = confirmation, !isAskedAgain, !isStopped else { return }
+        isAskedAgain = true
+        steps.append(.confirm)
     }
 
     private mutating func onStatus(_ message: GuardMessage, _ now: Instant) {
         heardAt = now
         failingSince = nil
+        if message.verb == "verified", case .known(_, _, .ioError) = confirmation { return steps.append(.resumeGuest) }
+        if let state = message["state"] { isStopped = state == "paused" }
         switch message["state"] {
         case "acquiring":
             report(.acquiring)
         case "running":
             let lver = message.all("lease").first.flatMap(GuardLease.init)?.lver ?? 0
             if let pid = message["pid"].flatMap({ Int32($0) }) { onRunning(pid, lver, now) }
+        case "paused":
+            let lver = message.all("lease").first.flatMap(GuardLease.init)?.lver ?? 0
+            if let pid = message["pid"].flatMap({ Int32($0) }) { report(.running(pid: pid, lver: lver, paused: true, why: .leaseLoss(message["message"] ?? ""))) }
         case "ending", "ended":
             report(.ending(why: message["message"] ?? ""))
         default:
@@ -165,27 +186,38 @@ public struct GuardWatcher: Sendable {
         switch confirmation {
         case .asking:
             break
-        case .known(pid, let paused):
-            report(.running(pid: pid, lver: lver, paused: paused))
+        case .known(pid, _, let status):
+            confirmation = .known(pid: pid, lver: lver, status)
+            report(pid, lver, status)
         case .none, .known:
             confirmation = .asking(pid: pid, lver: lver, since: now, askAt: nil)
             steps.append(.confirm)
         }
     }
 
-    private mutating func onConfirmed(_ paused: Bool?, _ now: Instant) {
+    private mutating func report(_ pid: Int32, _ lver: UInt64, _ status: GuestStatus) {
+        report(.running(pid: pid, lver: lver, paused: status != .running, why: status == .ioError ? .ioError : nil))
+    }
+
+    private mutating func onConfirmed(_ status: GuestStatus?, _ now: Instant) {
+        if case .known(let pid, let lver, _) = confirmation {
+            isAskedAgain = false
+            guard let status, link == .connected, !isStopped, case .running = last else { return }
+            confirmation = .known(pid: pid, lver: lver, status)
+            return report(pid, lver, status)
+        }
         guard case .asking(let pid, let lver, let since, nil) = confirmation else { return }
         guard link == .connected else {
             confirmation = .none
             return
         }
-        if paused == nil, now - since < Self.greeting {
+        if status == nil, now - since < Self.greeting {
             confirmation = .asking(pid: pid, lver: lver, since: since, askAt: now + .milliseconds(20))
             return
         }
-        confirmation = .known(pid: pid, paused: paused ?? false)
+        confirmation = .known(pid: pid, lver: lver, status ?? .running)
         if case .ending = last { return }
-        report(.running(pid: pid, lver: lver, paused: paused ?? false))
+        if !isStopped { report(pid, lver, status ?? .running) }
     }
 
     // MARK: Without a connection

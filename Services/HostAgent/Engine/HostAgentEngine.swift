@@ -56,7 +56,7 @@ public struct HostAgentEngine: Engine {
     public mutating func handle(_ input: AgentInput, at now: Instant) -> Effects {
         self.now = now
         return switch input {
-        case .wake: []
+        case .wake: onWake()
         case .started(let identity): onStarted(identity)
         case .pulse(let sequence, let memory): onPulse(sequence, memory)
         case .vmStart(let id, let caller, let start): commanded(id, caller) { $0.onVMStart(id, start, input) }
@@ -127,6 +127,7 @@ public struct HostAgentEngine: Engine {
                 effects.append(.perform(.sign(run.holder, proof(of: run.holder, run.evidence))))
             }
         }
+        effects += nextPauseEnd
         for domain in domains.keys.sorted() { effects.append(.perform(.keep(StoragePlace(domain: domain, path: domains[domain] ?? "")))) }
         for domain in leaving.keys.sorted() { effects.append(.perform(.drop(StoragePlace(domain: domain, path: leaving[domain] ?? "")))) }
         for id in creations.keys.sorted() { if let create = creations[id] { effects.append(.perform(.create(id, create))) } }

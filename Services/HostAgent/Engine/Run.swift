@@ -35,6 +35,10 @@ struct Run: Codable, Sendable {
     var enders: [RequestID] = []
     /// Why its guard was told to end it.
     var stop: String?
+    /// Since when its hypervisor says that an I/O error has paused it.
+    var pausedSince: Instant?
+    /// It went on after that, and has not been paused again.
+    var resumedAt: Instant?
     var proof: SignedProof?
     /// Hardware id of the machine that it was started on, if this agent's disk was copied or moved to another one since: what became of it there cannot be told here (S14).
     var leftOn: String?

@@ -11,10 +11,10 @@ extension HostAgentEngine {
         case .acquiring:
             change(subject, .starting, "its guard has its locks and takes its leases")
             effects += repeatStop(run)
-        case .running(let pid, let lver, let paused):
+        case .running(let pid, let lver, let paused, let why):
             runs[subject]?.lver = lver
-            change(subject, .running(pid: pid, paused: paused), "its guard answers: process \(pid) runs")
-            effects += onRunning(subject) + repeatStop(run)
+            change(subject, .running(pid: pid, paused: paused), why?.evidence ?? "its guard answers: process \(pid) \(paused ? "is paused" : "runs")")
+            effects += onPause(subject, paused ? why : nil) + onRunning(subject) + repeatStop(run)
         case .ending(let why):
             change(subject, .ending, "its guard ends it: \(why)")
         case .ended(let exit, let why):

@@ -56,6 +56,7 @@ extension HostAgentEngine {
         guard domains[probe.domain] != nil else { return [] }
         let before = probes[probe.domain]
         probes[probe.domain] = probe
-        return before?.ok == probe.ok && before?.detail == probe.detail ? [] : [publishedStorage]
+        let resumed = probe.ok == true ? resumable(on: probe.domain) : []
+        return resumed + (before?.ok == probe.ok && before?.detail == probe.detail ? [] : [publishedStorage])
     }
 }

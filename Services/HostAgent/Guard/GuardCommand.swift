@@ -54,7 +54,8 @@ enum GuardCommand {
         Log.line(
             """
             usage: vm-guard run --holder ROLE:NAME:ATTEMPT --run DIR --boot-id ID --vm-lock PATH [--spec FILE] [--lease LOCKSPACE|RESOURCE]... \
-            [--disk-lock PATH]... [--generation LOCKSPACE|G]... [--proofs FILE] [--log FILE] [--daemonize] -- PAYLOAD [ARGUMENT]...
+            [--disk-lock PATH]... [--generation LOCKSPACE|G]... [--proofs FILE] [--on-lease-loss kill|pause] [--pause-before MILLISECONDS] [--log FILE] \
+            [--daemonize] -- PAYLOAD [ARGUMENT]...
             """)
         exit(2)
     }
@@ -80,6 +81,8 @@ struct RunOptions {
         var diskLocks: [String] = []
         var generations: [String] = []
         var proofs: String?
+        var onLeaseLoss = LeaseLossAction.kill
+        var pauseBefore: Duration?
         while let option = rest.popFirst() {
             if option == "--" {
                 payload = Array(rest)
@@ -104,13 +107,20 @@ struct RunOptions {
             case "--disk-lock": diskLocks.append(value)
             case "--generation": generations.append(value)
             case "--proofs": proofs = value
+            case "--on-lease-loss":
+                guard let action = LeaseLossAction(rawValue: value) else { return nil }
+                onLeaseLoss = action
+            case "--pause-before":
+                guard let milliseconds = Int64(value), milliseconds > 0 else { return nil }
+                pauseBefore = .milliseconds(milliseconds)
             case "--log": log = value
             default: return nil
             }
         }
         guard let holder, !run.isEmpty, !vmLock.isEmpty, !payload.isEmpty else { return nil }
         plan = GuardPlan(
-            holder: holder, vmLock: vmLock, diskLocks: diskLocks, leases: leases, generations: generations, proofs: proofs, needsSpec: spec != nil)
+            holder: holder, vmLock: vmLock, diskLocks: diskLocks, leases: leases, generations: generations, proofs: proofs, onLeaseLoss: onLeaseLoss,
+            pauseBefore: pauseBefore, needsSpec: spec != nil)
     }
 
     var controlSocket: String { "\(run)/guards/\(plan.holder).sock" }

@@ -115,6 +115,10 @@ struct GuardRun: ~Copyable {
             start(deadline, environment)
         case .killGroup:
             payload?.end()
+        case .pauseGroup:
+            payload?.pause()
+        case .resumeGroup(let deadline):
+            if Self.now < deadline { payload?.resume() }
         case .closeDiskLocks:
             for lock in locks where lock.path != options.plan.vmLock { close(lock.file) }
             locks.removeAll { $0.path != options.plan.vmLock }

@@ -50,6 +50,35 @@ struct Payload {
         kill(pid, SIGKILL)
     }
 
+    func pause() { signalAll(SIGSTOP) }
+    func resume() { signalAll(SIGCONT) }
+
+    /// To the group, and to whoever has left it but not the namespace. Looked for again until nobody is new: what is not stopped yet may start others.
+    private func signalAll(_ signal: Int32) {
+        kill(-pid, signal)
+        kill(pid, signal)
+        guard let namespace = Self.namespace(of: pid) else { return }
+        var told: Set<pid_t> = [pid]
+        for _ in 0..<10 {
+            guard let directory = opendir("/proc") else { return }
+            defer { closedir(directory) }
+            let before = told.count
+            while let entry = readdir(directory) {
+                let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+                guard let other = pid_t(name), !told.contains(other), Self.namespace(of: other) == namespace else { continue }
+                told.insert(other)
+                kill(other, signal)
+            }
+            if told.count == before { return }
+        }
+    }
+
+    private static func namespace(of pid: pid_t) -> String? {
+        var target = [CChar](repeating: 0, count: 64)
+        let length = readlink("/proc/\(pid)/ns/pid", &target, target.count)
+        return length > 0 ? String(decoding: target[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
+    }
+
     enum Begun { case notYet, yes, failed(String) }
 
     /// Whether its exec has happened; told once.

@@ -38,7 +38,9 @@ public struct QEMUCommand: Sendable {
         if !imageLocking { block += ",file.locking=off" }
         // A PC has four IDE places; IDE disks cannot be read-only.
         let device = index < 4 && !disk.readOnly ? "ide-hd,bus=ide.\(index / 2),unit=\(index % 2)" : "virtio-blk-pci"
-        return ["-blockdev", block, "-device", "\(device),drive=disk\(index),bootindex=\(index)"]
+        // An error that the guest is told is one that it may never try again after: it is paused instead, and goes on with the same I/O.
+        let errors = disk.readOnly ? "rerror=stop" : "werror=stop,rerror=stop"
+        return ["-blockdev", block, "-device", "\(device),drive=disk\(index),bootindex=\(index),\(errors)"]
     }
 
     /// QEMU's option syntax: a comma is doubled.

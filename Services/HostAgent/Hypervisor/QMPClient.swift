@@ -1,7 +1,7 @@
 import CLinux
 import Foundation
 
-/// One question to a guest's QEMU over its QMP socket. Blocking, with a deadline; for a thread of its own.
+/// One question or command to a guest's QEMU over its QMP socket. Blocking, with a deadline; for a thread of its own.
 public struct QMPClient: Sendable {
     public enum Failure: Error, CustomStringConvertible, Sendable {
         case unreachable(String)
@@ -26,13 +26,16 @@ public struct QMPClient: Sendable {
         self.timeout = timeout
     }
 
-    /// `running`, `paused`, `internal-error`, ... as QEMU says.
+    /// `running`, `paused`, `io-error`, `internal-error`, ... as QEMU says.
     public func status() -> Result<String, Failure> {
         exchange("query-status").flatMap { reply in
             guard let status = reply["status"] as? String else { return .failure(.refused("query-status without a status")) }
             return .success(status)
         }
     }
+
+    /// Goes on after a pause.
+    public func resume() -> Failure? { if case .failure(let failure) = exchange("cont") { failure } else { nil } }
 
     private func exchange(_ command: String) -> Result<[String: Any], Failure> {
         let until = cl_boottime() + timeout * 1_000_000

@@ -36,9 +36,14 @@ struct GuardExaminer: Sendable {
         return scan.gap.map { .gap($0) } ?? GuardExamination.Processes.none
     }
 
-    /// Whether a guest's QEMU says that it is paused; `nil` if it did not answer, or if there is none.
-    func isPaused() -> Bool? {
-        guard isGuest, case .success(let status) = QMPClient(path: files + ".qmp").status() else { return nil }
-        return status == "paused"
+    private var qemu: QMPClient { QMPClient(path: files + ".qmp") }
+
+    /// What a guest's QEMU says; `nil` if it did not answer, or if there is none.
+    func guestStatus() -> GuardWatcher.GuestStatus? {
+        guard isGuest, case .success(let status) = qemu.status() else { return nil }
+        return status == "io-error" ? .ioError : status == "paused" ? .paused : .running
     }
+
+    /// Tells it to go on. Whether it does is seen when it is asked next: it may meet the same error at once.
+    func resumeGuest() { _ = qemu.resume() }
 }

@@ -53,6 +53,8 @@ final class GuardKeeper {
 
     func stop(_ holder: Holder, _ why: String) { watches[holder]?.stop(why) }
 
+    func resume(_ holder: Holder) { watches[holder]?.resume() }
+
     /// Looks at every process, again each second until nothing was left out.
     func scan() {
         guard !isScanning else { return }

@@ -64,6 +64,10 @@ struct GuardStarter: Sendable {
         for lease in spec.leases { arguments += ["--lease", GuardLease(name: lease).request] }
         for image in spec.diskLocks { arguments += ["--disk-lock", places.diskLock(image)] }
         for lockspace in spec.generations.keys.sorted() { arguments += ["--generation", "\(lockspace)|\(spec.generations[lockspace] ?? 0)"] }
+        if case .guest(let vm, _) = spec.payload {
+            if let action = vm.onLeaseLoss { arguments += ["--on-lease-loss", action.rawValue] }
+            if let before = vm.pauseBefore { arguments += ["--pause-before", String(before.milliseconds)] }
+        }
         return arguments + ["--"] + payload(files)
     }
 

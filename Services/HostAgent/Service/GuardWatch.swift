@@ -31,6 +31,8 @@ final class GuardWatch {
 
     func stop(_ why: String) { feed(.stop(why: why)) }
 
+    func resume() { feed(.resume) }
+
     func close() {
         isClosed = true
         if let timer { Reactor.shared.cancel(timer.id) }
@@ -49,7 +51,8 @@ final class GuardWatch {
         case .connect: connect()
         case .send(let message): if socket >= 0, !GuardSocket.send(message, to: socket) { lost() }
         case .examine: Blocking.run("examine") { [examiner] in examiner.run() } then: { [self] in feed(.examined($0)) }
-        case .confirm: Blocking.run("qmp") { [examiner] in examiner.isPaused() } then: { [self] in feed(.confirmed(paused: $0)) }
+        case .confirm: Blocking.run("qmp") { [examiner] in examiner.guestStatus() } then: { [self] in feed(.confirmed($0)) }
+        case .resumeGuest: Blocking.run("qmp") { [examiner] in examiner.resumeGuest() } then: {}
         case .report(let sighting): report(sighting)
         }
     }

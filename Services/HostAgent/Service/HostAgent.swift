@@ -48,6 +48,7 @@ final class HostAgent {
             case .spawn(let spec): guards.spawn(spec)
             case .watch(let spec): guards.watch(spec)
             case .stop(let holder, let why): guards.stop(holder, why)
+            case .resume(let holder): guards.resume(holder)
             case .scan: guards.scan()
             case .quiesce(let holder, let domains): storage.handle(.quiesce(holder, domains))
             case .keep(let place): storage.handle(.keep(place))

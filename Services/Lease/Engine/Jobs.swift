@@ -10,6 +10,7 @@ struct Job: Sendable {
         case drop(DropWork)
         case convert(ConvertWork)
         case value(ValueWork)
+        case verify(VerifyWork)
         case demand(DemandWork)
         case hear(HearWork)
         case create(CreateWork)

@@ -293,13 +293,14 @@ extension LeaseEngine {
         return effects + answerAdoptions()
     }
 
-    func granted(_ grant: Grant, _ connection: UInt64, _ deadline: Instant, as verb: String = "granted") -> Effect<LeaseAction> {
-        .perform(.tell(
+    func granted(_ grant: Grant, _ connection: UInt64, _ deadline: Instant, as verb: String = "granted", also: [(String, String)] = []) -> Effect<LeaseAction> {
+        let ioTimeout = grant.leases.compactMap { memberships[$0.name.lockspace]?.ioTimeout }.max().map { [("iotimeout", String($0))] } ?? []
+        return .perform(.tell(
             connection: connection,
-            GuardMessage(verb, [("deadline", String(deadline.nanoseconds))] + grant.leases.map { ("lease", $0.grant) })))
+            GuardMessage(verb, [("deadline", String(deadline.nanoseconds))] + grant.leases.map { ("lease", $0.grant) } + ioTimeout + also)))
     }
 
-    private func event(_ type: String, _ grant: Grant, _ lease: GuardLease, reason: String) -> Event {
+    func event(_ type: String, _ grant: Grant, _ lease: GuardLease, reason: String) -> Event {
         Event(
             type, subject: lease.name.resource,
             body: LeaseEvent(lease: lease.name, holder: grant.holder.description, lver: lease.lver, generation: lease.generation, reason: reason))

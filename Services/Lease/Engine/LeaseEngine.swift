@@ -9,6 +9,7 @@ import Messages
 /// | join            | ``Membership``; the reply comes when joined or refused                                                     |
 /// | acquire         | intention noted → each lease in order: ``Acquisition`` → grant noted → `granted`; one refused: all given back |
 /// | adopt           | grant of the same leases and generations, membership alive → `granted`; else `refused`                      |
+/// | verify          | each lease is read again: ``VerifyWork``; still the holder's → `verified`; another's → `lost`; not known → `unverified` |
 /// | release, or locks of a holder without connection free | each lease: ``Retraction`` → end noted → `released`                    |
 /// | create, remove, rebuild | one change of an index at a time, by the SPM of the term that is meant: ``CreateWork``, ``RemoveWork``, ``RebuildWork`` |
 /// | renewal         | new deadline to every guard that depends on it (S8)                                                        |
@@ -125,6 +126,7 @@ public struct LeaseEngine: Engine {
         case .value(let connection, let holder, let lease, let value): onValue(connection, holder, lease, value)
         case .taken(let connection, let holder): onTaken(connection, holder)
         case .notTaken(let connection, let holder, let result, let why): onNotTaken(connection, holder, result, why)
+        case .verify(let connection, let holder, let number): onVerify(connection, holder, number)
         case .disconnected(let connection): onDisconnected(connection)
         case .locksTested(let holder, let free): onLocksTested(holder, free: free)
         case .completed(let token, let result): onCompleted(token, result)

@@ -43,6 +43,8 @@ public enum LeaseInput: EngineInput {
     /// A sanlock daemon holds for this guard what it was told to take, or does not (``SanlockCode``).
     case taken(connection: UInt64, Holder)
     case notTaken(connection: UInt64, Holder, result: Int32, why: String)
+    /// Reads again whether the leases of this holder are its own; `number` comes back with the answer.
+    case verify(connection: UInt64, Holder, number: String)
     case disconnected(connection: UInt64)
     /// Whether every lock file of a holder without connection could be taken: its process group is gone (S3).
     case locksTested(Holder, free: Bool)
@@ -197,6 +199,7 @@ extension LeaseInput {
             let value = message["data"].map(Hexadecimal.bytes)
             if let value, value == nil { throw RequestError(RequestErrorCode.malformed, "data is written in hexadecimal digits") }
             self = .value(connection: connection, holder, lease.name, value ?? nil)
+        case "verify": self = .verify(connection: connection, holder, number: message["number"] ?? "")
         default: throw RequestError(RequestErrorCode.unknownType, "lease-service does not know \"\(message.verb)\"")
         }
     }

@@ -51,6 +51,7 @@ extension PlacementEngine {
         guard (1...1024).contains(vm.cpus) else { return bad("cpus", "\(vm.cpus) is not between 1 and 1024") }
         guard (0...100).contains(vm.priority) else { return bad("priority", "\(vm.priority) is not between 0 and 100") }
         guard vm.leases || !vm.ha else { return bad("leases", "a VM with ha needs leases: without them nothing on the storage keeps its disks from a second writer") }
+        if let problem = pauseProblem(of: vm) { return bad(problem.key, problem.what) }
         for (index, disk) in vm.disks.enumerated() {
             let key = "disks[\(index)]"
             guard isName(disk.image, longest: 47) else { return bad("\(key).image", "\"\(disk.image)\" is not a uuid") }
@@ -62,6 +63,16 @@ extension PlacementEngine {
             guard isName(host, longest: 63) else { return bad("pin[\(index)]", "\"\(host)\" is not a host's name") }
             guard !vm.pin[..<index].contains(host) else { return bad("pin[\(index)]", "\(host) is named twice") }
         }
+        return nil
+    }
+
+    private static func pauseProblem(of vm: VMDefinition) -> (key: String, what: String)? {
+        if vm.onLeaseLoss == .pause, !vm.leases { return ("onLeaseLoss", "a VM without leases loses none: leave it out, or set leases to true") }
+        if let before = vm.pauseBefore {
+            guard vm.onLeaseLoss == .pause else { return ("pauseBefore", "it says when onLeaseLoss: pause pauses; set that too, or leave it out") }
+            guard before >= .milliseconds(1), before <= .seconds(3600) else { return ("pauseBefore", "\(before.seconds) s is not between 1 ms and an hour") }
+        }
+        if vm.resume == .leave, vm.ha { return ("resume", "an HA VM that stays paused is not highly available: use kill or auto") }
         return nil
     }
 

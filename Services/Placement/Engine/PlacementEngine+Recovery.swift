@@ -66,6 +66,8 @@ extension PlacementEngine {
             ($1.definition.priority, $0.definition.name) < ($0.definition.priority, $1.definition.name)
         }
         guard !waiting.isEmpty else { return }
+        var starting = Dictionary(grouping: vms.values.filter { $0.phase == .starting }.compactMap { $0.run?.host }) { $0 }.mapValues(\.count)
+        let up = hosts.values.filter { $0.view.status == .up }.map(\.view.name)
         for name in waiting.map(\.definition.name) {
             guard let vm = vms[name], vm.isOver else { continue }
             switch obstacle(to: vm, &turn) {
@@ -75,18 +77,39 @@ extension PlacementEngine {
                 continue
             case nil: break
             }
-            let reasons = reasons(for: vm)
+            let limit = vm.round.byUser ? .max : policy.startsPerHost ?? .max
+            func hasRoom(_ host: String) -> Bool { starting[host] ?? 0 < limit }
+            // Asked first, for it is asked of everybody that waits, at every answer.
+            guard up.isEmpty || up.contains(where: hasRoom) else {
+                say(name, Self.waitsForItsTurn, &turn)
+                continue
+            }
+            var reasons = reasons(for: vm)
             if !reasons.candidates.isEmpty {
+                guard !gathers(vm, &turn) else {
+                    say(name, "waits for the other hosts, which have not joined yet", &turn)
+                    continue
+                }
+                reasons.candidates.removeAll { !hasRoom($0) }
+                guard let host = reasons.candidates.first else {
+                    say(name, Self.waitsForItsTurn, &turn)
+                    continue
+                }
+                starting[host, default: 0] += 1
                 launch(name, reasons, why: vm.round.byUser ? "An operator asked for it" : "It is HA and its last run is proven over", &turn)
             } else if !vm.definition.ha {
                 fail(name, reasons, &turn)
             } else if vm.round.tried.isEmpty {
+                vms[name]?.round.hadNoHost = true
                 say(name, "no host can take it" + summary(reasons), &turn)
             } else {
                 endRound(name, reasons, &turn)
             }
         }
     }
+
+    /// After the failure of many at once: what starts all of them at once is another failure.
+    private static let waitsForItsTurn = "waits for its turn: each host that can take it starts others now"
 
     private enum Obstacle {
         /// It passes by itself, soon.
@@ -115,6 +138,17 @@ extension PlacementEngine {
         guard first, turn.now < patience else { return nil }
         turn.wake(at: patience)
         return .pause
+    }
+
+    /// After a failure of all hosts they come back one after the other: the first of them is not to get everything.
+    private mutating func gathers(_ vm: VMRecord, _ turn: inout Turn) -> Bool {
+        guard vm.round.hadNoHost == true, !vm.round.byUser, policy.startsPerHost != nil,
+            hosts.values.contains(where: { host in host.view.status == .up && vm.lockspaces.contains { host.view.generations[$0] == nil } })
+        else { return false }
+        let until = vm.round.gathersUntil ?? turn.now + policy.settle
+        vms[vm.definition.name]?.round.gathersUntil = until
+        turn.wake(at: until)
+        return turn.now < until
     }
 
     /// Changes the shown reason, once.
@@ -168,6 +202,8 @@ extension PlacementEngine {
         vm.ask = nil
         vm.nextAsk = nil
         vm.round.retryAt = nil
+        vm.round.hadNoHost = nil
+        vm.round.gathersUntil = nil
         vm.reason = "starting on \(best)"
         let id = "\(lineage).start.\(name).\(vm.attempt)"
         vm.startAsk = id

@@ -123,8 +123,10 @@ extension PlacementEngine {
     private mutating func seenRunning(_ name: String, _ seen: VMObservation, _ turn: inout Turn) {
         guard var vm = vms[name], let run = vm.run else { return }
         vm.pid = seen.pid ?? vm.pid
+        let wasPaused = vm.paused
         vm.paused = seen.state == .paused
         guard vm.phase == .starting || vm.phase == .unknown else {
+            if vm.phase == .up, vm.paused || wasPaused { tellPause(&vm, seen, wasPaused, &turn) }
             vms[name] = vm
             return
         }
@@ -141,6 +143,15 @@ extension PlacementEngine {
         vms[name] = vm
         turn.decide(name, "up on \(run.host)", why: "The agent of \(run.host) says that attempt \(run.attempt) runs: \(seen.evidence).", evidence: runEvidence(vm), see: hostLink(vm))
         if recovered && isNew { turn.publish("vm.recovered", view(vm)) }
+    }
+
+    private func tellPause(_ vm: inout VMRecord, _ seen: VMObservation, _ wasPaused: Bool, _ turn: inout Turn) {
+        guard let host = vm.run?.host else { return }
+        vm.reason = (vm.paused ? "paused on \(host): " : "no longer paused, on \(host): ") + seen.evidence
+        guard vm.paused != wasPaused else { return }
+        turn.decide(
+            vm.definition.name, vm.paused ? "paused on \(host)" : "no longer paused on \(host)", why: "The agent of \(host) says so: \(seen.evidence).", evidence: runEvidence(vm),
+            see: hostLink(vm))
     }
 
     /// I4: it may run, or not; nothing is started until that is known.

@@ -3,6 +3,7 @@ import Messages
 /// The times that placement goes by; durations are positive.
 public struct PlacementPolicy: Codable, Hashable, Sendable {
     /// After its own restart, automatic starts wait at most so long for the reports of all Up hosts; a host that has not reported gets no VM in any case.
+    /// When hosts come back that could all not take a VM, it waits at most so long for the last of them.
     public var settle: Duration
     /// Pause after every host refused a VM once; doubled up to ``retryLongest`` after each further round.
     public var retryFirst: Duration
@@ -15,10 +16,13 @@ public struct PlacementPolicy: Codable, Hashable, Sendable {
     public var priorityBlocking: Duration
     /// A run that should be over, or is not in its host's complete report, is judged only after this time: reports and replies travel apart.
     public var doubt: Duration
+    /// Recovery begins no further start on a host while so many there are not answered; `nil`: any number, as policies of earlier journals have it.
+    public var startsPerHost: Int?
 
     public init(
         settle: Duration = .seconds(5), retryFirst: Duration = .seconds(2), retryLongest: Duration = .seconds(30), stableAfter: Duration = .seconds(60),
-        observeEvery: Duration = .seconds(2), priorityBlocking: Duration = .seconds(3), doubt: Duration = .seconds(3)
+        observeEvery: Duration = .seconds(2), priorityBlocking: Duration = .seconds(3), doubt: Duration = .seconds(3),
+        startsPerHost: Int? = 4
     ) {
         self.settle = settle
         self.retryFirst = retryFirst
@@ -27,6 +31,7 @@ public struct PlacementPolicy: Codable, Hashable, Sendable {
         self.observeEvery = observeEvery
         self.priorityBlocking = priorityBlocking
         self.doubt = doubt
+        self.startsPerHost = startsPerHost
     }
 
     /// The pause before the next try after so many failures in a row: none before the first failure.

@@ -127,6 +127,10 @@ struct Round: Codable, Hashable, Sendable {
     var since: Instant?
     /// It ran, was lost and is being brought back.
     var recovering = false
+    /// No host could take it.
+    var hadNoHost: Bool?
+    /// Until then it waits for the other hosts.
+    var gathersUntil: Instant?
 }
 
 /// An older run, or one believed over, that an agent reports as running.

@@ -10,11 +10,12 @@ import ServiceKit
 struct PlacementCommand: ServiceCommand {
     static let service = "placement-service"
     static let schema = [
-        ConfigurationKey("recovery.settle", .duration, default: "5s", "after its own start, how long automatic starts wait at most for the reports of all Up hosts"),
+        ConfigurationKey("recovery.settle", .duration, default: "5s", "after its own start, how long automatic starts wait at most for the reports of all Up hosts; and after a failure of all hosts, for the last of them to join"),
         ConfigurationKey("recovery.retryFirst", .duration, default: "2s", "pause after every host refused an HA VM once; doubles with each further round"),
         ConfigurationKey("recovery.retryLongest", .duration, default: "30s", "longest pause between two rounds"),
         ConfigurationKey("recovery.stableAfter", .duration, default: "60s", "a VM that was up so long is restarted at once when it ends"),
         ConfigurationKey("recovery.priorityBlocking", .duration, default: "3s", "how long a VM waits at most for HA VMs of higher priority"),
+        ConfigurationKey("recovery.startsPerHost", .integer, default: "4", "starts that recovery has under way on one host at a time; what an operator starts does not wait"),
         ConfigurationKey("observe.every", .duration, default: "2s", "time between two questions about a run whose state is not known"),
         ConfigurationKey("observe.doubt", .duration, default: "3s", "how long a report that contradicts a reply is taken for a late one"),
         ConfigurationKey("agent.startTimeout", .duration, default: "60s", "how long the answer to a start is awaited; then its outcome is unknown and observed"),
@@ -52,7 +53,7 @@ struct PlacementCommand: ServiceCommand {
             settle: configuration.duration("recovery.settle"), retryFirst: configuration.duration("recovery.retryFirst"),
             retryLongest: configuration.duration("recovery.retryLongest"), stableAfter: configuration.duration("recovery.stableAfter"),
             observeEvery: configuration.duration("observe.every"), priorityBlocking: configuration.duration("recovery.priorityBlocking"),
-            doubt: configuration.duration("observe.doubt"))
+            doubt: configuration.duration("observe.doubt"), startsPerHost: max(1, configuration.integer("recovery.startsPerHost")))
     }
 
     private static var routes: [Route<PlacementEngine>] {

@@ -46,6 +46,8 @@ public enum EndCause: Hashable, Codable, Sendable {
     case deadline
     /// Its leases were refused or declared lost by its lease-service.
     case leaseLost
+    /// An I/O error had paused it for longer than its definition allows.
+    case ioError
     /// The guest ended by itself: shutdown, crash, a fault of the hypervisor.
     case guest
     /// Somebody killed it or its guard.

@@ -83,6 +83,7 @@ extension World {
     private func setStorage(_ domain: String, _ host: String, _ path: SharedStorage.Path) {
         forHosts(host) { host in
             for name in scenario.domains where domain == "all" || name == domain { storage.setPath(of: host.name, to: domainUUID(name), path) }
+            if path == .fails { for guest in host.guests { guest.meetErrors() } }
         }
     }
 

@@ -26,7 +26,13 @@ final class GuardObserver {
 
     func connect() { handle(.begin) }
 
-    func stop(_ why: String) { handle(.stop(why: why)) }
+    func stop(_ why: String) {
+        hearNow()
+        handle(.stop(why: why))
+    }
+
+    /// In reality it heard the guard two seconds ago at most.
+    private func hearNow() { if let guest, guest.isRunning { handle(.message(guest.status)) } }
 
     func close() {
         isClosed = true
@@ -56,6 +62,18 @@ final class GuardObserver {
         agent.after(.seconds(2)) { [self] in if timer == armed { handle(.tick) } }
     }
 
+    /// What its hypervisor says is another thing now: it is asked every two seconds.
+    func guestChanged() {
+        guard let guest, !isClosed, !guest.isFrozen else { return }
+        handle(.message(guest.status))
+        agent.after(.seconds(2)) { [self] in handle(.tick) }
+    }
+
+    func resume() {
+        hearNow()
+        handle(.resume)
+    }
+
     private func carryOut(_ step: GuardWatcher.Step) {
         switch step {
         case .connect:
@@ -75,7 +93,12 @@ final class GuardObserver {
             agent.after(Duration(nanoseconds: agent.world.random.between(2_000_000, 20_000_000))) { [self] in handle(.examined(examine())) }
         case .confirm:
             agent.after(Duration(nanoseconds: agent.world.random.between(1_000_000, 10_000_000))) { [self] in
-                handle(.confirmed(paused: guest?.payload?.state == .running ? false : nil))
+                let payload = guest?.payload
+                handle(.confirmed(payload?.state != .running || payload?.isPaused == true ? nil : payload?.hasIOError == true ? .ioError : .running))
+            }
+        case .resumeGuest:
+            agent.after(Duration(nanoseconds: agent.world.random.between(1_000_000, 10_000_000))) { [self] in
+                if let payload = guest?.payload, !payload.isPaused { payload.go() }
             }
         case .report(let sighting): report(sighting)
         }

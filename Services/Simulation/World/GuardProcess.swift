@@ -18,9 +18,11 @@ final class GuardProcess: Process {
     init(_ spec: GuardSpec, on host: HostMachine) {
         self.spec = spec
         self.host = host
+        let vm: VMDefinition? = if case .guest(let vm, _) = spec.payload { vm } else { nil }
         let plan = GuardPlan(
             holder: spec.holder, vmLock: Self.lock(of: spec.holder), diskLocks: spec.diskLocks.map(Self.diskLock), leases: spec.leases.map { GuardLease(name: $0) },
-            generations: spec.generations.keys.sorted().map { "\($0)|\(spec.generations[$0] ?? 0)" }, proofs: spec.proofs.isEmpty ? nil : "proofs")
+            generations: spec.generations.keys.sorted().map { "\($0)|\(spec.generations[$0] ?? 0)" }, proofs: spec.proofs.isEmpty ? nil : "proofs",
+            onLeaseLoss: vm?.onLeaseLoss ?? .kill, pauseBefore: vm?.pauseBefore)
         engine = GuardEngine(plan)
         super.init("guard@\(spec.holder.name)", on: host.machine, startsAtBoot: false)
         host.add(self)
@@ -79,6 +81,8 @@ final class GuardProcess: Process {
         // The simulated hosts' engine is the native one.
         case .takeFromSanlock, .dropSanlock: break
         case .killGroup: payload?.kill(cause)
+        case .pauseGroup: payload?.pause()
+        case .resumeGroup(let deadline): if clock < deadline { payload?.resume() }
         case .closeDiskLocks:
             for lock in heldLocks where lock.hasPrefix("disk-") { host.dropLock(lock) }
             heldLocks.removeAll { $0.hasPrefix("disk-") }
@@ -96,6 +100,7 @@ final class GuardProcess: Process {
         let why = engine.status["message"] ?? ""
         if why.contains("deadline") { return .deadline }
         if why.contains("leases are lost") || why.contains("does not take this run back") { return .leaseLost }
+        if why.contains("I/O error") { return .ioError }
         return .command
     }
 

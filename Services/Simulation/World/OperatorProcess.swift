@@ -49,7 +49,8 @@ final class OperatorProcess: Process {
         let number = world.scenario.vms.firstIndex(of: vm) ?? 0
         let disks = vm.disks.enumerated().map { DiskDefinition(image: World.image(vm: number, disk: $0, removed: removals[vm.name] ?? 0), domain: world.domainUUID($1), size: 1 << 20) }
         let definition = VMDefinition(
-            name: vm.name, memoryMiB: vm.memoryMiB, disks: disks, ha: vm.ha, leases: vm.leases, priority: vm.priority, pin: vm.pin)
+            name: vm.name, memoryMiB: vm.memoryMiB, disks: disks, ha: vm.ha, leases: vm.leases, priority: vm.priority, pin: vm.pin,
+            onLeaseLoss: vm.onLeaseLoss, pauseBefore: vm.pauseBefore, resume: vm.resume)
         send(managers.placement, { .define($0, definition) }, .defined(vm: vm.name), done)
     }
 

@@ -8,7 +8,7 @@ import Messages
 /// | state | |
 /// |---|---|
 /// | starting | the process is there, its exec has not happened: it writes nothing |
-/// | running | it writes to its disks |
+/// | running | it writes to its disks, unless its guard or its hypervisor has paused it |
 /// | dying | SIGKILL was sent; a write that does not come back keeps it |
 /// | gone | reaped |
 final class Payload {
@@ -26,6 +26,13 @@ final class Payload {
     var isStuck = false { didSet { if !isStuck, state == .dying { die() } } }
     private var worker: WorkerProcess?
     private var cause = EndCause.none
+    /// Stopped by its guard.
+    private(set) var isPaused = false
+    /// Its hypervisor has paused it: an I/O of it met an error.
+    private(set) var hasIOError = false
+    /// When it last came to a stand, and which of its leases its host has read since.
+    private var stoodStillAt: Int64 = 0
+    private var reread: Set<LeaseName> = []
     private let locks: [String]
     let leases: [GuardLease]
 
@@ -68,6 +75,58 @@ final class Payload {
             worker?.start()
         }
         parent?.payloadBegan()
+        meetErrors()
+    }
+
+    // MARK: Pauses
+
+    func pause() {
+        guard isHere, state == .running, !isPaused else { return }
+        standStill()
+        isPaused = true
+        world.payloadPaused(self, "its guard has stopped it")
+    }
+
+    func resume() {
+        guard isHere, state == .running, isPaused else { return }
+        isPaused = false
+        world.payloadResumed(self, unread: unread)
+    }
+
+    /// Whatever it writes while its path fails.
+    func meetErrors() {
+        guard isFailing else { return }
+        host.machine.after(Duration(nanoseconds: world.random.between(0, 2_000_000_000))) { [self] in
+            guard isHere, state == .running, !isPaused, !hasIOError, isFailing else { return }
+            standStill()
+            hasIOError = true
+            world.payloadPaused(self, "an I/O error")
+            parent?.watcher?.guestChanged()
+        }
+    }
+
+    /// What its hypervisor is told by the agent.
+    func go() {
+        guard isHere, state == .running, hasIOError else { return }
+        hasIOError = false
+        world.payloadResumed(self, unread: unread)
+        parent?.watcher?.guestChanged()
+        meetErrors()
+    }
+
+    private var isFailing: Bool { spec.isGuest && spec.places.contains { world.storage.path(of: host.machine.name, to: $0.domain) == .fails } }
+
+    private func standStill() {
+        stoodStillAt = world.now
+        reread = []
+    }
+
+    private var unread: [LeaseName] { leases.map(\.name).filter { !reread.contains($0) } }
+    var standsStill: Bool { isPaused || hasIOError }
+
+    /// Its host has read the leader of a lease, by a read that was submitted then.
+    func leaderRead(_ lease: LeaseName, submitted: Int64) {
+        if standsStill, submitted >= stoodStillAt { reread.insert(lease) }
     }
 
     /// The guest ends by itself.

@@ -137,7 +137,12 @@ final class SharedStorage {
 
     /// Performs a read. `done` runs on the host, if that still lives.
     func read(of machine: Machine, domain: String, _ path: String, _ offset: UInt64, _ length: Int, _ done: @escaping (Result) -> Void) {
-        submit(of: machine, domain: domain, done) { [self] _ in read(path, offset, length).map { .data($0) } ?? .missing }
+        let submitted = world.now
+        submit(of: machine, domain: domain, done) { [self] _ in
+            guard let bytes = read(path, offset, length) else { return .missing }
+            world.sectorsRead(path, offset, bytes, by: machine, submitted: submitted)
+            return .data(bytes)
+        }
     }
 
     /// Performs a write that was submitted just now.

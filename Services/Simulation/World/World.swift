@@ -52,6 +52,8 @@ final class World {
     /// FNV-1a over everything that happened.
     private(set) var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     private var ids: UInt64 = 0
+    /// Pauses of payloads that were not resumed.
+    private var standing = 0
     /// The newest version of each lease that its leader sector ever said.
     private var leaseVersions: [LeaseName: UInt64] = [:]
     init(_ scenario: Scenario, isVerbose: Bool) {
@@ -213,6 +215,33 @@ final class World {
         } else {
             note(.workerBegan(run, lease: payload.leases.first ?? GuardLease(name: LeaseName(lockspace: "", resource: ""))))
         }
+    }
+
+    func payloadPaused(_ payload: Payload, _ why: String) {
+        standing += 1
+        tell(payload.host.name, "\(payload.spec.holder) is paused", why)
+        observer.occurred(.pause(vm: payload.spec.holder.name))
+    }
+
+    /// - Parameter unread: its leases that its host has not read since it came to a stand.
+    func payloadResumed(_ payload: Payload, unread: [LeaseName]) {
+        standing -= 1
+        let run = run(of: payload)
+        tell(run.host, "\(run.holder) goes on")
+        observer.occurred(.resume(vm: run.holder.name))
+        if let lease = unread.first { violate(.I1, "\(run) goes on, and its host has not read lease \(lease.resource) since it stood still") }
+        for lockspace in Set(payload.leases.map(\.name.lockspace)).sorted() {
+            guard let age = memberships.overdue(payload.host, lockspace) else { continue }
+            violate(.I1, "\(run) goes on \(age.milliseconds) ms after its host's membership in \(lockspace) was over")
+        }
+    }
+
+    /// A host has read a lease's leader: those that stand still may count on what that said.
+    func sectorsRead(_ path: String, _ offset: UInt64, _ bytes: [UInt8], by reader: Machine, submitted: Int64) {
+        guard standing > 0, path.hasSuffix("leases"), let host = everyHost.first(where: { $0.machine === reader }), host.guests.contains(where: \.standsStill),
+            offset % UInt64(Geometry.standard.alignment) == 0, let leader = try? LeaderRecord(bytes[...])
+        else { return }
+        for payload in host.guests { payload.leaderRead(LeaseName(lockspace: leader.lockspace, resource: leader.name), submitted: submitted) }
     }
 
     func payloadEnded(_ payload: Payload, _ cause: EndCause) {

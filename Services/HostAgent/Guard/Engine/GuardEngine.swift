@@ -6,14 +6,15 @@ public import Messages
 /// |---|---|---|
 /// | locking | VM lock, spec, disk locks, control socket, in this order | all there → acquiring, without leases running; one not → over (refused) |
 /// | acquiring | lease-service was asked | granted → running; refused, stop or no answer in time → over (refused) |
-/// | running | the payload runs | deadline, lost, stop, adoption refused, payload ended → ending |
+/// | running | the payload runs | deadline, lost, stop, adoption refused, payload ended → ending; near the deadline, if the plan says so → paused |
+/// | paused | all of it is stopped; once a renewal has moved the deadline lease-service re-reads the leases | they are this run's still → running; deadline, lost, stop, adoption refused, not verified for too long, payload ended → ending |
 /// | ending | SIGKILL, again and again, until the namespace is empty and reaped | → releasing (leases and time left) or over |
 /// | releasing | disk locks are free, lease-service was told | its answer, or the deadline → over |
 /// | over | the result is written, the VM lock goes with the process | |
 ///
 /// The clock is read before any message; from ending nothing leads back to running (S8). All times are CLOCK_BOOTTIME of this machine.
 public struct GuardEngine: Sendable {
-    public enum State: String, Sendable { case locking, acquiring, running, ending, releasing, over }
+    public enum State: String, Sendable { case locking, acquiring, running, paused, ending, releasing, over }
 
     enum Link: Hashable, Sendable {
         case none, connecting, connected
@@ -37,13 +38,14 @@ public struct GuardEngine: Sendable {
     var sanlock = Sanlock.none
     /// Leases that others asked for.
     var requested: [String] = []
+    var pause = Pause()
     var link = Link.none
     var triedAt: Instant?
     private var startedAt = Instant(nanoseconds: 0)
     private var holdsVMLock = false
     private var disksToLock: ArraySlice<String> = []
     /// The payload's exec has happened.
-    private var begun = false
+    private(set) var begun = false
     private var killedAt: Instant?
     private var exit = ""
     private var why = ""
@@ -128,8 +130,8 @@ public struct GuardEngine: Sendable {
     }
 
     private mutating func checkDeadline(_ now: Instant) {
-        guard let deadline, now >= deadline else { return }
-        if state == .running { end("the leases' deadline has passed", now) }
+        guard let deadline, now >= deadline else { return checkPause(now) }
+        if state == .running || state == .paused { end("the leases' deadline has passed", now) }
         if state == .releasing { finish(released: false) }
     }
 
@@ -137,7 +139,9 @@ public struct GuardEngine: Sendable {
         var times: [Instant?] = []
         switch state {
         case .acquiring: times.append(startedAt + Self.acquireLimit + Duration(nanoseconds: 1))
-        case .running, .releasing: times.append(deadline)
+        case .running: times += [deadline, begun ? pauseAt : nil]
+        case .paused: times += [deadline, pause.patienceEnds, pause.nextQuestion]
+        case .releasing: times.append(deadline)
         case .ending: times.append(killedAt.map { $0 + Self.killPause })
         case .locking, .over: return nil
         }
@@ -206,7 +210,7 @@ public struct GuardEngine: Sendable {
 
     private mutating func onPayloadExited(_ exit: String, _ now: Instant) {
         pid = nil
-        if state == .running, begun { why = "the payload ended by itself" }
+        if state == .running || state == .paused, begun { why = "the payload ended by itself" }
         self.exit = exit
         lines.append("reaped: \(exit)")
         afterPayload(now)
@@ -214,7 +218,7 @@ public struct GuardEngine: Sendable {
 
     /// Ends the group at once; there is no way back.
     mutating func end(_ reason: String, _ now: Instant) {
-        guard state == .running else { return }
+        guard state == .running || state == .paused else { return }
         why = reason
         state = .ending
         kill(now)
@@ -228,7 +232,7 @@ public struct GuardEngine: Sendable {
 
     /// Nothing runs any more: give back what is held, if there is time.
     private mutating func afterPayload(_ now: Instant) {
-        guard state == .running || state == .ending else { return }
+        guard state == .running || state == .paused || state == .ending else { return }
         actions.append(.closeDiskLocks)
         guard !granted.isEmpty, let deadline, now < deadline else { return finish(released: plan.leases.isEmpty) }
         state = .releasing
@@ -256,6 +260,7 @@ public struct GuardEngine: Sendable {
     // MARK: The agent
 
     private mutating func onAgentMessage(_ client: Int32, _ message: GuardMessage, _ now: Instant) {
+        if message.verb == "verify" { return onAgentAsks(client) }
         guard message.verb == "stop" || message.verb == "status" else { return }
         if message.verb == "stop" {
             let reason = message["why"] ?? "stopped by the agent"
@@ -270,10 +275,11 @@ public struct GuardEngine: Sendable {
             switch state {
             case .locking, .acquiring: "acquiring"
             case .running: begun ? "running" : "acquiring"
+            case .paused: "paused"
             case .ending, .releasing: "ending"
             case .over: "ended"
             }
-        var fields = [("holder", plan.holder.description), ("state", shown), ("message", why)]
+        var fields = [("holder", plan.holder.description), ("state", shown), ("message", state == .paused ? pause.why : why)]
         if let pid { fields.append(("pid", String(pid))) }
         if let deadline { fields.append(("deadline", String(deadline.nanoseconds))) }
         fields += granted.map { ("lease", $0.grant) } + requested.map { ("requested", $0) }

@@ -13,11 +13,15 @@ public struct GuardPlan: Hashable, Sendable {
     public var generations: [String]
     /// Path of the proofs, passed on as it is.
     public var proofs: String?
+    public var onLeaseLoss: LeaseLossAction
+    /// With ``LeaseLossAction/pause``: how long before the deadline; `nil`: 2 x io_timeout.
+    public var pauseBefore: Duration?
     /// The start is called off for ever if its spec is gone once the VM lock is held: the agent removes it, holding that lock.
     public var needsSpec: Bool
 
     public init(
-        holder: Holder, vmLock: String, diskLocks: [String] = [], leases: [GuardLease] = [], generations: [String] = [], proofs: String? = nil, needsSpec: Bool = true
+        holder: Holder, vmLock: String, diskLocks: [String] = [], leases: [GuardLease] = [], generations: [String] = [], proofs: String? = nil,
+        onLeaseLoss: LeaseLossAction = .kill, pauseBefore: Duration? = nil, needsSpec: Bool = true
     ) {
         self.holder = holder
         self.vmLock = vmLock
@@ -25,6 +29,8 @@ public struct GuardPlan: Hashable, Sendable {
         self.leases = leases.sorted { $0.name < $1.name }
         self.generations = generations
         self.proofs = proofs
+        self.onLeaseLoss = onLeaseLoss
+        self.pauseBefore = pauseBefore
         self.needsSpec = needsSpec
     }
 }
@@ -97,6 +103,10 @@ public enum GuardAction: Hashable, Sendable {
     case startPayload(deadline: Instant?, environment: [String: String])
     /// SIGKILL to the payload and all that it started.
     case killGroup
+    /// SIGSTOP to the payload and all that it started.
+    case pauseGroup
+    /// SIGCONT to the payload and all that it started, unless this time has come when the clock is read once more: the guard itself may have stood still since it decided.
+    case resumeGroup(before: Instant)
     case closeDiskLocks
     /// To every connected agent.
     case tell(GuardMessage)

@@ -19,7 +19,7 @@ extension GuardEngine {
         log("connected to lease-service")
         switch state {
         case .acquiring: actions.append(.send(acquire))
-        case .running, .ending: actions.append(.send(adopt))
+        case .running, .paused, .ending: actions.append(.send(adopt))
         case .releasing: actions += [.send(adopt), .send(release)]
         case .locking, .over: break
         }
@@ -27,6 +27,7 @@ extension GuardEngine {
 
     mutating func onLeaseBroken(_ why: String, _ now: Instant) {
         if link == .connected { log("lease-service: \(why)") }
+        onQuestionLost(why)
         link = .broken(retryAt: max(now, (triedAt ?? now) + Self.connectPause))
         reconnect(now)
     }
@@ -42,18 +43,20 @@ extension GuardEngine {
             actions.append(.dropSanlock)
         case ("refused", .acquiring):
             refuse(message["code"] ?? "lease.io", message["message"] ?? "refused")
-        case ("refused", .running):
+        case ("refused", .running), ("refused", .paused):
             granted = []
             end("lease-service does not take this run back: \(message["message"] ?? "no reason given")", now)
-        case ("lost", .running):
+        case ("lost", .running), ("lost", .paused):
             end("the leases are lost: \(message["message"] ?? "no reason given")", now)
-        case ("granted", .running), ("converted", .running), ("granted", .releasing):
+        case ("granted", .running), ("granted", .paused), ("converted", .running), ("converted", .paused), ("granted", .releasing):
             deadline = Self.deadline(in: message) ?? deadline
             let leases = message.all("lease").compactMap(GuardLease.init)
             if leases.map(\.name) == granted.map(\.name) { granted = leases }
-        case ("deadline", .running), ("deadline", .releasing):
+        case ("deadline", .running), ("deadline", .paused), ("deadline", .releasing):
             deadline = Self.deadline(in: message) ?? deadline
-        case ("requested", .running):
+        case ("verified", .running), ("verified", .paused), ("unverified", .running), ("unverified", .paused):
+            onAnswer(message, now)
+        case ("requested", .running), ("requested", .paused):
             onRequested(message, now)
         case ("released", .releasing):
             finish(released: true)
@@ -105,11 +108,12 @@ extension GuardEngine {
         guard now < until else { return refuse("lease.io", "the grant's deadline had passed when it came") }
         granted = leases
         deadline = until
+        pause.ioTimeout = message["iotimeout"].flatMap { Int64($0) }.map { .seconds($0) }
         log("granted \(granted.map(\.grant).joined(separator: " "))")
         startPayload()
     }
 
-    private static func deadline(in message: GuardMessage) -> Instant? { message["deadline"].flatMap { Int64($0) }.map { Instant(nanoseconds: $0) } }
+    static func deadline(in message: GuardMessage) -> Instant? { message["deadline"].flatMap { Int64($0) }.map { Instant(nanoseconds: $0) } }
 
     private var acquire: GuardMessage { request("acquire", leases: plan.leases.map(\.request)) }
 

@@ -1,0 +1,105 @@
+import Messages
+
+/// How a group that is about to lose its leases is paused, and what must be seen before it goes on.
+///
+/// Pausing keeps nobody's disk from a second writer: the deadline does, for a group that is paused as for one that runs. A pause only gives the storage the rest of that time to come
+/// back, without a guest that writes on meanwhile. A renewal alone resumes nothing: it says that this host is a member, not that the leases are this run's.
+extension GuardEngine {
+    struct Pause: Hashable, Sendable {
+        /// The longest of its lockspaces, as lease-service said.
+        var ioTimeout: Duration?
+        var why = ""
+        /// Not verified by then: it is ended, so that it can be started elsewhere.
+        var patienceEnds: Instant?
+        /// The last question to lease-service; answers to earlier ones are about an earlier pause.
+        var question: UInt64 = 0
+        var isAsked = false
+        /// When lease-service is asked again.
+        var nextQuestion: Instant?
+        /// Connections of the agent that wait for the answer.
+        var agents: [Int32] = []
+    }
+
+    /// Without an io_timeout from lease-service.
+    private static let usualIOTimeout = Duration.seconds(10)
+    private static let questionPause = Duration.seconds(1)
+
+    /// At most 4 x io_timeout before the deadline: one renewal that is late pauses nobody.
+    private var margin: Duration {
+        let ioTimeout = pause.ioTimeout ?? Self.usualIOTimeout
+        return min(plan.pauseBefore ?? ioTimeout * 2, ioTimeout * 4)
+    }
+
+    /// When the group is to be paused; `nil`: never.
+    var pauseAt: Instant? { plan.onLeaseLoss == .pause ? deadline.map { $0 - margin } : nil }
+
+    mutating func checkPause(_ now: Instant) {
+        guard let pauseAt else { return }
+        if state == .running, begun, now >= pauseAt { return pauseGroup(now) }
+        guard state == .paused else { return }
+        if let patienceEnds = pause.patienceEnds, now >= patienceEnds { return end("it was paused, and its leases could not be verified since: \(pause.why)", now) }
+        if let nextQuestion = pause.nextQuestion, now < nextQuestion { return }
+        pause.nextQuestion = nil
+        if now < pauseAt, !pause.isAsked, link == .connected { ask() }
+    }
+
+    private mutating func pauseGroup(_ now: Instant) {
+        state = .paused
+        pause.why = "no renewal of its leases was verified in time: it is paused and will be killed at their deadline"
+        pause.patienceEnds = now + (pause.ioTimeout ?? Self.usualIOTimeout) * 8
+        pause.isAsked = false
+        pause.nextQuestion = nil
+        tellAgents(GuardMessage("unverified", [("message", "it is paused")]))
+        actions.append(.pauseGroup)
+        log("paused the group: \(pause.why)")
+    }
+
+    private mutating func ask() {
+        pause.question += 1
+        pause.isAsked = true
+        pause.nextQuestion = nil
+        actions.append(.send(GuardMessage("verify", [("holder", plan.holder.description), ("number", String(pause.question))])))
+    }
+
+    /// Whoever asked over the connection that broke gets no answer any more.
+    mutating func onQuestionLost(_ why: String) {
+        pause.isAsked = false
+        pause.nextQuestion = nil
+        tellAgents(GuardMessage("unverified", [("message", "lease-service: \(why)")]))
+    }
+
+    mutating func onAnswer(_ message: GuardMessage, _ now: Instant) {
+        guard pause.isAsked, message["number"] == String(pause.question) else { return }
+        pause.isAsked = false
+        let isVerified = message.verb == "verified" && message.all("lease").compactMap(GuardLease.init) == granted
+        if isVerified { deadline = Self.deadline(in: message) ?? deadline }
+        let why = isVerified ? "" : message["message"] ?? "other leases were verified than it holds"
+        tellAgents(GuardMessage(isVerified ? "verified" : "unverified", [("message", why)]))
+        guard state == .paused, let deadline, let pauseAt else { return }
+        guard isVerified, now < pauseAt else {
+            if !isVerified { pause.why = "it is paused, and its leases are not verified: \(why)" }
+            pause.nextQuestion = now + Self.questionPause
+            return
+        }
+        state = .running
+        pause.patienceEnds = nil
+        log("resumed the group: its leases were re-read and are its own")
+        actions.append(.resumeGroup(before: deadline))
+    }
+
+    // MARK: The agent, before it lets a guest go on that its hypervisor has paused
+
+    /// Always a question of its own: an answer that is under way may be older than the guest's pause.
+    mutating func onAgentAsks(_ client: Int32) {
+        guard state == .running, begun else { return actions.append(.answer(client: client, GuardMessage("unverified", [("message", "it is \(status["state"] ?? "")")]))) }
+        guard !granted.isEmpty else { return actions.append(.answer(client: client, GuardMessage("verified"))) }
+        guard link == .connected else { return actions.append(.answer(client: client, GuardMessage("unverified", [("message", "lease-service does not answer")]))) }
+        if !pause.agents.contains(client) { pause.agents.append(client) }
+        ask()
+    }
+
+    private mutating func tellAgents(_ message: GuardMessage) {
+        actions += pause.agents.map { .answer(client: $0, message) }
+        pause.agents = []
+    }
+}
