@@ -131,6 +131,26 @@ struct WatchdogTests {
         #expect(watchdog.handle(.closed(failure: nil), at: at(19.2)).opens, "somebody needs it again")
     }
 
+    @Test("an agent that ends disarms what nobody needs at once, and leaves armed what its guards need")
+    func ends() {
+        var needed = armed()
+        _ = needed.handle(.ending, at: at(1))
+        #expect(needed.mayEnd && needed.state == .armed)
+        var idle = armed()
+        _ = idle.handle(.over(web), at: at(1))
+        _ = idle.handle(view(armed: true, needed: false), at: at(1.5))
+        #expect(!idle.mayEnd)
+        _ = idle.handle(.answered(armed: true, nil), at: at(1.5))
+        #expect(idle.handle(.ending, at: at(4)).reports == [false])
+        #expect(!idle.mayEnd)
+        var refused = idle
+        #expect(refused.handle(.answered(armed: false, RequestError(LeaseErrorCode.heldHere, "somebody came")), at: at(4)).reports.isEmpty, "not again at once")
+        #expect(idle.handle(.answered(armed: false, nil), at: at(4)).contains(.close))
+        _ = idle.handle(.closed(failure: nil), at: at(4))
+        #expect(idle.mayEnd)
+        #expect(!idle.handle(.watching(web, isNew: true), at: at(4)).opens)
+    }
+
     @Test("what cannot be used is told plainly and closed; what cannot be disarmed is fed for ever")
     func flaws() {
         var busy = fresh()

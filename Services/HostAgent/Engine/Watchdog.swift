@@ -59,6 +59,8 @@ public struct Watchdog: Sendable {
         case closed(failure: String?)
         /// lease-service's answer to a report; `nil`: done.
         case answered(armed: Bool, RequestError?)
+        /// This life of the agent ends: what nobody needs is disarmed at once.
+        case ending
         case wake
     }
 
@@ -104,6 +106,7 @@ public struct Watchdog: Sendable {
     private var isReporting = false
     private var reportAt = Instant(nanoseconds: 0)
     private var neededAt = Instant(nanoseconds: 0)
+    private var isEnding = false
     private var openFailure: String?
     private var feedFailure: String?
     private var refusal: String?
@@ -118,6 +121,15 @@ public struct Watchdog: Sendable {
 
     /// - Parameter timeout: what it must not exceed.
     public init(timeout: Duration) { self.timeout = timeout }
+
+    /// An agent that ends now leaves nothing behind that it could have disarmed.
+    public var mayEnd: Bool {
+        switch state {
+        case .disarmed, .inherited: true
+        case .armed: isNeeded || device?.canDisarm == false
+        case .opening, .releasing, .closing: false
+        }
+    }
 
     private var interval: Duration { min(.seconds(1), Duration(nanoseconds: timeout.nanoseconds / 4)) }
     private var isOpen: Bool { state == .armed || state == .releasing }
@@ -149,6 +161,7 @@ public struct Watchdog: Sendable {
             feedFailure = failure
         case .closed(let failure): onClosed(failure, now)
         case .answered(let armed, let error): onAnswered(armed, error, now)
+        case .ending: isEnding = true
         case .wake: break
         }
     }
@@ -203,6 +216,7 @@ public struct Watchdog: Sendable {
             } else {
                 state = .armed
                 neededAt = now
+                reportAt = now + Self.pause
             }
         }
     }
@@ -259,7 +273,7 @@ public struct Watchdog: Sendable {
     private mutating func advance(_ now: Instant) {
         switch state {
         case .disarmed, .inherited:
-            guard state == .inherited || isNeeded, now >= openAt, obstacle(now) == nil else { return }
+            guard state == .inherited || isNeeded, !isEnding, now >= openAt, obstacle(now) == nil else { return }
             state = .opening
             steps.append(.open(timeout: timeout, notAfter: latest(now + Self.silence)))
         case .armed, .releasing:
@@ -283,7 +297,7 @@ public struct Watchdog: Sendable {
 
     private mutating func report(_ now: Instant) {
         guard !isReporting, now >= reportAt else { return }
-        let isOver = !isNeeded && now - neededAt >= Self.quiet && device?.canDisarm == true
+        let isOver = !isNeeded && now - neededAt >= (isEnding ? .zero : Self.quiet) && device?.canDisarm == true
         guard isOver || (flaw == nil && !isAgreed) else { return }
         if isOver { state = .releasing }
         isReporting = true
@@ -323,7 +337,7 @@ public struct Watchdog: Sendable {
         switch state {
         case .disarmed: isNeeded ? max(openAt, now + interval) : nil
         case .inherited: max(openAt, now + .milliseconds(100))
-        case .armed, .releasing: max(feedAt, now + .milliseconds(10))
+        case .armed, .releasing: max(feedAt, now + (isFeeding ? interval : .milliseconds(10)))
         case .opening, .closing: nil
         }
     }

@@ -7,7 +7,7 @@ import ServiceKit
 
 /// The agent's shell: its engine, and the keepers that do what the engine wants and tell it what they see.
 @ReactorActor
-final class HostAgent {
+final class HostAgent: RunningService {
     let shell: EngineShell<HostAgentEngine>
     private let places: HostPlaces
     private let keys: KeyFile
@@ -79,6 +79,12 @@ final class HostAgent {
                 settle: places.settle)))
         leases.start()
         beat()
+    }
+
+    func drain(_ done: @escaping @Sendable () -> Void) {
+        let shell = shell
+        guard let watchdog else { return shell.drain(done) }
+        watchdog.drain { shell.drain(done) }
     }
 
     private func watch(_ watchdog: WatchdogKeeper) {

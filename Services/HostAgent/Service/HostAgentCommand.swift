@@ -53,7 +53,7 @@ struct HostAgentCommand: ServiceCommand {
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
         let agent = try HostAgent(context)
         try agent.start()
-        return agent.shell
+        return agent
     }
 }
 

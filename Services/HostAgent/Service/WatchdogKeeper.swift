@@ -16,6 +16,7 @@ final class WatchdogKeeper {
     private let results = Results()
     private var watchdog: Watchdog
     private var hasLooked = false
+    private var whenEnded: (@ReactorActor () -> Void)?
     private let alarm = Alarm()
 
     init(_ places: HostPlaces) throws {
@@ -37,6 +38,20 @@ final class WatchdogKeeper {
         }
         for step in watchdog.handle(input, at: Clock.boottime()) { carryOut(step) }
         alarm.set(watchdog.nextWake) { [self] in handle(.wake) }
+        if watchdog.mayEnd { end() }
+    }
+
+    /// Calls `done` once it is disarmed, or needed, or a second has passed.
+    func drain(_ done: @escaping @ReactorActor () -> Void) {
+        whenEnded = done
+        Reactor.shared.after(.seconds(1)) { [self] in end() }
+        handle(.ending)
+    }
+
+    private func end() {
+        let done = whenEnded
+        whenEnded = nil
+        done?()
     }
 
     private func carryOut(_ step: Watchdog.Step) {

@@ -72,8 +72,9 @@ final class WatchdogThread: Sendable {
         let file = cl_open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
         guard file >= 0 else { return .openFailed(WatchdogFailure("cannot write \(mark)", errno, "the watchdog is not opened").message) }
         Glibc.close(file)
-        guard cl_boottime() <= notAfter.nanoseconds else { return .openFailed("it took too long to open the watchdog") }
-        switch driver.open(timeout: timeout) {
+        let isLate = cl_boottime() > notAfter.nanoseconds
+        let opened = isLate ? .failure(WatchdogFailure("it took too long to open the watchdog; it is tried again")) : driver.open(timeout: timeout)
+        switch opened {
         case .success(let device):
             return .opened(device)
         case .failure(let failure):
