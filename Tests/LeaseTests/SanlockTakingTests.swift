@@ -79,9 +79,9 @@ struct SanlockTakingTests {
             }
         }
 
-        mutating func acquire(proofs: [Proof] = []) {
+        mutating func acquire(proofs: [Proof] = [], on connection: UInt64 = 1) {
             let accepted = proofs.map { AcceptedProof(proof: $0, age: .zero, receivedAt: now) }
-            submit(.acquire(connection: 1, GuardRequest(holder: holder, lock: "lock", diskLocks: [], leases: [GuardLease(name: lease)], proofs: accepted)))
+            submit(.acquire(connection: connection, GuardRequest(holder: holder, lock: "lock", diskLocks: [], leases: [GuardLease(name: lease)], proofs: accepted)))
         }
 
         /// What was told since the last look, but for deadlines.
@@ -142,6 +142,21 @@ struct SanlockTakingTests {
         #expect(desk.heard().isEmpty)
         desk.pass(2)
         #expect(desk.heard().first == "drop")
+    }
+
+    @Test("a guard that comes back while it takes its leases is told once more: its answer may have been lost")
+    func comesBack() {
+        var desk = Desk()
+        desk.put(host: 2, generation: 7, at: 0)
+        desk.acquire()
+        desk.submit(.disconnected(connection: 1))
+        desk.acquire(on: 2)
+        #expect(desk.heard() == ["take domain|SDM", "take domain|SDM"])
+        desk.put(owner: 1, generation: 1, lver: 4, at: 950)
+        desk.submit(.taken(connection: 1, desk.holder))
+        #expect(desk.heard().isEmpty)
+        desk.submit(.taken(connection: 2, desk.holder))
+        #expect(desk.heard() == ["granted domain|SDM|4|1"])
     }
 
     @Test("a guard that is refused after it was told to take leaves nothing behind that another could be granted")

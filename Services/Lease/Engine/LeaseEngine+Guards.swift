@@ -38,7 +38,7 @@ extension LeaseEngine {
                 return onAdopt(connection, GuardRequest(holder: request.holder, lock: request.lock, diskLocks: request.diskLocks, leases: grant.leases))
             case .acquiring:
                 links[request.holder] = GuardLink(connection: connection, request: request, waitUntil: request.wait.map { now + $0 })
-                return jobs.values.contains(where: { $0.isAcquire(of: request.holder) }) ? [] : startAcquire(request.holder, again: true)
+                return jobs.values.contains(where: { $0.isAcquire(of: request.holder) }) ? askAgain(request.holder) : startAcquire(request.holder, again: true)
             }
         }
         parked.removeAll { $0.request.holder == request.holder }

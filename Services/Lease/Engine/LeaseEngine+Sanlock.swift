@@ -158,6 +158,12 @@ extension LeaseEngine {
         return [.perform(.tell(connection: connection, GuardMessage("take", fields)))]
     }
 
+    /// A guard that came back while it was taking its leases: it may have been told, or have answered, when nobody heard.
+    mutating func askAgain(_ holder: Holder) -> Effects {
+        guard let connection = links[holder]?.connection, let (id, work) = asked(connection, holder) else { return [] }
+        return ask(id, work)
+    }
+
     private func asked(_ connection: UInt64, _ holder: Holder) -> (id: UInt64, work: TakeWork)? {
         for id in jobs.keys.sorted() {
             if case .take(let work)? = jobs[id]?.work, work.holder == holder, case .asked = work.phase, links[holder]?.connection == connection { return (id, work) }

@@ -62,6 +62,7 @@ struct LeaseServiceCommand: ServiceCommand {
 
     /// By the default io_timeout; lockspaces with another are looked at before each grant.
     static func check(_ configuration: Configuration) throws(RequestError) {
+        _ = try sanlock(configuration)
         let timeout = configuration.duration("lease.watchdog")
         guard timeout > .zero else { return }
         let timing = WatchdogTiming(
@@ -98,7 +99,7 @@ struct LeaseServiceCommand: ServiceCommand {
         return service
     }
 
-    private static func sanlock(_ configuration: Configuration) throws -> SanlockSettings? {
+    private static func sanlock(_ configuration: Configuration) throws(RequestError) -> SanlockSettings? {
         switch configuration.string("engine") {
         case "native": return nil
         case SanlockDaemon.engine: return SanlockSettings(run: configuration.string("sanlock.runDirectory"), library: configuration.string("sanlock.library"))
