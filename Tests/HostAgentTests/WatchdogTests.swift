@@ -138,9 +138,8 @@ struct WatchdogTests {
         #expect(needed.mayEnd && needed.state == .armed)
         var idle = armed()
         _ = idle.handle(.over(web), at: at(1))
-        _ = idle.handle(view(armed: true, needed: false), at: at(1.5))
-        #expect(!idle.mayEnd)
-        _ = idle.handle(.answered(armed: true, nil), at: at(1.5))
+        // What lease-service said before the guard was over.
+        _ = idle.handle(view(armed: true, needed: true), at: at(1.5))
         #expect(idle.handle(.ending, at: at(4)).reports == [false])
         #expect(!idle.mayEnd)
         var refused = idle

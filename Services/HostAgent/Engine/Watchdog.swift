@@ -191,7 +191,8 @@ public struct Watchdog: Sendable {
         return nil
     }
 
-    private var isNeeded: Bool { !guards.isEmpty || leases?.needed == true }
+    /// An agent that ends asks lease-service instead of trusting what that said last.
+    private var isNeeded: Bool { !guards.isEmpty || (!isEnding && leases?.needed == true) }
 
     // MARK: lease-service
 
