@@ -1,3 +1,4 @@
+import Bus
 import CLinux
 import Foundation
 public import Messages
@@ -223,10 +224,32 @@ public final class FileJournal: Journal {
 
     private static func frame(_ record: Record) throws(JournalError) -> Data {
         do {
-            return frame(try JSONEncoder().encode(record))
+            guard case .batch(let batch) = record else { return frame(try JSONEncoder().encode(record)) }
+            return frame(try json(of: batch))
         } catch {
             throw .failed("\(error)")
         }
+    }
+
+    /// Entries are many, and their encoding is most of what a rewrite costs.
+    private static func json(of batch: JournalBatch) throws -> Data {
+        let (decisions, replies) = (try JSON.encode(batch.decisions), try JSON.encode(batch.replies))
+        let snapshot = try batch.snapshot.map { try JSON.encode($0) }
+        var writer = JSONWriter(capacity: 1024 + batch.entries.count * 768)
+        writer.field("batch") { writer in
+            writer.field("_0") { writer in
+                writer.field("decisions", json: decisions)
+                writer.field("entries", batch.entries) { writer, entry in
+                    writer.field("input", entry.input.base64EncodedString())
+                    writer.field("sequence", entry.sequence)
+                    writer.field("time", entry.time.nanoseconds)
+                    writer.field("wallTime", entry.wallTime)
+                }
+                writer.field("replies", json: replies)
+                if let snapshot { writer.field("snapshot", json: snapshot) }
+            }
+        }
+        return Data(writer.finish())
     }
 
     static func frame(_ payload: Data) -> Data {

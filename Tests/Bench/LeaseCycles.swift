@@ -81,6 +81,7 @@ struct LeaseCycles {
         }
         return figures + [
             Figure("bare.lease.cycle", "the reads and synced writes of one acquire and release alone, files open", .microseconds, times("bare1", \.cycle)),
+            Figure("bare.lease.processor", "processor time of them", .microseconds, values("bare1", \.processor)),
             Figure("lease.bare", "p50 of one client's acquire and release against those sectors alone", .ratio, ratio("ours1", "bare1") { $0.cycle.percentile(0.5) }),
         ]
     }

@@ -64,6 +64,30 @@ struct FormatTests {
         }
     }
 
+    /// What is not taken apart again is what taking it apart would give, or nothing, for every changed byte.
+    @Test func aRenewedRecordIsWhatIsRead() throws {
+        var record = LeaderRecord(lockspace: "LS1", ioTimeout: 10)
+        record.name = "host1"
+        record.ownerID = 1
+        record.ownerGeneration = 3
+        record.timestamp = 0x0123_4567
+        let before = [UInt8](repeating: 0, count: 512) + record.sector
+        var later = record
+        later.timestamp += 1 << 33
+        let renewed = [UInt8](repeating: 7, count: 512) + later.sector
+        #expect(record.renewed(in: renewed, since: before, at: 512) == later)
+        #expect(record.renewed(in: renewed, since: before, at: 513) == nil && record.renewed(in: renewed, since: [], at: 512) == nil)
+        for place in 512..<(512 + LeaderRecord.size) {
+            var damaged = renewed
+            damaged[place] ^= 0x10
+            let found = record.renewed(in: damaged, since: before, at: 512)
+            #expect(found == nil || found == (try? LeaderRecord(damaged[512...])), "byte \(place - 512)")
+        }
+        var other = later
+        other.ownerGeneration = 4
+        #expect(record.renewed(in: [UInt8](repeating: 0, count: 512) + other.sector, since: before, at: 512) == nil)
+    }
+
     @Test(arguments: ["leases-free", "leases-held", "leases-4k-1M", "leases-4k-8M", "rx", "rx-used"])
     func everySectorOfALeaseReadsAndWritesBack(_ fixture: String) throws {
         let volume = try Fixtures.load(fixture)

@@ -122,7 +122,7 @@ extension Acquisition {
         do {
             found = try verifiedLeader(bytes)
         } catch {
-            return refuse(.corrupt, error.sentence)
+            return refuse(.corrupt, sentence(error, at: 0))
         }
         guard let leader, found == leader else {
             if found.lver == version, !found.isFree, found.ownerID == UInt64(hostID), found.ownerGeneration == generation { return onDecided() }

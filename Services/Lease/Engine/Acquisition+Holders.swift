@@ -21,16 +21,18 @@ extension Acquisition {
         var last: UInt64 = 0
         mbal = 0
         shares = []
+        var start = 0
         do {
             found = try verifiedLeader(bytes)
             for host in read(found.hosts, in: bytes) {
+                start = geometry.blockOffset(host: host)
                 let block = try block(of: host, in: bytes)
                 mbal = max(mbal, block.mbal)
                 last = max(last, block.lver)
                 if host != hostID, let generation = block.sharedGeneration { shares.append(Tenure(hostID: host, generation: generation)) }
             }
         } catch {
-            return refuse(.corrupt, error.sentence)
+            return refuse(.corrupt, sentence(error, at: start))
         }
         leader = found
         let (next, isBeyond) = found.lver.addingReportingOverflow(1)
@@ -111,7 +113,7 @@ extension Acquisition {
         do {
             sector = try LeaderRecord(bytes[...])
         } catch {
-            return .unreadable(error.sentence)
+            return .unreadable(place.map { error.sentence(file: $0.ids, start: geometry.deltaOffset(host: holder.hostID)) } ?? error.sentence)
         }
         guard sector.kind == .delta, sector.lockspace == name.lockspace else { return .unreadable("it is of another lockspace") }
         let covering = proofs.filter { $0.proof.covers(lockspace: name.lockspace, hostID: holder.hostID, generation: holder.generation) }

@@ -83,6 +83,8 @@ struct Acquisition: Hashable, Codable, Sendable {
     /// sanlock's F, where an operator vouches that a watchdog resets every silent host within 8 x its io_timeout and this; `nil`: nobody does (S6).
     let promisedFiring: Duration?
 
+    /// For what people are told.
+    var place: Place?
     var phase = Phase.reading
     var leader: LeaderRecord?
     /// The version that this ballot decides.
@@ -105,6 +107,13 @@ struct Acquisition: Hashable, Codable, Sendable {
     var opener: Opener?
     /// When the phase of the ballot under way began.
     var phaseBegan = Instant(nanoseconds: 0)
+
+    /// Where the lease's area begins, and the lockspace's file.
+    struct Place: Hashable, Codable, Sendable {
+        var path: String
+        var base: UInt64
+        var ids: String
+    }
 
     struct ShortHold: Hashable, Codable, Sendable {
         var leader: LeaderRecord
@@ -245,6 +254,9 @@ struct Acquisition: Hashable, Codable, Sendable {
     }
 
     func writeBlock() -> Step { .write(offset: geometry.blockOffset(host: hostID), block.sector(geometry)) }
+
+    /// Of a record of the lease's area.
+    func sentence(_ error: FormatError, at start: Int) -> String { place.map { error.sentence(file: $0.path, start: $0.base + UInt64(start)) } ?? error.sentence }
 
     func refuse(_ code: LeaseErrorCode, _ why: String, details: [String: String]? = nil) -> Step {
         .refused(RequestError(code, "lease \(name.lockspace)/\(name.resource): \(why)", details: details))

@@ -3,7 +3,8 @@ import Messages
 
 /// Work of several I/Os, one at a time. The engine's own memory only: after a restart it is begun again by whoever asked.
 struct Job: Sendable {
-    enum Work: Sendable {
+    // Indirect: jobs are handed about far more often than they change.
+    indirect enum Work: Sendable {
         case acquire(AcquireWork)
         case release(ReleaseWork)
         case take(TakeWork)

@@ -67,7 +67,7 @@ extension LeaseEngine {
                     return end(id, work, RequestError(LeaseErrorCode.corrupt, "its place holds \(leader.name) of lockspace \(leader.lockspace)"))
                 }
             } catch {
-                return end(id, work, RequestError(LeaseErrorCode.corrupt, "lease \(name.resource): \(error.sentence)"))
+                return end(id, work, RequestError(LeaseErrorCode.corrupt, "lease \(name.resource): \(error.sentence(file: path(of: name, in: membership), start: offset))"))
             }
             work.holders = Self.holders(of: leader, in: bytes)
             guard !work.holders.isEmpty else { return end(id, work, RequestError(LeaseErrorCode.notHeld, "nobody holds lease \(name.resource), version \(leader.lver)")) }

@@ -71,7 +71,11 @@ extension LeaseEngine {
     /// What keeps a guard from its leases on this host alone. Those who wait longer for one of them come first.
     private func obstacle(for request: GuardRequest, behind waiting: [ParkedRequest]) -> Obstacle? {
         let locks = Set([request.lock] + request.diskLocks)
-        for grant in sortedGrants where grant.holder != request.holder || grant.state == .releasing {
+        let others = grants.values.filter { grant in
+            (grant.holder != request.holder || grant.state == .releasing)
+                && (grant.leases.contains { lease in request.leases.contains { $0.name == lease.name } } || locks.contains(grant.lock) || grant.diskLocks.contains(where: locks.contains))
+        }
+        for grant in sorted(others) {
             let lease = grant.leases.first { lease in
                 let together = grant.state == .granted && lease.mode == .shared && !isConverting(grant.holder)
                 return request.leases.contains { $0.name == lease.name && !(together && $0.mode == .shared) }

@@ -156,7 +156,7 @@ extension LeaseEngine {
             slot = try open.slot(for: work.name.resource)
         } catch {
             let code: LeaseErrorCode = error == .noSpace ? .noSpace : .corrupt
-            return end(id, work.id, .refused(RequestError(code, "the lease index of \(work.name.lockspace): \(error.sentence)")))
+            return end(id, work.id, .refused(RequestError(code, "the lease index of \(work.name.lockspace): \(error.sentence(file: membership.layout.xleases, geometry: membership.geometry))")))
         }
         work.phase = .looking(index, slot)
         jobs[id]?.work = .create(work)

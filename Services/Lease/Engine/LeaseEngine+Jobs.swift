@@ -86,7 +86,7 @@ extension LeaseEngine {
 
     /// The one of a lockspace's lanes with the least to do.
     private func idlestLane(_ lockspace: String) -> Lane {
-        var loads = [Int](repeating: 0, count: 8)
+        var loads = [Int](repeating: 0, count: Lane.workSlots)
         for case .job(_, _, _, .work(lockspace, let slot)) in tokens.values { loads[slot] += 1 }
         return .work(lockspace: lockspace, slot: loads.firstIndex(of: loads.min() ?? 0) ?? 0)
     }
@@ -101,12 +101,14 @@ extension LeaseEngine {
 
     func index(in result: IOResult, of lockspace: String) -> Result<LeaseIndex, RequestError> {
         guard case .data(let bytes) = result else { return .failure(Membership.error(result, "read the lease index of \(lockspace)")) }
+        let geometry = memberships[lockspace]?.geometry ?? .standard
         do {
-            return .success(try LeaseIndex(bytes[...], lockspace: lockspace, geometry: memberships[lockspace]?.geometry ?? .standard))
+            return .success(try LeaseIndex(bytes[...], lockspace: lockspace, geometry: geometry))
         } catch IndexError.updating {
             return .failure(RequestError(LeaseErrorCode.indexUpdating, "an update of the lease index of \(lockspace) did not finish: rebuild it"))
         } catch {
-            return .failure(RequestError(LeaseErrorCode.corrupt, "the lease index of \(lockspace) is not readable: \(error.sentence)"))
+            let file = memberships[lockspace]?.layout.xleases ?? "xleases"
+            return .failure(RequestError(LeaseErrorCode.corrupt, "the lease index of \(lockspace) is not readable: \(error.sentence(file: file, geometry: geometry))"))
         }
     }
 

@@ -39,7 +39,8 @@ extension LeaseEngine {
                 work.index = try LeaseIndex(rebuilding: bytes[...], lockspace: work.lockspace, geometry: membership.geometry)
             } catch {
                 return end(id, work.id, .refused(RequestError(
-                    LeaseErrorCode.corrupt, "the lease index of \(work.lockspace) cannot be rebuilt, only formatted: \(error.sentence)")))
+                    LeaseErrorCode.corrupt,
+                    "the lease index of \(work.lockspace) cannot be rebuilt, only formatted: \(error.sentence(file: membership.layout.xleases, geometry: membership.geometry))")))
             }
             work.isDamaged = (try? LeaseIndex(bytes[...], lockspace: work.lockspace, geometry: membership.geometry)) == nil
             work.phase = .readingSlots

@@ -26,9 +26,9 @@ extension LeaseEngine {
     }
 
     private func others(with name: LeaseName, than holder: Holder) -> [Grant] {
-        sortedGrants.filter { grant in
-            grant.holder != holder && passedOn[name]?.contains(grant.holder) != true && grant.leases.contains { $0.name == name && $0.mode == .shared }
-        }
+        sorted(grants.values.filter { grant in
+            grant.holder != holder && grant.leases.contains { $0.mode == .shared && $0.name == name } && passedOn[name]?.contains(grant.holder) != true
+        })
     }
 
     /// Leaves a lease to others on this host who share it, if there are any.

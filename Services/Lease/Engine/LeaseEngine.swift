@@ -197,7 +197,7 @@ public struct LeaseEngine: Engine {
             effects += withMembership(lockspace) { membership, now in membership.tick(at: now) }
             effects += beginIfPossible(lockspace)
         }
-        for id in jobs.keys.sorted() { effects += wakeJob(id) }
+        for id in jobs.keys.sorted() where jobs[id]?.isBusy == false { effects += wakeJob(id) }
         effects += tickMaintenance() + tellAnomalies()
         effects += tickParked()
         effects += testLocks()
@@ -213,9 +213,10 @@ public struct LeaseEngine: Engine {
 
     /// Lets one membership act and turns its steps into effects.
     mutating func withMembership(_ lockspace: String, _ act: (inout Membership, Instant) -> [Membership.Step]) -> Effects {
-        guard var membership = memberships[lockspace] else { return [] }
-        let steps = act(&membership, now)
-        memberships[lockspace] = membership
+        guard let index = memberships.index(forKey: lockspace) else { return [] }
+        // In place: of a copy, the first change of one host's observation would copy them all.
+        let steps = act(&memberships.values[index], now)
+        guard !steps.isEmpty, let membership = memberships[lockspace] else { return [] }
         return steps.reduce(into: Effects()) { effects, step in effects += carryOut(step, of: membership) }
     }
 
@@ -300,6 +301,11 @@ public struct LeaseEngine: Engine {
             },
             renewals: withRenewals ? membership.renewals.map { LockspaceView.Renewal(age: now - $0.at, latency: $0.latency, ok: $0.ok, isLate: $0.isLate) } : nil,
             anomalies: membership.anomalies.current.isEmpty ? nil : membership.anomalies.current)
+    }
+
+    /// Each lockspace's state, and what its membership has met.
+    public var conditions: [(lockspace: String, state: LockspaceState, reason: String)] {
+        memberships.keys.sorted().compactMap { name in memberships[name].map { (name, $0.state, $0.reason) } }
     }
 
     public var publicState: any Encodable & Sendable { snapshot }

@@ -48,11 +48,8 @@ extension Membership {
     mutating func listen(to area: [UInt8]) -> [Step] {
         var steps: [Step] = []
         var now: [Int: HostEvent?] = [:]
-        for id in hosts.keys.sorted() where id != hostID {
-            let start = Int(geometry.deltaOffset(host: id))
-            guard start + geometry.sectorSize <= area.count, let record = hosts[id]?.record, !record.isFree,
-                HostBitmap(sector: area[start..<(start + geometry.sectorSize)])[hostID]
-            else { continue }
+        for id in HostBitmap.callers(of: hostID, in: area, sectorSize: geometry.sectorSize) where id != hostID {
+            guard let record = hosts[id]?.record, !record.isFree else { continue }
             let event = record.hostEvent.flatMap { $0.generation == 0 || $0.generation == self.record.generation ? $0 : nil }
             now[id] = .some(event)
             if let event, heard[id] != .some(event) { steps.append(.event(from: id, event)) }

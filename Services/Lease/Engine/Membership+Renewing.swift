@@ -100,7 +100,9 @@ extension Membership {
             let isWhole = area.count >= geometry.maximumHosts * geometry.sectorSize
             if isWhole { whole = (highest, readAt) }
             shortestTimeout = isWhole ? shortest : [shortest, shortestTimeout].compactMap(\.self).min()
-            lastArea = Array(area.prefix(highest * geometry.sectorSize))
+            // The array as it is, unless most of it says nothing.
+            let used = highest * geometry.sectorSize
+            lastArea = area.count <= 2 * used ? area : Array(area.prefix(used))
         }
         for id in 1...geometry.maximumHosts {
             let start = Int(geometry.deltaOffset(host: id))
@@ -112,7 +114,7 @@ extension Membership {
             highest = id
             // Most hosts have not renewed since: what was read and understood before need not be taken apart again.
             if hosts[id] != nil, LeaderRecord.isSame(area, lastArea, at: start) { continue }
-            guard let seen = try? LeaderRecord(bytes), seen.kind == .delta, seen.lockspace == record.lockspace else {
+            guard let seen = hosts[id]?.record.renewed(in: area, since: lastArea, at: start) ?? (try? LeaderRecord(bytes)), seen.kind == .delta, seen.lockspace == record.lockspace else {
                 hosts[id] = nil
                 anomalies.cannotRead(id)
                 continue

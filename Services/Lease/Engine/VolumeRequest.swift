@@ -8,6 +8,9 @@ public enum Lane: Hashable, Codable, Sendable {
     case renewal(lockspace: String)
     case work(lockspace: String, slot: Int)
 
+    /// Work on leases of one lockspace that is under way at once: most of a synced write is waiting, and file systems sync what waits together.
+    static let workSlots = 16
+
     /// In ``LaneOrder``.
     public var name: String {
         switch self {
@@ -38,7 +41,7 @@ public enum VolumeOperation: Hashable, Codable, Sendable {
 public enum VolumeWork: Hashable, Codable, Sendable {
     case one(VolumeOperation)
     /// Its result is ``IOResult/sequence(_:)``.
-    case sequence(VolumeSequence)
+    indirect case sequence(VolumeSequence)
 }
 
 public struct VolumeRequest: Hashable, Codable, Sendable {

@@ -57,6 +57,8 @@ public struct VolumeSequence: Hashable, Codable, Sendable {
     init(
         _ acquisition: Acquisition, _ step: Acquisition.Step, of lease: LeaseName, place: Int? = nil, path: String, base: UInt64, layout: DomainLayout, notAfter: Instant
     ) {
+        var acquisition = acquisition
+        acquisition.place = Acquisition.Place(path: path, base: base, ids: layout.ids)
         self.init(.acquisition(acquisition), Step(step), lease, path, base, layout, acquisition.geometry, notAfter, nil)
         unconfirmed = place
         if let place { begin = readIndex(place) }

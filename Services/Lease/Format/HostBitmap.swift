@@ -28,6 +28,13 @@ public struct HostBitmap: Hashable, Sendable {
 
     private static let hosts = 1...(8 * size)
 
+    /// The host ids, rising, whose sectors in this area have the bit of a host set.
+    public static func callers(of host: Int, in area: [UInt8], sectorSize: Int) -> [Int] {
+        guard hosts.contains(host) else { return [] }
+        let place = offset + (host - 1) / 8, bit: UInt8 = 1 << ((host - 1) % 8)
+        return (0..<(area.count / sectorSize)).filter { area[$0 * sectorSize + place] & bit != 0 }.map { $0 + 1 }
+    }
+
     public func write(into sector: inout [UInt8]) { sector.replaceSubrange(Self.offset..<(Self.offset + Self.size), with: bytes) }
 }
 

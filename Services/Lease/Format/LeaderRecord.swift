@@ -19,6 +19,7 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
 
     public static let size = 200
     static let checked = 168
+    private static let timeOffset = 152
 
     public var kind: Kind
     /// As read: what is rewritten stays what it was, for a newer writer.
@@ -165,9 +166,33 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
         guard offset + size <= a.count, offset + size <= b.count else { return false }
         return a.withUnsafeBytes { a in
             b.withUnsafeBytes { b in
-                stride(from: offset, to: offset + size, by: 8).allSatisfy { a.loadUnaligned(fromByteOffset: $0, as: UInt64.self) == b.loadUnaligned(fromByteOffset: $0, as: UInt64.self) }
+                for word in 0..<(size / 8)
+                where a.loadUnaligned(fromByteOffset: offset + 8 * word, as: UInt64.self) != b.loadUnaligned(fromByteOffset: offset + 8 * word, as: UInt64.self) {
+                    return false
+                }
+                return true
             }
         }
+    }
+
+    /// This record with another time, if that is all that was written where it begins at `offset` since `earlier` was read: what a renewal does.
+    /// `nil`: something else changed, or the checksum is wrong.
+    public func renewed(in area: [UInt8], since earlier: [UInt8], at offset: Int) -> LeaderRecord? {
+        guard offset + Self.size <= area.count, offset + Self.size <= earlier.count else { return nil }
+        let isRenewal = area.withUnsafeBytes { area in
+            earlier.withUnsafeBytes { earlier in
+                for place in stride(from: 0, to: Self.size, by: 4)
+                where area.loadUnaligned(fromByteOffset: offset + place, as: UInt32.self) != earlier.loadUnaligned(fromByteOffset: offset + place, as: UInt32.self) {
+                    guard place == Self.timeOffset || place == Self.timeOffset + 4 || place == Self.checked else { return false }
+                }
+                return true
+            }
+        }
+        let sector = area[offset..<(offset + Self.size)]
+        guard isRenewal, Checksum.of(sector.prefix(Self.checked)) == sector.integer(at: Self.checked) else { return nil }
+        var renewed = self
+        renewed.timestamp = sector.integer(at: Self.timeOffset)
+        return renewed
     }
 
     /// The io_timeout of a host's sector, read without verifying; 0: none is recorded.

@@ -61,7 +61,7 @@ final class LeaseHost: RunningService {
     }
 
     private func watchHealth() {
-        for lockspace in shell.engine.snapshot.lockspaces {
+        for lockspace in shell.engine.conditions {
             let isWell = lockspace.state == .left || (lockspace.state == .joined && lockspace.reason.isEmpty)
             shell.setProblem(
                 "lockspace \(lockspace.lockspace)", isWell ? nil : "lockspace \(lockspace.lockspace) is \(lockspace.state.rawValue): \(lockspace.reason)")

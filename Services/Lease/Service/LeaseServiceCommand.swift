@@ -1,5 +1,6 @@
 import ArgumentParser
 import Bus
+import CLinux
 import Foundation
 import LeaseEngine
 import Messages
@@ -71,6 +72,8 @@ struct LeaseServiceCommand: ServiceCommand {
     }
 
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
+        // Each renewal reads up to an area, and compares it with the one before.
+        cl_keep_freed_memory(3 << 20)
         let configuration = context.configuration
         let hostID = configuration.integer("host.id")
         guard (1...2000).contains(hostID) else {

@@ -35,34 +35,39 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
 
     /// The timeout counts from when the work begins, and anew whenever it asks to go on; in a lane without a thread from now.
     public func submit(lane: String, token: IOToken, timeout: Duration, _ work: @escaping @Sendable (GoOn) -> Outcome) {
-        lock.withLock {
+        call(lock.withLock {
             works[token] = work
-            carryOut(order.submit(lane: lane, token: token, timeout: timeout, at: Self.now))
-            callMonitor()
-        }
+            defer { callMonitor() }
+            return carryOut(order.submit(lane: lane, token: token, timeout: timeout, at: Self.now))
+        })
     }
 
     private static var now: Instant { Instant(nanoseconds: cl_boottime()) }
 
     /// With the lock held, so that reports come in the order of what they tell.
     ///
-    /// - Parameter outcome: of the work that was just finished.
-    private func carryOut(_ steps: [LaneOrder.Step], _ outcome: Outcome? = nil) {
+    /// - Returns: whom to call once it is not: they need it at once.
+    private func carryOut(_ steps: [LaneOrder.Step]) -> [DispatchSemaphore] {
+        var called: [DispatchSemaphore] = []
         for step in steps {
             switch step {
             case .start(let seat, let lane):
                 let call = DispatchSemaphore(value: 0)
                 calls[seat] = call
                 spawn(lane) { [self] in serve(seat, call) }
-            case .call(let seat): calls[seat]?.signal()
-            case .completed(let token): if let outcome { report(.completed(token, outcome)) }
+            case .call(let seat): if let call = calls[seat] { called.append(call) }
+            // The only report of its work: told by who has done it.
+            case .completed: break
             case .timedOut(let token): report(.timedOut(token))
             case .landed(let token):
                 works[token] = nil
                 report(.landed(token))
             }
         }
+        return called
     }
+
+    private func call(_ seats: [DispatchSemaphore]) { for seat in seats { seat.signal() } }
 
     private func spawn(_ name: String, _ body: @escaping @Sendable () -> Void) {
         let thread = Thread(block: body)
@@ -90,12 +95,16 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
 
     /// Whether the lane still belongs to this thread.
     private func end(_ seat: LaneOrder.Seat, _ outcome: Outcome) -> Bool {
-        lock.withLock {
-            carryOut(order.finish(seat), outcome)
-            if order.owns(seat) { return true }
-            calls[seat] = nil
-            return false
+        let (steps, called, owns) = lock.withLock {
+            let steps = order.finish(seat)
+            let called = carryOut(steps)
+            let owns = order.owns(seat)
+            if !owns { calls[seat] = nil }
+            return (steps, called, owns)
         }
+        for case .completed(let token) in steps { report(.completed(token, outcome)) }
+        call(called)
+        return owns
     }
 
     /// If something is due before it looks. With the lock held.
@@ -119,12 +128,14 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
 
     /// Returns when to look again.
     private func look() -> Instant? {
-        lock.withLock {
+        let (called, next) = lock.withLock {
             let now = Self.now
-            carryOut(order.wake(at: now))
+            let called = carryOut(order.wake(at: now))
             if let looks = monitorLooks, looks <= now { monitorLooks = nil }
             monitorLooks = [monitorLooks, order.nextWake].compactMap(\.self).min()
-            return monitorLooks
+            return (called, monitorLooks)
         }
+        call(called)
+        return next
     }
 }

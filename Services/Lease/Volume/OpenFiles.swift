@@ -36,7 +36,7 @@ public final class OpenFiles: Sendable {
     }
 
     /// Descriptors kept for one file: more are closed when they are given back.
-    private static let kept = 32
+    private static let kept = 16
     private let idle = Mutex<[Key: [Open]]>([:])
 
     public init() {}

@@ -10,6 +10,7 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -41,6 +42,11 @@ static inline int cl_pidfd_send_signal(int fd, int sig) { return (int)syscall(SY
 static inline int cl_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
 static inline int cl_openat(int dir, const char *path, int flags, mode_t mode) { return openat(dir, path, flags, mode); }
 static inline int cl_fcntl(int fd, int command, int value) { return fcntl(fd, command, value); }
+/* What is freed in pieces of up to so many bytes stays with the process, instead of going back to the kernel and coming from it again page by page. */
+static inline void cl_keep_freed_memory(int bytes) {
+    mallopt(M_MMAP_THRESHOLD, bytes);
+    mallopt(M_TRIM_THRESHOLD, bytes);
+}
 /* The kernel's number of the file system that an open file is in; 0 if it does not tell. */
 static inline int64_t cl_file_system(int fd) {
     struct statfs s;
