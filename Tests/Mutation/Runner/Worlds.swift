@@ -94,6 +94,7 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         for index in world.vms.indices {
             world.vms[index].leases = true
             world.vms[index].ha = true
+            world.vms[index].resume = nil
         }
         world.timeline = []
         world.troubles($0, every: 150) { host, vm, at in
