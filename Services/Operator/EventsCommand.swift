@@ -10,17 +10,19 @@ struct EventsCommand: ParsableCommand {
         commandName: "events", abstract: "What was decided so far, or with --follow what happens, with reasons.",
         discussion: "TOPIC is a topic such as host.status, host.status.host2 or vm; everything below it is meant too. service.alive is shown only if it is named.")
     @Flag(help: "Go on until interrupted, one line for each event.") var follow = false
+    @Option(help: "With --follow: of this host's agent and lease-service, instead of the manager services.") var host: String?
     @Option(help: "Without --follow: at most so many of the newest decisions of each service.") var limit = 200
     @Argument(help: "Topics; without --follow the objects, such as vm/web1 or host.") var topics: [String] = []
     @OptionGroup var options: GlobalOptions
 
     func validate() throws {
         guard limit > 0 else { throw ValidationError("--limit must be at least 1") }
+        guard follow || host == nil else { throw ValidationError("--host goes with --follow; `bulwark explain` tells what the processes of hosts decided") }
     }
 
     func run() throws {
         let cluster = try options.connect()
-        if follow { try Follower(cluster: cluster, topics: topics, json: options.json).run() }
+        if follow { try Follower(cluster: cluster, host: host, topics: topics, json: options.json).run() }
         var story = Story(cluster: cluster)
         try story.tellEverything(limit: limit)
         let wanted = story.decisions.filter { decision in
@@ -30,25 +32,24 @@ struct EventsCommand: ParsableCommand {
     }
 }
 
-/// Prints the events of all manager services as they come, one thread for each, one line at a time.
+/// Prints the events of all manager services, or of one host's processes, as they come, one thread for each, one line at a time.
 private final class Follower: Sendable {
     private let cluster: Cluster
+    private let host: String?
     private let topics: [String]
     private let json: Bool
     private let output = Mutex<Void>(())
 
-    init(cluster: Cluster, topics: [String], json: Bool) {
+    init(cluster: Cluster, host: String?, topics: [String], json: Bool) {
         self.cluster = cluster
+        self.host = host
         self.topics = topics
         self.json = json
     }
 
     /// Ends only with the process.
     func run() throws -> Never {
-        for service in ManagerService.allCases {
-            let process = try cluster.endpoints(of: service)
-            Thread.detachNewThread { self.follow(process) }
-        }
+        for process in try host.map(cluster.processes(ofHost:)) ?? ManagerService.allCases.map(cluster.endpoints(of:)) { Thread.detachNewThread { self.follow(process) } }
         while true { sleep(3600) }
     }
 

@@ -5,9 +5,9 @@ import Messages
 /// `bulwark lease`: who holds which disk.
 struct LeaseCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "lease", abstract: "Leases on storage: list, show, create, remove, rebuild, and volumes of leases without a service.",
+        commandName: "lease", abstract: "Leases on storage: list, show, create, remove, rebuild, request, and volumes of leases without a service.",
         discussion: "With --path the verbs read or write a volume directly, without any service; they write only what no host uses.",
-        subcommands: [List.self, Show.self, Create.self, Remove.self, Rebuild.self, Dump.self, Init.self, Index.self, Rindex.self, Void.self])
+        subcommands: [List.self, Show.self, Create.self, Remove.self, Rebuild.self, Request.self, Dump.self, Init.self, Index.self, Rindex.self, Void.self])
 
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "All leases with their owners, as the sectors say.")
@@ -55,7 +55,7 @@ struct LeaseCommand: ParsableCommand {
         }
     }
 
-    private static func owner(_ lease: LeaseView) -> String {
+    static func owner(_ lease: LeaseView) -> String {
         guard lease.status != .free, let id = lease.ownerID else { return "-" }
         return "host \(id)" + (lease.ownerName.map { ", \($0)" } ?? "")
     }

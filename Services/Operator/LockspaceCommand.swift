@@ -26,7 +26,7 @@ struct LeaseWitness {
 
 /// `bulwark lockspace`: host ids on shared storage.
 struct LockspaceCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "lockspace", abstract: "Lockspaces: host ids on shared storage.", subcommands: [Inspect.self, Init.self, Dump.self, Drain.self, Backup.self, Restore.self, Reinitialize.self])
+    static let configuration = CommandConfiguration(commandName: "lockspace", abstract: "Lockspaces: host ids on shared storage.", subcommands: [Inspect.self, Notify.self, Init.self, Dump.self, Drain.self, Backup.self, Restore.self, Reinitialize.self])
 
     struct Inspect: ParsableCommand {
         static let configuration = CommandConfiguration(

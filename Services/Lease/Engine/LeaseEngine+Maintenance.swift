@@ -300,6 +300,9 @@ extension LeaseEngine {
             }
             guard due <= now else { continue }
             nextBackups[lockspace] = now + every
+            // One that takes longer than the time between two is not overtaken: both would write the same file.
+            let isUnderWay = jobs.values.contains { if case .backup(let work) = $0.work { work.id == nil && work.lockspace == lockspace } else { false } }
+            guard !isUnderWay else { continue }
             guard Self.isLowest(host.hostID, among: membership.hosts, firing: host.firing, at: now) else { continue }
             let number = (maintenance[lockspace]?.backups ?? 0) % UInt64(max(policy.keep, 1))
             guard let file = backupFile(lockspace, String(number)) else { continue }
