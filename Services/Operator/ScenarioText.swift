@@ -64,6 +64,9 @@ extension Scenario.VM {
         if disks != standard.disks { keys.append(("disks", Node(disks.map { Node($0) }, Tag(.seq), .flow))) }
         if !pin.isEmpty { keys.append(("pin", Node(pin.map { Node($0) }, Tag(.seq), .flow))) }
         if !started { keys.append(("started", Node("false", Tag(.bool)))) }
+        if let onLeaseLoss { keys.append(("onLeaseLoss", Node(onLeaseLoss.rawValue))) }
+        if let pauseBefore { keys.append(("pauseBefore", Node(pauseBefore.words))) }
+        if let resume { keys.append(("resume", Node(resume.rawValue))) }
         return Node(keys, Tag(.map), .flow)
     }
 }

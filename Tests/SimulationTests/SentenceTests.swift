@@ -85,7 +85,7 @@ import Testing
     @Test(arguments: [
         ("vm web1 running", "possible: up, down, paused"),
         ("host host1 up", "\"up\" in \"host host1 up\" is not known; possible: Unassigned"),
-        ("prof host1 before start web1", "\"prof\" in \"prof host1\" is not known; possible: start, end, off"),
+        ("prof host1 before start web1", "\"prof\" in \"prof host1\" is not known; possible: start, end, pause, resume, off"),
         ("proof host1 before", "possible: start"),
         ("starts web1 twice", "possible: a number, at"),
         ("refused vm begin web1", "\"begin\""),
