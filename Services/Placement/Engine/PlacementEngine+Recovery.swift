@@ -143,7 +143,9 @@ extension PlacementEngine {
     /// After a failure of all hosts they come back one after the other: the first of them is not to get everything.
     private mutating func gathers(_ vm: VMRecord, _ turn: inout Turn) -> Bool {
         guard vm.round.hadNoHost == true, !vm.round.byUser, policy.startsPerHost != nil,
-            hosts.values.contains(where: { host in host.view.status == .up && vm.lockspaces.contains { host.view.generations[$0] == nil } })
+            hosts.values.contains(where: { host in
+                host.view.status == .up && (vm.definition.pin.isEmpty || vm.definition.pin.contains(host.view.name)) && vm.lockspaces.contains { host.view.generations[$0] == nil }
+            })
         else { return false }
         let until = vm.round.gathersUntil ?? turn.now + policy.settle
         vms[vm.definition.name]?.round.gathersUntil = until
