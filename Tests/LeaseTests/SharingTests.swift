@@ -214,6 +214,26 @@ struct SharingTests {
         #expect(reader.told.last { $0.verb == "novalue" }?["code"] == RequestErrorCode.conflict.rawValue)
     }
 
+    /// An answer that did not come in time is no answer: what was asked for may still land, and must not take the place of what is acknowledged later.
+    @Test func aValueWaitsForTheOneBefore() throws {
+        let world = World(seed: 5, geometry: .standard)
+        world.isStormy = false
+        for host in world.hosts { host.powerOn() }
+        world.run(for: .seconds(6))
+        let host = world.hosts[0]
+        let writer = try #require(guest(host, "writer"))
+        world.run(for: .seconds(3))
+        let connection = try #require(writer.connection)
+        host.engine.unlanded[1_000_000] = Self.image
+        host.send(.value(connection: connection, writer.holder, Self.image, [1]))
+        host.send(.convert(connection: connection, writer.holder, GuardLease(name: Self.image, mode: .shared)))
+        world.run(for: .seconds(3))
+        #expect(!writer.told.contains { ["value", "novalue", "converted"].contains($0.verb) })
+        host.send(.landed(1_000_000))
+        world.run(for: .seconds(4))
+        #expect(writer.told.contains { $0.verb == "converted" } && world.violations == [])
+    }
+
     @Test func aRefusalTellsWhoHoldsIt() throws {
         let world = joined()
         guest(world.hosts[0], "writer")

@@ -402,7 +402,7 @@ extension LeaseEngine {
     }
 
     /// Something that only the holder of this lease may write is under way, or may still land: its value, or for SDM the indexes.
-    private func isWritten(_ name: LeaseName, except id: UInt64) -> Bool {
+    func isWritten(_ name: LeaseName, except id: UInt64) -> Bool {
         tokens.values.contains { owner in
             guard case .job(let other, _, let lease?, _) = owner, other != id else { return false }
             if lease == name { return true }

@@ -90,7 +90,7 @@ extension LeaseEngine {
         guard let grant = grants[work.holder], grant.state == .granted, let held = grant.leases.first(where: { $0.name == work.name }),
             let membership = memberships[work.name.lockspace], let deadline = membership.deadline, now < deadline, held.generation == membership.record.generation
         else { return end(id) }
-        guard !unlanded.values.contains(work.name) else { return pause(id, .convert(work)) }
+        guard !unlanded.values.contains(work.name), !isWritten(work.name, except: id) else { return pause(id, .convert(work)) }
         guard let offset = work.offset ?? fixedOffset(work.name, membership) else { return readIndex(id, membership) }
         work.offset = offset
         let layout = DomainLayout(root: membership.record.path)

@@ -60,6 +60,8 @@ extension LeaseEngine {
         var work = work
         guard let offset = work.offset ?? fixedOffset(work.name, membership) else { return readIndex(id, membership) }
         work.offset = offset
+        // What was written before and may still land would take the place of what is acknowledged after it.
+        guard work.value == nil || (!unlanded.values.contains(work.name) && !isWritten(work.name, except: id)) else { return pause(id, .value(work)) }
         jobs[id]?.work = .value(work)
         let path = path(of: work.name, in: membership)
         let operation: VolumeOperation = work.value.map { .write(path: path, offset: offset + UInt64(place), bytes: $0, notAfter: deadline, create: false) }
