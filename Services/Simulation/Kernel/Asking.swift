@@ -3,20 +3,17 @@ import Messages
 import ServiceCore
 
 extension ServiceProcess {
-    /// As `ManagerHello`: introduces this service to a host's agent, once in each life of both.
-    func greet(_ host: String, bootID: String?) {
-        guard let bootID, boots[host] != bootID, let agent = world.host(host)?.agent else { return }
-        boots[host] = bootID
-        let caller = caller
-        ask(agent, target: bootID, timeout: .seconds(3), { .hello($0, caller) }) { [self] result in
-            guard result.error?.isUnknownOutcome == true else {
-                let isForeign = result.error?.code == RequestErrorCode.managerForeign.rawValue
-                return result.error == nil || isForeign ? greeted(host, refusal: result.error?.message) : ()
-            }
-            after(.seconds(3)) { [self] in
-                guard boots[host] == bootID else { return }
-                boots[host] = nil
-                greet(host, bootID: bootID)
+    /// As `ManagerHello`: carries out what ``Greetings`` decides.
+    func greet(_ steps: [Greetings.Step]) {
+        for step in steps {
+            switch step {
+            case .ask(let host, let bootID, let number):
+                guard let agent = world.host(host.name)?.agent else { continue }
+                let caller = caller
+                ask(agent, target: bootID, timeout: greetings.patience, { .hello($0, caller) }) { [self] in greet(greetings.answered(host.name, number, $0.error)) }
+            case .wait(let host, let number, let pause): after(pause) { [self] in greet(greetings.due(host, number)) }
+            case .said(let host, let refusal): greeted(host, refusal: refusal)
+            case .forgotten: break
             }
         }
     }
@@ -28,12 +25,13 @@ extension ServiceProcess {
             of: managers.fencing, by: self, topics: ["host.", "ha."],
             onSnapshot: { [self] state in
                 guard let snapshot = state as? FencingSnapshot else { return }
-                for host in snapshot.hosts { greet(host.name, bootID: host.bootID) }
-                onNews(follower.take(snapshot) { managers.verified($0) })
+                let news = follower.take(snapshot) { managers.verified($0) }
+                greet(greetings.take(news))
+                onNews(news)
             },
             onEvent: { [self] event in
                 guard let known = try? RegistryEvent(event.type, event), let news = follower.take(known, { managers.verified($0) }) else { return }
-                if case .host(let host) = news { greet(host.name, bootID: host.bootID) }
+                greet(greetings.take(news))
                 onNews(news)
             })
     }

@@ -23,8 +23,8 @@ class ServiceProcess<E: Engine>: Process, Publisher {
     private var questions: [UInt64: () -> Void] = [:]
     private var lastQuestion: UInt64 = 0
     private(set) var subscriptions: [Subscription] = []
-    /// Boot ids of the hosts that a manager service has introduced itself to.
-    var boots: [String: String] = [:]
+    /// Of a manager service.
+    var greetings = Greetings()
     private(set) var seq: UInt64 = 0
     private(set) var typeSeq: [String: UInt64] = [:]
 
@@ -98,7 +98,7 @@ class ServiceProcess<E: Engine>: Process, Publisher {
         isCommitting = false
         waiters = [:]
         questions = [:]
-        boots = [:]
+        greetings = Greetings()
         seq = 0
         typeSeq = [:]
         for subscription in subscriptions { subscription.publisherStarted() }

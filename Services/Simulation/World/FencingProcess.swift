@@ -3,6 +3,7 @@ import FencingEngine
 import HostAgentEngine
 import LeaseEngine
 import Messages
+import ServiceCore
 
 /// fencing-service: its engine and failure detectors, the hosts it listens to and the BMCs that it commands.
 final class FencingProcess: ServiceProcess<FencingEngine> {
@@ -51,9 +52,12 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
 
     override func perform(_ action: FencingAction) {
         switch action {
-        case .watch(let watch): listen(watch)
+        case .watch(let watch):
+            if let view = engine.view(of: watch.host) { greetings.note(view) }
+            listen(watch)
         case .unwatch(let host):
             monitor.unwatch(host)
+            greet(greetings.forget(host))
             listening.removeValue(forKey: host)?.close()
         case .fence(let run): fence(run)
         case .identify(let host, _): identify(host)
@@ -78,7 +82,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
             if managers.areObeyed, !isClones { world.note(.hostHeard(host: host, boot: heartbeat.bootID)) }
             for input in monitor.onHeartbeat(heartbeat, of: host, at: now) { submit(input) }
             setMonitorTimer()
-            if boots[host] != heartbeat.bootID, engine.view(of: host)?.bootID == heartbeat.bootID { greet(host, bootID: heartbeat.bootID) }
+            if !greetings.hasGreeted(host, bootID: heartbeat.bootID), let view = engine.view(of: host) { greet(greetings.greet(view)) }
         } else if let vms = event.body as? AgentVMs {
             monitor.onVMs(vms, of: host)
         }

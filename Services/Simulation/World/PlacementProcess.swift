@@ -40,7 +40,7 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
         for name in followed.keys.sorted() where !snapshot.hosts.contains(where: { $0.name == name }) { forget(name) }
         for host in snapshot.hosts {
             follow(host.name)
-            greet(host.name, bootID: host.bootID)
+            greet(greetings.greet(host))
         }
         submitAwaited()
     }
@@ -51,7 +51,7 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
         switch known {
         case .host(let host):
             follow(host.name)
-            greet(host.name, bootID: host.bootID)
+            greet(greetings.greet(host))
             submitAwaited()
         case .removed(let name): forget(name)
         default: break
@@ -73,6 +73,7 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
     private func forget(_ name: String) {
         followed.removeValue(forKey: name)?.close()
         follower.forget(name)
+        greet(greetings.forget(name))
     }
 
     private func hear(_ report: AgentVMs) {
