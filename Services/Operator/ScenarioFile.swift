@@ -10,6 +10,7 @@ extension Scenario {
     ///     about: One sentence.
     ///     hosts: 3                         # or a list: host1, or {name: host1, fence: unverified, memory: 8G, spmPriority: 3, drift: 100, watchdog: true}
     ///     domains: [dom1]
+    ///     resources: [pool1]               # used by programs under a lease of that name; or a list of {name: pool1, domain: dom1}
     ///     vms: 4                           # spread over the hosts; or a list: web1, or {name: web1, host: host1, priority: 80, disks: [dom1], ha: false, ...}
     ///     policy: {liveness.grace: 10s}    # the keys of the services' configuration
     ///     timeline:
@@ -23,13 +24,14 @@ extension Scenario {
     /// - Throws: `RequestError` that names file, line and key, or the word of a sentence.
     init(file path: String) throws {
         let file = try DefinitionFile(
-            path: path, kind: "scenario", keys: ["name", "about", "seed", "hosts", "domains", "vms", "policy", "pace", "chaos", "timeline", "end", "recovers", "expect"])
+            path: path, kind: "scenario", keys: ["name", "about", "seed", "hosts", "domains", "vms", "resources", "policy", "pace", "chaos", "timeline", "end", "recovers", "expect"])
         self.init(name: try file.optionalString("name") ?? URL(fileURLWithPath: path).deletingPathExtension().lastPathComponent)
         about = try file.optionalString("about") ?? ""
         if let given = try file.optionalInt("seed") { seed = UInt64(bitPattern: Int64(given)) }
         if file.has("hosts") { hosts = try Self.hosts(file) }
         if file.has("domains") { domains = try file.strings("domains") }
         vms = try Self.vms(file, hosts: hosts, domains: domains)
+        resources = try Self.resources(file, domains: domains)
         try readSettings(file)
         end = try file.optionalDuration("end") ?? end
         recovers = try file.optionalBool("recovers") ?? false
@@ -39,7 +41,7 @@ extension Scenario {
     }
 
     private static func hosts(_ file: DefinitionFile) throws -> [Host] {
-        let elements = try file.elements("hosts", kind: "host", keys: ["name", "fence", "memory", "spmPriority", "drift", "watchdog"])
+        let elements = try file.elements("hosts", kind: "host", keys: ["name", "fence", "memory", "spmPriority", "drift", "watchdog", "ioTimeout"])
         if elements.count == 1, case .text(let text, _) = elements[0], let count = Int(text) {
             guard (1...100).contains(count) else { throw file.problem(key: "hosts", "must be between 1 and 100") }
             return (1...count).map { Host("host\($0)") }
@@ -59,7 +61,20 @@ extension Scenario {
                 host.spmPriority = try keys.optionalInt("spmPriority") ?? host.spmPriority
                 host.drift = try keys.optionalInt("drift") ?? host.drift
                 host.watchdog = try keys.optionalBool("watchdog") ?? host.watchdog
+                host.ioTimeout = try keys.optionalInt("ioTimeout")
                 return host
+            }
+        }
+    }
+
+    private static func resources(_ file: DefinitionFile, domains: [String]) throws -> [Resource] {
+        try file.elements("resources", kind: "resource", keys: ["name", "domain"]).map { element in
+            switch element {
+            case .text(let name, _): return Resource(name, domain: domains.first ?? "")
+            case .section(let keys):
+                let resource = Resource(try keys.string("name"), domain: try keys.optionalString("domain") ?? domains.first ?? "")
+                guard domains.contains(resource.domain) else { throw keys.problem(key: "domain", "names \(resource.domain); the domains are \(domains.joined(separator: ", "))") }
+                return resource
             }
         }
     }
@@ -98,9 +113,10 @@ extension Scenario {
 
     private mutating func readSettings(_ file: DefinitionFile) throws {
         if file.has("policy") {
-            let section = try file.section("policy", kind: "policy", keys: Policy.durations.map(\.name) + Policy.numbers.map(\.name))
+            let section = try file.section("policy", kind: "policy", keys: Policy.durations.map(\.name) + Policy.numbers.map(\.name) + [Policy.watchdogPromisedKey])
             for (name, path) in Policy.durations { policy[keyPath: path] = try section.optionalDuration(name) ?? policy[keyPath: path] }
             for (name, path) in Policy.numbers { policy[keyPath: path] = try section.optionalInt(name) ?? policy[keyPath: path] }
+            policy.watchdogPromised = try section.optionalBool(Policy.watchdogPromisedKey) ?? policy.watchdogPromised
         }
         if file.has("pace") {
             let section = try file.section("pace", kind: "pace", keys: Pace.durations.map(\.name))

@@ -11,9 +11,11 @@ extension Scenario {
         if seed != standard.seed { keys.append(("seed", Node("\(Int64(bitPattern: seed))", Tag(.int)))) }
         keys.append(("hosts", Node(hosts.map(\.node))))
         if domains != standard.domains { keys.append(("domains", Node(domains.map { Node($0) }, Tag(.seq), .flow))) }
+        if !resources.isEmpty { keys.append(("resources", Node(resources.map { $0.node(master: domains.first) }))) }
         if !vms.isEmpty { keys.append(("vms", Node(vms.map { $0.node(master: domains.first) }))) }
         let policies = Policy.durations.filter { policy[keyPath: $0.path] != standard.policy[keyPath: $0.path] }.map { (Node($0.name), Node(policy[keyPath: $0.path].words)) }
             + Policy.numbers.filter { policy[keyPath: $0.path] != standard.policy[keyPath: $0.path] }.map { (Node($0.name), Node("\(policy[keyPath: $0.path])", Tag(.int))) }
+            + (policy.watchdogPromised ? [(Node(Policy.watchdogPromisedKey), Node("true", Tag(.bool)))] : [])
         if !policies.isEmpty { keys.append(("policy", Node(policies))) }
         let paces = Pace.durations.filter { pace[keyPath: $0.path] != standard.pace[keyPath: $0.path] }.map { (Node($0.name), Node(pace[keyPath: $0.path].words)) }
         if !paces.isEmpty { keys.append(("pace", Node(paces))) }
@@ -46,8 +48,15 @@ extension Scenario.Host {
         if memoryMiB != standard.memoryMiB { keys.append(("memory", Node("\(memoryMiB)M"))) }
         if spmPriority != standard.spmPriority { keys.append(("spmPriority", Node("\(spmPriority)", Tag(.int)))) }
         if watchdog { keys.append(("watchdog", Node("true", Tag(.bool)))) }
+        if let ioTimeout { keys.append(("ioTimeout", Node("\(ioTimeout)", Tag(.int)))) }
         if drift != standard.drift { keys.append(("drift", Node("\(drift)", Tag(.int)))) }
         return Node(keys, Tag(.map), .flow)
+    }
+}
+
+extension Scenario.Resource {
+    fileprivate func node(master: String?) -> Node {
+        domain == master ? Node(name) : Node([("name", Node(name)), ("domain", Node(domain))] as [(Node, Node)], Tag(.map), .flow)
     }
 }
 

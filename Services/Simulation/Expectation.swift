@@ -14,6 +14,8 @@ extension Scenario {
         case spmServes
         case noSPM
         case domain(String, DomainStatus)
+        /// A program on a host uses it, in this way.
+        case lease(resource: String, LeaseMode, host: String)
         /// Whether automatic recovery may act.
         case recovery(allowed: Bool)
         /// Guest starts since the cluster was ready.
@@ -62,6 +64,7 @@ extension Scenario {
             case .spmServes: "spm serves"
             case .noSPM: "spm none"
             case .domain(let domain, let status): "domain \(domain) \(status.rawValue)"
+            case .lease(let resource, let mode, let host): "lease \(resource) \(mode.rawValue) on \(host)"
             case .recovery(let allowed): "recovery \(allowed ? "allowed" : "held")"
             case .starts(let vm, let count): "starts \(vm) \(count.words)"
             case .powerOffs(let host, let count): "power-offs \(host) \(count.words)"
@@ -93,6 +96,8 @@ extension Scenario {
             Form("spm none") { _ in .noSPM },
             Form("spm HOST") { .spm(host: $0[0]) },
             Form("domain DOMAIN DOMAINSTATUS") { words in DomainStatus(rawValue: words[1]).map { .domain(words[0], $0) } },
+            Form("lease RESOURCE exclusive on HOST") { .lease(resource: $0[0], .exclusive, host: $0[1]) },
+            Form("lease RESOURCE shared on HOST") { .lease(resource: $0[0], .shared, host: $0[1]) },
             Form("recovery allowed") { _ in .recovery(allowed: true) },
             Form("recovery held") { _ in .recovery(allowed: false) },
         ]

@@ -1,4 +1,5 @@
 public import FencingEngine
+public import Messages
 
 /// What can happen in a ``Scenario``. For people each is a short sentence; see ``Happening/sentence``.
 ///
@@ -116,6 +117,30 @@ public enum Happening: Codable, Hashable, Sendable {
     case spmMove
     case domainMaintenance(domain: String)
     case domainActivate(domain: String)
+
+    // MARK: Leases
+
+    /// A program starts there that uses it, alone or with others.
+    case leaseTake(resource: String, host: String, LeaseMode)
+    case leaseConvert(resource: String, host: String, LeaseMode)
+    /// The program there ends.
+    case leaseDrop(resource: String, host: String)
+    /// Whoever holds it is asked to give it up, through the lease-service of a host.
+    case leaseRequest(resource: String, host: String, LeaseDemand.Mode)
+    /// The host id of a host is freed by another one, at the word of an operator.
+    case leaseVoid(host: String, domain: String, by: String)
+    case leaseCreate(resource: String)
+    case leaseRemove(resource: String)
+    case indexRebuild(domain: String)
+    case lockspaceNotify(host: String, domain: String, by: String)
+    /// Guests and programs are ended and every host leaves.
+    case lockspaceDrain(domain: String)
+    case lockspaceOpen(domain: String)
+    case lockspaceBackup(domain: String, host: String)
+    /// Drained, written anew by that host, opened again; by force although not every host answers.
+    case lockspaceReinitialize(domain: String, host: String, sectorSize: Int? = nil, ioTimeout: Int? = nil, byForce: Bool = false)
+    /// As `lockspaceReinitialize`, from the backup that was made there.
+    case lockspaceRestore(domain: String, host: String)
 }
 
 public enum BMCFault: String, Codable, Hashable, Sendable, CaseIterable {
@@ -224,11 +249,26 @@ extension Happening {
         case .spmMove: "spm move"
         case .domainMaintenance(let domain): "domain maintenance \(domain)"
         case .domainActivate(let domain): "domain activate \(domain)"
+        case .leaseTake(let resource, let host, let mode): "lease \(mode == .shared ? "share" : "take") \(resource) on \(host)"
+        case .leaseConvert(let resource, let host, let mode): "lease convert \(resource) on \(host) to \(mode.rawValue)"
+        case .leaseDrop(let resource, let host): "lease drop \(resource) on \(host)"
+        case .leaseRequest(let resource, let host, let mode): "lease request \(resource) through \(host)" + (mode == .force ? " by force" : "")
+        case .leaseVoid(let host, let domain, let by): "lease void \(host) in \(domain) by \(by)"
+        case .leaseCreate(let resource): "lease create \(resource)"
+        case .leaseRemove(let resource): "lease remove \(resource)"
+        case .indexRebuild(let domain): "index rebuild \(domain)"
+        case .lockspaceNotify(let host, let domain, let by): "lockspace notify \(host) in \(domain) by \(by)"
+        case .lockspaceDrain(let domain): "lockspace drain \(domain)"
+        case .lockspaceOpen(let domain): "lockspace open \(domain)"
+        case .lockspaceBackup(let domain, let host): "lockspace backup \(domain) on \(host)"
+        case .lockspaceReinitialize(let domain, let host, let sector, let ioTimeout, let byForce):
+            "lockspace reinitialize \(domain) on \(host)" + (sector.map { " with sectors of \($0)" } ?? "") + (ioTimeout.map { " with io_timeout \($0)" } ?? "") + (byForce ? " by force" : "")
+        case .lockspaceRestore(let domain, let host): "lockspace restore \(domain) on \(host)"
         }
     }
 
     /// Every sentence that there is; words in capitals stand for a name.
-    static let forms = machineForms + processForms + networkForms + storageForms + bmcForms + hypervisorForms + commandForms
+    static let forms = machineForms + processForms + networkForms + storageForms + bmcForms + hypervisorForms + commandForms + leaseForms
 
     private static let machineForms: [Form<Happening>] = [
         Form("crash HOST") { .crash(host: $0[0]) },
@@ -312,6 +352,33 @@ extension Happening {
         Form("spm move") { _ in .spmMove },
         Form("domain maintenance DOMAIN") { .domainMaintenance(domain: $0[0]) },
         Form("domain activate DOMAIN") { .domainActivate(domain: $0[0]) },
+    ]
+
+    private static let leaseForms: [Form<Happening>] = [
+        Form("lease take RESOURCE on HOST") { .leaseTake(resource: $0[0], host: $0[1], .exclusive) },
+        Form("lease share RESOURCE on HOST") { .leaseTake(resource: $0[0], host: $0[1], .shared) },
+        Form("lease convert RESOURCE on HOST to exclusive") { .leaseConvert(resource: $0[0], host: $0[1], .exclusive) },
+        Form("lease convert RESOURCE on HOST to shared") { .leaseConvert(resource: $0[0], host: $0[1], .shared) },
+        Form("lease drop RESOURCE on HOST") { .leaseDrop(resource: $0[0], host: $0[1]) },
+        Form("lease request RESOURCE through HOST") { .leaseRequest(resource: $0[0], host: $0[1], .graceful) },
+        Form("lease request RESOURCE through HOST by force") { .leaseRequest(resource: $0[0], host: $0[1], .force) },
+        Form("lease void HOST in DOMAIN by HOST") { .leaseVoid(host: $0[0], domain: $0[1], by: $0[2]) },
+        Form("lease create RESOURCE") { .leaseCreate(resource: $0[0]) },
+        Form("lease remove RESOURCE") { .leaseRemove(resource: $0[0]) },
+        Form("index rebuild DOMAIN") { .indexRebuild(domain: $0[0]) },
+        Form("lockspace notify HOST in DOMAIN by HOST") { .lockspaceNotify(host: $0[0], domain: $0[1], by: $0[2]) },
+        Form("lockspace drain DOMAIN") { .lockspaceDrain(domain: $0[0]) },
+        Form("lockspace open DOMAIN") { .lockspaceOpen(domain: $0[0]) },
+        Form("lockspace backup DOMAIN on HOST") { .lockspaceBackup(domain: $0[0], host: $0[1]) },
+        Form("lockspace reinitialize DOMAIN on HOST") { .lockspaceReinitialize(domain: $0[0], host: $0[1]) },
+        Form("lockspace reinitialize DOMAIN on HOST by force") { .lockspaceReinitialize(domain: $0[0], host: $0[1], byForce: true) },
+        Form("lockspace reinitialize DOMAIN on HOST with sectors of NUMBER") { words in
+            Int(words[2]).map { .lockspaceReinitialize(domain: words[0], host: words[1], sectorSize: $0) }
+        },
+        Form("lockspace reinitialize DOMAIN on HOST with io_timeout NUMBER") { words in
+            Int(words[2]).map { .lockspaceReinitialize(domain: words[0], host: words[1], ioTimeout: $0) }
+        },
+        Form("lockspace restore DOMAIN on HOST") { .lockspaceRestore(domain: $0[0], host: $0[1]) },
     ]
 
     /// Every sentence that there is; words in capitals stand for names.

@@ -17,6 +17,7 @@ extension World {
         if seen.spm == nil { found.append("no SPM serves") }
         for domain in scenario.domains where seen.domains[domain] != .active { found.append("\(domain) is \(seen.domains[domain]?.rawValue ?? "not known")") }
         for vm in placement.engine.list.vms where vm.ha && vm.wanted && vm.status != .up { found.append("\(vm.name) is \(vm.status.rawValue): \(vm.reason)") }
+        for resource in scenario.resources where !regained.contains(resource.name) { found.append("nobody has got lease \(resource.name) since") }
         return found
     }
 
@@ -45,6 +46,25 @@ extension World {
         _ = op.command(.haRelease)
         _ = op.command(.haEnable)
         for view in fencing.engine.hostViews where view.status != .up { _ = op.command(.hostActivate(host: view.name)) }
-        for domain in scenario.domains { _ = op.command(.domainActivate(domain: domain)) }
+        for domain in scenario.domains {
+            if drained.contains(domain) { for host in hosts where host.leases.isRunning { op.open(domain, on: host) } }
+            _ = op.command(.domainActivate(domain: domain))
+        }
+        regain()
+    }
+
+    /// A lease that nobody holds can be taken, wherever it was held when things broke.
+    private func regain() {
+        for resource in scenario.resources where !regained.contains(resource.name) && hosts.allSatisfy({ $0.users.allSatisfy { $0.resource.name != resource.name } }) {
+            guard let host = random.pick(hosts.filter { $0.machine.isRunning }) else { continue }
+            var user: LeaseUser?
+            let made = LeaseUser(of: resource, .exclusive, on: host) { [self] refusal in
+                guard refusal == nil else { return tell("operator", "lease \(resource.name) cannot be taken on \(host.name)", refusal?.description ?? "") }
+                regained.insert(resource.name)
+                user?.giveBack("it was only tried")
+            }
+            user = made
+            made.start()
+        }
     }
 }

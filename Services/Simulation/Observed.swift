@@ -44,6 +44,8 @@ public struct Observed: Sendable {
     /// The host that serves as SPM.
     public var spm: String?
     public var domains: [String: DomainStatus] = [:]
+    /// Who uses a resource, and how.
+    public var leases: [String: [String: LeaseMode]] = [:]
     public var recoveryAllowed = true
     /// Since the cluster was ready, in order, each with all its values.
     public var occurrences: [Occurrence] = []
@@ -83,6 +85,9 @@ extension Scenario.Expectation {
         case .noSPM: return seen.spm.map { "the SPM is \($0)" }
         case .domain(let domain, let status):
             return seen.domains[domain] == status ? nil : "\(domain) is \(seen.domains[domain]?.rawValue ?? "not known")"
+        case .lease(let resource, let mode, let host):
+            let found = seen.leases[resource]?[host]
+            return found == mode ? nil : "\(host) \(found.map { "holds it \($0.rawValue)" } ?? "does not hold it")"
         case .recovery(let allowed): return seen.recoveryAllowed == allowed ? nil : "recovery is \(allowed ? "held" : "allowed")"
         case .starts(let vm, let count): return Self.unmet(count, seen.count(.start(vm: vm, host: nil)), "started \(vm)")
         case .powerOffs(let host, let count): return Self.unmet(count, seen.count(.off(host: host)), "switched \(host) off")

@@ -23,6 +23,9 @@ public enum Occurrence: Codable, Hashable, Sendable {
     case hostStatus(host: String, HostStatus)
     case vmStatus(vm: String, VMStatus)
     case domainStatus(domain: String, DomainStatus)
+    /// A program uses something alone, or shares it (`lease pool1 shared on host2`).
+    case lease(resource: String, LeaseMode, host: String?)
+    case leaseEnded(resource: String, host: String)
 
     public var sentence: String {
         switch self {
@@ -39,6 +42,8 @@ public enum Occurrence: Codable, Hashable, Sendable {
         case .hostStatus(let host, let status): "host \(host) \(status.rawValue)"
         case .vmStatus(let vm, let status): "vm \(vm) \(status.rawValue)"
         case .domainStatus(let domain, let status): "domain \(domain) \(status.rawValue)"
+        case .lease(let resource, let mode, let host): "lease \(resource) \(mode.rawValue)" + (host.map { " on \($0)" } ?? "")
+        case .leaseEnded(let resource, let host): "lease \(resource) ends on \(host)"
         }
     }
 
@@ -58,6 +63,11 @@ public enum Occurrence: Codable, Hashable, Sendable {
         Form("host HOST HOSTSTATUS") { words in HostStatus(rawValue: words[1]).map { .hostStatus(host: words[0], $0) } },
         Form("vm VM VMSTATUS") { words in VMStatus(rawValue: words[1]).map { .vmStatus(vm: words[0], $0) } },
         Form("domain DOMAIN DOMAINSTATUS") { words in DomainStatus(rawValue: words[1]).map { .domainStatus(domain: words[0], $0) } },
+        Form("lease RESOURCE exclusive") { .lease(resource: $0[0], .exclusive, host: nil) },
+        Form("lease RESOURCE shared") { .lease(resource: $0[0], .shared, host: nil) },
+        Form("lease RESOURCE exclusive on HOST") { .lease(resource: $0[0], .exclusive, host: $0[1]) },
+        Form("lease RESOURCE shared on HOST") { .lease(resource: $0[0], .shared, host: $0[1]) },
+        Form("lease RESOURCE ends on HOST") { .leaseEnded(resource: $0[0], host: $0[1]) },
     ]
 
     /// Every sentence that there is; words in capitals stand for names.
@@ -71,6 +81,7 @@ public enum Occurrence: Codable, Hashable, Sendable {
     public func matches(_ seen: Occurrence) -> Bool {
         switch (self, seen) {
         case (.start(let vm, nil), .start(let other, _)): vm == other
+        case (.lease(let resource, let mode, nil), .lease(let other, let how, _)): resource == other && mode == how
         case (.proof(let host, nil), .proof(let other, _)): host == other
         default: self == seen
         }

@@ -33,9 +33,45 @@ private struct ScenarioMaker {
         timeline()
         rarities()
         watchdogs()
+        leases()
         scenario.end = Duration(nanoseconds: end)
         scenario.recovers = true
         return scenario
+    }
+
+    /// In some clusters programs use leases, and an operator works with them.
+    private mutating func leases() {
+        guard random.chance(0.3) else { return }
+        defer { sortTimeline() }
+        scenario.resources = (1...(1 + random.below(2))).map { Scenario.Resource("pool\($0)", domain: random.pick(scenario.domains) ?? "dom1") }
+        let hosts = scenario.hosts.map(\.name)
+        var at = random.between(1_000_000_000, 60_000_000_000)
+        while at < end {
+            let resource = random.pick(scenario.resources)?.name ?? ""
+            let domain = random.pick(scenario.domains) ?? "dom1"
+            let host = random.pick(hosts) ?? "host1", other = random.pick(hosts) ?? "host1"
+            switch random.below(16) {
+            case 0, 1, 2: add(at, .leaseTake(resource: resource, host: host, .exclusive))
+            case 3, 4, 5: for host in hosts where random.chance(0.6) { add(at + span(20), .leaseTake(resource: resource, host: host, .shared)) }
+            case 6, 7: for host in hosts { add(at, .leaseDrop(resource: resource, host: host)) }
+            case 8: add(at, .leaseConvert(resource: resource, host: host, .exclusive))
+            case 9: add(at, .leaseConvert(resource: resource, host: host, .shared))
+            case 10: add(at, .leaseRequest(resource: resource, host: host, .graceful))
+            case 11: add(at, .leaseRequest(resource: resource, host: host, .force))
+            case 12 where host != other: add(at, .leaseVoid(host: host, domain: domain, by: other))
+            case 13: add(at, .indexRebuild(domain: domain))
+            case 14 where host != other: add(at, .lockspaceNotify(host: host, domain: domain, by: other))
+            case 15:
+                switch random.below(4) {
+                case 0: add(at, .lockspaceReinitialize(domain: domain, host: host))
+                case 1: add(at, .lockspaceDrain(domain: domain))
+                default: add(at, .lockspaceBackup(domain: domain, host: host))
+                }
+                add(at + 300_000_000_000, .lockspaceOpen(domain: domain))
+            default: break
+            }
+            at += random.between(5_000_000_000, 120_000_000_000)
+        }
     }
 
     private mutating func topology() {

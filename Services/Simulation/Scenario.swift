@@ -16,6 +16,7 @@ public struct Scenario: Codable, Hashable, Sendable {
     /// Storage domains by name; the first is the pool's master.
     public var domains: [String]
     public var vms: [VM]
+    public var resources: [Resource]
     public var policy: Policy
     public var pace: Pace
     public var chaos: Chaos
@@ -29,7 +30,7 @@ public struct Scenario: Codable, Hashable, Sendable {
 
     public init(
         name: String = "scenario", about: String = "", seed: UInt64 = 1, hosts: [Host] = [Host("host1"), Host("host2"), Host("host3")], domains: [String] = ["dom1"],
-        vms: [VM] = [], policy: Policy = Policy(), pace: Pace = Pace(), chaos: Chaos = Chaos(), timeline: [Moment] = [], end: Duration = .seconds(600), recovers: Bool = false,
+        vms: [VM] = [], resources: [Resource] = [], policy: Policy = Policy(), pace: Pace = Pace(), chaos: Chaos = Chaos(), timeline: [Moment] = [], end: Duration = .seconds(600), recovers: Bool = false,
         expect: [Check] = []
     ) {
         self.name = name
@@ -38,6 +39,7 @@ public struct Scenario: Codable, Hashable, Sendable {
         self.hosts = hosts
         self.domains = domains
         self.vms = vms
+        self.resources = resources
         self.policy = policy
         self.pace = pace
         self.chaos = chaos
@@ -57,14 +59,17 @@ public struct Scenario: Codable, Hashable, Sendable {
         public var drift: Int
         /// A hardware watchdog, without which nothing is granted to its guests.
         public var watchdog: Bool
+        /// Seconds that its lease-service is configured with, as a foreign sanlock daemon may be; `nil`: what the lockspace says.
+        public var ioTimeout: Int?
 
-        public init(_ name: String, fence: Fence = .verified, memoryMiB: Int = 16384, spmPriority: Int = 5, drift: Int = 0, watchdog: Bool = false) {
+        public init(_ name: String, fence: Fence = .verified, memoryMiB: Int = 16384, spmPriority: Int = 5, drift: Int = 0, watchdog: Bool = false, ioTimeout: Int? = nil) {
             self.name = name
             self.fence = fence
             self.memoryMiB = memoryMiB
             self.spmPriority = spmPriority
             self.drift = drift
             self.watchdog = watchdog
+            self.ioTimeout = ioTimeout
         }
     }
 
@@ -122,6 +127,17 @@ public struct Scenario: Codable, Hashable, Sendable {
         }
     }
 
+    /// Something that programs on hosts use under a lease of that name, without being guests: alone, or several that share it.
+    public struct Resource: Codable, Hashable, Sendable {
+        public var name: String
+        public var domain: String
+
+        public init(_ name: String, domain: String = "dom1") {
+            self.name = name
+            self.domain = domain
+        }
+    }
+
     /// What the services are configured with.
     public struct Policy: Codable, Hashable, Sendable {
         public var fencing: FencingPolicy
@@ -138,11 +154,13 @@ public struct Scenario: Codable, Hashable, Sendable {
         public var watchdog: Duration
         /// Between two probes of a storage domain.
         public var probe: Duration
+        /// An operator vouches that a watchdog resets every host that cannot renew: leases that have expired are free without a proof.
+        public var watchdogPromised: Bool
 
         public init(
             fencing: FencingPolicy = FencingPolicy(), placement: PlacementPolicy = PlacementPolicy(), spm: SPMPolicy = SPMPolicy(), domains: DomainPolicy = DomainPolicy(),
             ioTimeout: Duration = .seconds(10), settle: Duration = .zero, watchdogFire: Duration = .seconds(60), watchdog: Duration = .seconds(30),
-            probe: Duration = .seconds(2)
+            probe: Duration = .seconds(2), watchdogPromised: Bool = false
         ) {
             self.fencing = fencing
             self.placement = placement
@@ -153,6 +171,7 @@ public struct Scenario: Codable, Hashable, Sendable {
             self.watchdogFire = watchdogFire
             self.watchdog = watchdog
             self.probe = probe
+            self.watchdogPromised = watchdogPromised
         }
     }
 
@@ -245,5 +264,5 @@ public struct Scenario: Codable, Hashable, Sendable {
     }
 
     /// The names that its sentences may use.
-    public var vocabulary: Vocabulary { Vocabulary(hosts: hosts.map(\.name), vms: vms.map(\.name), domains: domains) }
+    public var vocabulary: Vocabulary { Vocabulary(hosts: hosts.map(\.name), vms: vms.map(\.name), domains: domains, resources: resources.map(\.name)) }
 }

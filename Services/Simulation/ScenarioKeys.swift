@@ -18,6 +18,8 @@ extension Scenario.Policy {
         ("storage.ioTimeout", \.ioTimeout), ("storage.settle", \.settle), ("storage.probe", \.probe), ("lease.watchdogFire", \.watchdogFire), ("watchdog.timeout", \.watchdog),
     ]
 
+    public static let watchdogPromisedKey = "lease.watchdogPromised"
+
     public static let numbers: [(name: String, path: any WritableKeyPath<Self, Int> & Sendable)] = [("liveness.minimumMissed", \.fencing.minimumMissed), ("spm.missed", \.spm.missed)]
 }
 

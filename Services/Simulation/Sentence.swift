@@ -3,11 +3,13 @@ public struct Vocabulary: Hashable, Sendable {
     public var hosts: [String]
     public var vms: [String]
     public var domains: [String]
+    public var resources: [String]
 
-    public init(hosts: [String], vms: [String], domains: [String]) {
+    public init(hosts: [String], vms: [String], domains: [String], resources: [String] = []) {
         self.hosts = hosts
         self.vms = vms
         self.domains = domains
+        self.resources = resources
     }
 }
 
@@ -67,6 +69,8 @@ enum Slot: String {
     case hosts = "HOSTS"
     case vm = "VM"
     case domain = "DOMAIN"
+    /// What is used under a lease.
+    case resource = "RESOURCE"
     /// A domain, or `all`.
     case domains = "DOMAINS"
     case process = "PROCESS"
@@ -105,6 +109,7 @@ enum Slot: String {
         case .hosts: names.map { $0.hosts + ["all"] }
         case .vm: names?.vms
         case .domain: names?.domains
+        case .resource: names?.resources
         case .domains: names.map { $0.domains + ["all"] }
         case .place: names.map { $0.hosts + ["manager", World.secondManager] }
         case .hostStatus: Scenario.Expectation.hostStatuses

@@ -70,6 +70,7 @@ private final class Performance {
         guard wait(.seconds(300), until: { self.allHosts(are: .up) }) else { return false }
         guard each(scenario.domains, { world.op.createDomain($0, $1) }), wait(.seconds(300), until: { self.allDomainsActive && self.allJoined }) else { return false }
         guard each([()], { world.op.createPool($1) }), wait(.seconds(120), until: { self.world.observer.observed.spm != nil }) else { return false }
+        guard each(scenario.resources, { resource, done in world.op.createLease(resource) { done($0 == nil) } }) else { return false }
         guard each(scenario.vms, { vm, done in world.op.define(vm) { done($0 == nil || $0?.code == PlacementErrorCode.exists.rawValue) } }) else { return false }
         guard wait(.seconds(1200), until: { self.world.placement.engine.list.vms.allSatisfy { $0.status != .locked } }) else { return false }
         let started = scenario.vms.filter(\.started)

@@ -16,7 +16,7 @@ struct CheckerTests {
         }
     }
 
-    @Test(arguments: writers + workers + starts + stops + promises)
+    @Test(arguments: writers + shared + workers + starts + stops + promises)
     func breaks(_ story: Case) {
         var told = Story()
         for fact in story.facts { told.tell(fact) }
@@ -49,6 +49,31 @@ struct CheckerTests {
             Make.holding(first, lver: 4, generation: 1), .leaseChanged(Make.lease, LeaseOwner(host: "host1", generation: 2, lver: 5)),
         ]),
         Case("a run begins without its lease", [.I1], [.leaseChanged(Make.lease, LeaseOwner(host: "host2", generation: 1, lver: 4)), Make.holding(first, lver: 4)]),
+    ]
+
+    // MARK: I1, I6: leases of programs
+
+    private static func shares(_ run: Run) -> Fact { .leaseUsed(run, GuardLease(name: Make.lease, lver: 4, generation: 1, mode: .shared), writes: []) }
+    private static func isAlone(_ run: Run, lver: UInt64 = 4) -> Fact { .leaseUsed(run, GuardLease(name: Make.lease, lver: lver, generation: 1), writes: ["disk1"]) }
+    private static func owned(by host: String, lver: UInt64, isSharing: Bool = false) -> Fact {
+        .leaseChanged(Make.lease, LeaseOwner(host: host, generation: 1, lver: lver, isSharing: isSharing))
+    }
+
+    static let shared = [
+        Case("many share", [], [owned(by: "host1", lver: 4, isSharing: true), .leaseChanged(Make.lease, nil), shares(first), owned(by: "host2", lver: 5, isSharing: true), shares(other)]),
+        Case("one is alone beside a share", [.I1], [shares(first), isAlone(other)]),
+        Case("one shares beside who is alone", [.I1], [isAlone(first), shares(other)]),
+        Case("the lease is somebody's while another one shares it", [.I1], [shares(first), owned(by: "host2", lver: 5)]),
+        Case("alone after the shares", [], [shares(first), shares(other), .leaseUnused(first), .leaseUnused(other), isAlone(first), .leaseUnused(first), isAlone(other)]),
+        Case("converted, and others share then", [], [isAlone(first), shares(first), .leaseChanged(Make.lease, nil), shares(other)]),
+        Case("converted beside another share", [.I1], [shares(first), shares(other), isAlone(first)]),
+        Case("a late write after a conversion", [.I1], [isAlone(first), shares(first), .leaseUnused(first), isAlone(other), .writeLanded(first, disk: "disk1")]),
+        Case("the last value is read", [], [.valueAsked(Make.lease, first, 1), .valueWritten(Make.lease, first, 1), .valueAsked(Make.lease, first, 2), .valueRead(Make.lease, other, 2)]),
+        Case("a value goes back", [.I6], [.valueAsked(Make.lease, first, 1), .valueAsked(Make.lease, first, 2), .valueWritten(Make.lease, first, 2), .valueRead(Make.lease, other, 1)]),
+        Case("a value comes after its holder's time", [.I6], [
+            .valueAsked(Make.lease, first, 1), .valueWritten(Make.lease, first, 1), .valueAsked(Make.lease, first, 2), .valueRead(Make.lease, other, 1), .valueRead(Make.lease, other, 2),
+        ]),
+        Case("a value is gone with its lease", [], [.valueAsked(Make.lease, first, 1), .valueWritten(Make.lease, first, 1), .leaseMade(Make.lease), .valueRead(Make.lease, other, 0)]),
     ]
 
     // MARK: I2

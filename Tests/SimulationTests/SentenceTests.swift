@@ -5,9 +5,9 @@ import Testing
 
 /// Sentences of scenarios: what is written is what is read, and what cannot be read is told by the word.
 @Suite struct SentenceTests {
-    static let names = Vocabulary(hosts: ["host1", "host2"], vms: ["web1"], domains: ["dom1"])
+    static let names = Vocabulary(hosts: ["host1", "host2"], vms: ["web1"], domains: ["dom1"], resources: ["pool1"])
 
-    static let happenings = machines + processes + network + storage + commands + BMCFault.allCases.map { .bmc(host: "host1", $0) }
+    static let happenings = machines + processes + network + storage + commands + leases + BMCFault.allCases.map { .bmc(host: "host1", $0) }
 
     private static let machines: [Happening] = [
         .crash(host: "host1"), .hang(host: "host1"), .thaw(host: "host1"), .suspend(host: "host1"), .resume(host: "host1"), .reboot(host: "host1"),
@@ -38,7 +38,18 @@ import Testing
         .spmSelect(host: "host2"), .spmMove, .domainMaintenance(domain: "dom1"), .domainActivate(domain: "dom1"),
     ]
 
+    private static let leases: [Happening] = [
+        .leaseTake(resource: "pool1", host: "host1", .exclusive), .leaseTake(resource: "pool1", host: "host1", .shared), .leaseConvert(resource: "pool1", host: "host1", .exclusive),
+        .leaseConvert(resource: "pool1", host: "host1", .shared), .leaseDrop(resource: "pool1", host: "host1"), .leaseRequest(resource: "pool1", host: "host1", .graceful),
+        .leaseRequest(resource: "pool1", host: "host1", .force), .leaseVoid(host: "host1", domain: "dom1", by: "host2"), .leaseCreate(resource: "pool1"),
+        .leaseRemove(resource: "pool1"), .indexRebuild(domain: "dom1"), .lockspaceNotify(host: "host1", domain: "dom1", by: "host2"), .lockspaceDrain(domain: "dom1"),
+        .lockspaceOpen(domain: "dom1"), .lockspaceBackup(domain: "dom1", host: "host1"), .lockspaceReinitialize(domain: "dom1", host: "host1"),
+        .lockspaceReinitialize(domain: "dom1", host: "host1", byForce: true), .lockspaceReinitialize(domain: "dom1", host: "host1", sectorSize: 4096),
+        .lockspaceReinitialize(domain: "dom1", host: "host1", ioTimeout: 5), .lockspaceRestore(domain: "dom1", host: "host1"),
+    ]
+
     static let occurrences: [Occurrence] = [
+        .lease(resource: "pool1", .exclusive, host: nil), .lease(resource: "pool1", .shared, host: "host1"), .leaseEnded(resource: "pool1", host: "host2"),
         .start(vm: "web1", host: nil), .start(vm: "web1", host: "host2"), .end(vm: "web1"), .off(host: "host1"), .on(host: "host1"), .caseOpened(host: "host1"),
         .proof(host: "host1", nil), .proof(host: "host1", .rebooted), .revoked(host: "host1"), .spm(host: "host2"), .hostStatus(host: "host1", .nonResponsive),
         .vmStatus(vm: "web1", .unknown), .domainStatus(domain: "dom1", .inactive),
@@ -50,6 +61,7 @@ import Testing
     private static let states: [Scenario.Expectation] = [
         .vm("web1", .up, host: nil), .vm("web1", .up, host: "host2"), .vmNotOn("web1", .up, host: "host1"), .host("host1", .up), .power(host: "host1", isOn: true),
         .power(host: "host1", isOn: false), .spm(host: "host1"), .spmServes, .noSPM, .domain("dom1", .active), .recovery(allowed: true), .recovery(allowed: false),
+        .lease(resource: "pool1", .exclusive, host: "host1"), .lease(resource: "pool1", .shared, host: "host2"),
     ]
 
     private static let counts: [Scenario.Expectation] = [

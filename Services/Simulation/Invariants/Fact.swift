@@ -28,11 +28,14 @@ public struct LeaseOwner: Hashable, Codable, Sendable {
     public var host: String
     public var generation: UInt64
     public var lver: UInt64
+    /// It owns it only until its share is entered, or may: who wrote it for another cannot say.
+    public var isSharing: Bool
 
-    public init(host: String, generation: UInt64, lver: UInt64) {
+    public init(host: String, generation: UInt64, lver: UInt64, isSharing: Bool = false) {
         self.host = host
         self.generation = generation
         self.lver = lver
+        self.isSharing = isSharing
     }
 }
 
@@ -142,6 +145,16 @@ public enum Fact: Hashable, Codable, Sendable {
     case workerEnded(Run)
     /// A storage result became visible, by this worker. `what` is said once for each result.
     case published(Run, lver: UInt64, what: String)
+    /// A program that is no guest uses what this lease guards from now on, in the way that its guard was granted. Said again when it is granted otherwise.
+    case leaseUsed(Run, GuardLease, writes: [String])
+    /// It does not any more.
+    case leaseUnused(Run)
+    /// Who holds a lease alone asked for this number, higher than all before, to be kept beside it; was told that it is; read what is kept.
+    case valueAsked(LeaseName, Run, UInt64)
+    case valueWritten(LeaseName, Run, UInt64)
+    case valueRead(LeaseName, Run, UInt64)
+    /// Its whole area was written: what was kept beside it is gone.
+    case leaseMade(LeaseName)
 
     // MARK: Leases and proofs
 

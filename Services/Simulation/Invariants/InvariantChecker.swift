@@ -6,12 +6,12 @@ public import Messages
 ///
 /// | invariant | broken by |
 /// |---|---|
-/// | I1 | two live runs that write one disk; a write that lands after another run began on that disk; a live run whose lease the leader sector gives to somebody else |
+/// | I1 | two live runs that write one disk; a write that lands after another run began on that disk; a live run whose lease the leader sector gives to somebody else; anybody beside one who holds a lease alone |
 /// | I2 | two live workers of a pool; a worker whose lease is somebody else's; a result published by a deposed worker |
 /// | I3 | a start sent elsewhere, or a run begun, while the last run lives or without a proof that covers it; a superseded attempt that begins; a proof about a run that lives |
 /// | I4 | a guest stopped by a command that nobody wanted, or for no reason; a start elsewhere with nothing but the silence of the last run's host |
 /// | I5 | a power-off for silence of a host that was heard within the grace; one within a grace of the service's own start for a case younger than that |
-/// | I6 | something acknowledged that is not so any more; an attempt that begins twice; an effect done again; a start against an acknowledged stop |
+/// | I6 | something acknowledged that is not so any more; a value beside a lease that is not the last one written; an attempt that begins twice; an effect done again; a start against an acknowledged stop |
 /// | I7 | a guest ended, or power switched, for no cause but a restart |
 public struct InvariantChecker: Sendable {
     /// What it measures by.
@@ -43,6 +43,7 @@ public struct InvariantChecker: Sendable {
     var storage = Writers()
     var power = Power()
     var promises = Promises()
+    var values = Values()
 
     public init(_ settings: Settings) { self.settings = settings }
 
@@ -77,6 +78,12 @@ public struct InvariantChecker: Sendable {
         case .outlived(let run, let writes): onOutlived(run, writes: writes, &judgement)
         case .writeLanded(let run, let disk): storage.judgeWrite(run, disk, &judgement)
         case .published(let run, let lver, let what): onPublished(run, lver, what, &judgement)
+        case .leaseUsed(let run, let lease, let writes): storage.begin(run, writes: writes, leases: [lease], &judgement)
+        case .leaseUnused(let run): storage.end(run)
+        case .valueAsked(let lease, let run, let value): values.ask(lease, run, value)
+        case .valueWritten(let lease, _, let value): values.keep(lease, value)
+        case .leaseMade(let lease): values.forget(lease)
+        case .valueRead(let lease, let run, let value): values.judgeRead(lease, run, value, &judgement)
         case .leaseChanged(let lease, let owner): storage.change(lease, owner, &judgement)
         case .proofMade(let proof):
             runs.take(proof, &judgement)

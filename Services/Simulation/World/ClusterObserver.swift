@@ -154,6 +154,9 @@ final class ClusterObserver {
         }
         seen.spm = world.spm.engine.poolViews.first { $0.status == .up }?.spm
         for domain in world.monitor.engine.views { seen.domains[domain.name] = domain.status }
+        for user in world.hosts.flatMap(\.users) {
+            if let used = user.used { seen.leases[user.resource.name, default: [:]][user.host.name] = used.mode }
+        }
         seen.recoveryAllowed = world.fencing.engine.snapshot.ha.recoveryAllowed
         seen.occurrences = occurrences
         seen.times = times

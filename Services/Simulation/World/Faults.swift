@@ -127,6 +127,7 @@ extension World {
             host.machine.wake()
         }
         manager.wake()
+        for user in everyHost.flatMap(\.users) { user.giveBack("everything is mended") }
         for payload in payloads where !isForFencing(payload) { payload.isStuck = false }
         for process in hosts.flatMap(\.machine.processes) + manager.processes {
             process.stepsToLive = nil

@@ -4,7 +4,7 @@ import Invariants
 import Messages
 
 /// vm-guard: the real engine between its locks, its lease-service, its payload and the agent.
-final class GuardProcess: Process {
+final class GuardProcess: Process, LeaseClient {
     let spec: GuardSpec
     unowned(unsafe) let host: HostMachine
     private var engine: GuardEngine
@@ -31,6 +31,7 @@ final class GuardProcess: Process {
     static func lock(of holder: Holder) -> String { "\(holder.role.rawValue)-\(holder.name).lock" }
     static func diskLock(_ image: String) -> String { "disk-\(image).lock" }
 
+    var holder: Holder { spec.holder }
     var state: GuardEngine.State { engine.state }
     var isListening: Bool { isAlive && engine.state != .locking }
     /// The whole run of the engine, its deadline by this machine's clock.
@@ -125,8 +126,6 @@ final class GuardProcess: Process {
         connection = nil
         after(.zero) { [self] in handle(.leaseBroken(why: "closed")) }
     }
-
-    func leaseServiceStarted() {}
 
     // MARK: Agent
 

@@ -33,6 +33,10 @@ final class HostMachine {
     /// The hypervisor refuses so many starts.
     var startsToFail = 0
     var startsAreSlow = false
+    /// Programs that use leases without being guests, and those of them whose guard is gone before them.
+    var users: [LeaseUser] = []
+    var dying: [LeaseUser] = []
+    var lastUser: UInt64 = 0
     private var powerCycle = 0
     private(set) var lastPID: Int32 = 1000
 
@@ -110,7 +114,9 @@ final class HostMachine {
         watchdog.disarm()
         world.storage.powerLost(machine.name)
         machine.powerOff()
+        for user in dying { user.endsWithItsMachine() }
         guards = []
+        users = []
         locks = [:]
         results = [:]
         specifications = []

@@ -5,7 +5,7 @@ import Messages
 /// lease-service of one host: the real engine, its disks and the guards that are connected to it.
 final class LeaseProcess: ServiceProcess<LeaseEngine> {
     unowned(unsafe) let host: HostMachine
-    private var connections: [UInt64: GuardProcess] = [:]
+    private var connections: [UInt64: any LeaseClient] = [:]
     private var lastConnection: UInt64 = 0
     private var lanes: VolumeLanes?
     /// The engine's snapshot, until something happens to it.
@@ -27,13 +27,13 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
         let policy = world.scenario.policy
         submit(.started(HostIdentity(
             name: host.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, firing: policy.watchdogFire, settle: policy.settle,
-            watchdog: host.definition.watchdog ? policy.watchdog : nil)))
-        for guest in host.guards { guest.leaseServiceStarted() }
+            expiredOwners: policy.watchdogPromised ? Dictionary(uniqueKeysWithValues: world.scenario.domains.map { (world.domainUUID($0), .watchdogPromised) }) : nil,
+            backups: BackupPolicy(directory: "/backups/\(machine.name)"), watchdog: host.definition.watchdog ? policy.watchdog : nil)))
     }
 
     override func end() {
         super.end()
-        let gone = connections.values.sorted { $0.spec.holder.description < $1.spec.holder.description }
+        let gone = connections.values.sorted { $0.holder < $1.holder }
         connections = [:]
         for guest in gone { guest.leaseServiceGone() }
     }
@@ -64,7 +64,7 @@ final class LeaseProcess: ServiceProcess<LeaseEngine> {
 
     // MARK: Guards
 
-    func connect(_ guest: GuardProcess) -> UInt64? {
+    func connect(_ guest: any LeaseClient) -> UInt64? {
         guard isAlive else { return nil }
         lastConnection += 1
         connections[lastConnection] = guest

@@ -20,41 +20,57 @@ final class MembershipObserver {
 
     init(world: World) { self.world = world }
 
-    func changed(_ path: String, _ offset: UInt64, by writer: Machine) {
-        let geometry = Geometry.standard
-        let id = Int(offset) / geometry.sectorSize + 1
-        guard let host = world.everyHost.first(where: { $0.machine === writer }), let bytes = world.storage.read(path, offset, geometry.sectorSize),
-            let sector = try? LeaderRecord(bytes[...]), sector.kind == .delta, sector.ownerID == UInt64(id)
-        else { return }
-        // A write that was abandoned may land after the next one.
-        if let known = newest[sector.lockspace]?[id], known.ownerGeneration == sector.ownerGeneration, known.timestamp > sector.timestamp, !sector.isFree { return }
-        newest[sector.lockspace, default: [:]][id] = sector
-        // Anybody may take these leases now: not even what waits to be reaped may be left.
-        for one in world.everyHost where one.id == id {
-            // Another machine may join once this one's guards have had their time, even if they could not use it: what they guard must not go on.
-            let guests = one.machine === writer ? one.guests : one.machine.isRunning ? one.guests.filter { $0.state == .running && $0.parent?.isFrozen != true } : []
-            if sector.isFree { judge(one, sector.lockspace, "has given its host id back", guests) { _ in true } }
-            judge(one, sector.lockspace, "is a member with generation \(sector.ownerGeneration)", guests) { $0 < sector.ownerGeneration }
+    func changed(_ path: String, _ offset: UInt64, _ length: Int, by writer: Machine) {
+        let domain = world.domain(ofPath: path)
+        let geometry = world.leases.geometry(of: domain)
+        let range = Int(offset)..<(Int(offset) + length)
+        for id in 1...world.hosts.count where range.contains(Int(geometry.deltaOffset(host: id))) {
+            guard let bytes = world.storage.read(path, geometry.deltaOffset(host: id), geometry.sectorSize) else { continue }
+            guard let sector = try? LeaderRecord(bytes[...]), sector.kind == .delta, sector.ownerID == UInt64(id) else {
+                // A repair has begun, or is over: nobody is a member any more.
+                if newest[domain]?.removeValue(forKey: id) != nil { judgeAll(id, domain, "has no host id any more", by: writer) { _ in true } }
+                continue
+            }
+            changed(sector, id, domain, by: writer)
         }
-        if host.definition.watchdog, !sector.isFree { judgeReset(host, sector, id) }
+    }
+
+    private func changed(_ sector: LeaderRecord, _ id: Int, _ domain: String, by writer: Machine) {
+        // A write that was abandoned may land after the next one.
+        if let known = newest[domain]?[id], known.ownerGeneration == sector.ownerGeneration, known.timestamp > sector.timestamp, !sector.isFree { return }
+        newest[domain, default: [:]][id] = sector
+        if sector.isFree { judgeAll(id, domain, "has given its host id back", by: writer) { _ in true } }
+        judgeAll(id, domain, "is a member with generation \(sector.ownerGeneration)", by: writer) { $0 < sector.ownerGeneration }
+        guard !sector.isFree, let host = world.everyHost.first(where: { $0.machine === writer }), host.id == id else { return }
+        if host.definition.watchdog { judgeReset(host, sector, id, domain) }
         let end = Self.end(of: sector)
         let boot = host.machine.bootID
         host.machine.after(max(.zero, end - host.machine.clock)) { [self] in
             // A machine that was frozen has some time for its guards.
             host.machine.after(Self.tolerance) { [self] in
-                guard newest[sector.lockspace]?[id] == sector, host.machine.bootID == boot else { return }
-                judge(host, sector.lockspace, "renewed its membership last \((host.machine.clock - end).milliseconds / 1000 + 8 * Int64(sector.ioTimeout)) s ago", host.guests.filter { $0.state == .running && $0.parent?.isFrozen != true }) { _ in true }
+                guard newest[domain]?[id] == sector, host.machine.bootID == boot else { return }
+                let last = (host.machine.clock - end).milliseconds / 1000 + 8 * Int64(sector.ioTimeout)
+                judge(host, domain, "renewed its membership last \(last) s ago", host.holdings(isSettled: false)) { _ in true }
             }
         }
     }
 
     /// By its watchdog, whatever it does.
-    private func judgeReset(_ host: HostMachine, _ sector: LeaderRecord, _ id: Int) {
+    private func judgeReset(_ host: HostMachine, _ sector: LeaderRecord, _ id: Int, _ domain: String) {
         let boot = host.machine.bootID
         let takeover = Duration.seconds(8 * Int64(sector.ioTimeout)) + world.scenario.policy.watchdogFire
         world.after(nanoseconds: takeover.nanoseconds) { [self] in
-            guard newest[sector.lockspace]?[id] == sector, host.machine.bootID == boot else { return }
-            judge(host, sector.lockspace, "has a watchdog and renewed its membership last \(takeover.seconds) s ago", host.guests) { _ in true }
+            guard newest[domain]?[id] == sector, host.machine.bootID == boot else { return }
+            judge(host, domain, "has a watchdog and renewed its membership last \(takeover.seconds) s ago", host.holdings(isSettled: true)) { _ in true }
+        }
+    }
+
+    /// Anybody may take these leases now: not even what waits to be reaped may be left.
+    private func judgeAll(_ id: Int, _ domain: String, _ what: String, by writer: Machine, _ isVoid: (UInt64) -> Bool) {
+        for one in world.everyHost where one.id == id {
+            // Another machine may join once this one's guards have had their time, even if they could not use it: what they guard must not go on.
+            let isItself = one.machine === writer
+            if isItself || one.machine.isRunning { judge(one, domain, what, one.holdings(isSettled: isItself), isVoid) }
         }
     }
 
@@ -70,10 +86,21 @@ final class MembershipObserver {
         Instant(nanoseconds: Int64(clamping: sector.timestamp) * 1_000_000_000) + .seconds(8 * Int64(sector.ioTimeout)) + tolerance
     }
 
-    private func judge(_ host: HostMachine, _ lockspace: String, _ what: String, _ payloads: [Payload], _ isVoid: (UInt64) -> Bool) {
-        for payload in payloads where payload.state == .running || payload.state == .dying {
-            guard payload.leases.contains(where: { $0.name.lockspace == lockspace && isVoid($0.generation) }) else { continue }
-            world.violate(payload.spec.isGuest ? .I1 : .I2, "\(payload.spec.holder) runs on \(host.name), which \(what) in \(lockspace)")
+    private func judge(_ host: HostMachine, _ lockspace: String, _ what: String, _ holdings: [Holding], _ isVoid: (UInt64) -> Bool) {
+        for holding in holdings {
+            guard holding.leases.contains(where: { $0.name.lockspace == lockspace && isVoid($0.generation) }) else { continue }
+            world.violate(holding.holder.role == .vm ? .I1 : .I2, "\(holding.holder) runs on \(host.name), which \(what) in \(lockspace)")
         }
+    }
+}
+
+extension HostMachine {
+    /// What runs here under leases.
+    ///
+    /// - Parameter isSettled: also what is being ended, or cannot be ended because its guard stands still.
+    func holdings(isSettled: Bool) -> [Holding] {
+        let guests = isSettled ? self.guests.filter { $0.state == .running || $0.state == .dying } : self.guests.filter { $0.state == .running && $0.parent?.isFrozen != true }
+        let programs = isSettled ? users + dying : users.filter { $0.isUsing && !$0.isFrozen }
+        return guests.map { Holding(holder: $0.spec.holder, leases: $0.leases) } + programs.compactMap(\.holding)
     }
 }

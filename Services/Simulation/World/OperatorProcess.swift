@@ -7,7 +7,7 @@ import SPMEngine
 
 /// A person at the manager: asks the real services, and is told or not.
 final class OperatorProcess: Process {
-    private unowned(unsafe) let managers: ManagerSet
+    unowned(unsafe) let managers: ManagerSet
 
     init(of managers: ManagerSet) {
         self.managers = managers
@@ -103,7 +103,7 @@ final class OperatorProcess: Process {
         case .spmMove: send(managers.spm, { .move($0, PoolRequest()) }, nil, answered)
         case .domainMaintenance(let domain): send(managers.monitor, { .maintenance($0, DomainRequest(domain: domain)) }, .maintenance(domain: domain, true), answered)
         case .domainActivate(let domain): send(managers.monitor, { .activate($0, DomainRequest(domain: domain)) }, .maintenance(domain: domain, false), answered)
-        default: return false
+        default: return leaseCommand(what, answered)
         }
         return true
     }
@@ -118,7 +118,7 @@ final class OperatorProcess: Process {
     }
 
     /// - Parameter promise: what an acknowledgement of it promises.
-    private func send<E: Engine>(
+    func send<E: Engine>(
         _ service: ServiceProcess<E>, _ input: (RequestID) -> E.Input, _ promise: Promise? = nil, _ done: @escaping (RequestError?) -> Void
     ) {
         let id = world.newID()

@@ -1,4 +1,5 @@
 import LeaseEngine
+import LeaseFormat
 import Messages
 
 /// The I/O threads of one lease-service: the real ``LaneOrder`` says who does what next, what is late is abandoned to the device.
@@ -67,10 +68,26 @@ final class VolumeLanes {
         let storage = service.world.storage
         switch operation {
         case .read(let path, let offset, let length):
-            storage.read(of: service.machine, domain: service.world.domain(ofPath: path), path, offset, length) { done(IOResult($0)) }
+            storage.read(of: service.machine, domain: service.world.domain(ofPath: path), path, offset, length) { [self] in done(IOResult(configured($0, path, offset))) }
         case .write(let path, let offset, let bytes, _, let create):
+            // Killed before any write of several.
+            guard !service.world.diesHere(service) else { return }
             storage.write(of: service.machine, domain: service.world.domain(ofPath: path), path, offset, bytes, create: create) { done(IOResult($0)) }
         }
+    }
+
+    /// A daemon that is configured with an io_timeout of its own reads it in place of the lockspace's: how often it renews, and what its sector says.
+    private func configured(_ result: SharedStorage.Result, _ path: String, _ offset: UInt64) -> SharedStorage.Result {
+        guard let own = service.host.definition.ioTimeout, path.hasSuffix("/ids"), case .data(var bytes) = result else { return result }
+        let size = Geometry.standard.sectorSize
+        for start in [0, (service.host.id - 1) * size] where UInt64(start) >= offset && start + size <= Int(offset) + bytes.count {
+            let range = (start - Int(offset))..<(start - Int(offset) + size)
+            guard var sector = try? LeaderRecord(bytes[range]), sector.kind == .delta else { continue }
+            sector.ioTimeout = UInt16(own)
+            let bitmap = HostBitmap(sector: bytes[range])
+            bytes.replaceSubrange(range, with: sector.sector(bitmap: bitmap))
+        }
+        return .data(bytes)
     }
 }
 

@@ -38,8 +38,13 @@ final class World {
     var backup: ManagerBackup?
     private(set) lazy var observer = ClusterObserver(world: self)
     private lazy var memberships = MembershipObserver(world: self)
+    private(set) lazy var leases = LeaseObserver(world: self)
     /// Every payload that lives, in the order of their starts.
     var payloads: [Payload] { everyHost.flatMap(\.guests) }
+    /// Domains that an operator ever drained.
+    var drained: Set<String> = []
+    /// Resources that somebody has taken since everything was mended.
+    var regained: Set<String> = []
     /// Published volumes, by image.
     var volumes: Set<String> = []
     var checker: InvariantChecker
@@ -54,8 +59,6 @@ final class World {
     private var ids: UInt64 = 0
     /// Pauses of payloads that were not resumed.
     private var standing = 0
-    /// The newest version of each lease that its leader sector ever said.
-    private var leaseVersions: [LeaseName: UInt64] = [:]
     init(_ scenario: Scenario, isVerbose: Bool) {
         self.scenario = scenario
         self.isVerbose = isVerbose
@@ -210,7 +213,7 @@ final class World {
         if payload.spec.isGuest {
             statistics.guestStarts += 1
             observer.occurred(.start(vm: run.holder.name, host: run.host))
-            for lease in payload.leases where lease.lver < leaseVersions[lease.name] ?? 0 { believe(lease) }
+            for lease in payload.leases { leases.began(lease) }
             note(.guestBegan(run, writes: payload.spec.diskLocks, leases: payload.leases))
         } else {
             note(.workerBegan(run, lease: payload.leases.first ?? GuardLease(name: LeaseName(lockspace: "", resource: ""))))
@@ -289,38 +292,17 @@ final class World {
         note(.startSent(.spm(ask.pool, term: ask.term, host: ask.host, boot: ask.bootID), spm.engine.hosts[ask.host]?.incarnation ?? Incarnation(0)))
     }
 
-    /// A sector of a lease may have another owner now.
-    ///
-    /// Not if it says an older version than before: that is a write of another host that comes very late. Others cannot take the lease by it, for the ballot
-    /// blocks say the newer version; only the host whose own block was the newest counts on from it (``believe(_:)``).
+    /// What a machine has written is on the storage now.
     func sectorsChanged(_ path: String, _ offset: UInt64, _ length: Int, by writer: Machine) {
-        if path.hasSuffix("/ids") { return memberships.changed(path, offset, by: writer) }
-        guard path.hasSuffix("leases") else { return }
-        let geometry = Geometry.standard
-        let start = offset / UInt64(geometry.alignment) * UInt64(geometry.alignment)
-        guard offset == start, let sector = storage.read(path, start, geometry.sectorSize), let leader = try? LeaderRecord(sector[...]), !leader.name.isEmpty else { return }
-        let lease = LeaseName(lockspace: leader.lockspace, resource: leader.name)
-        guard leader.lver >= leaseVersions[lease] ?? 0 else { return tell("storage", "an old version \(leader.lver) of lease \(lease.resource) lands late") }
-        leaseVersions[lease] = leader.lver
-        let owner = leader.isFree ? nil : hosts.first { $0.id == Int(leader.ownerID) }?.name
-        note(.leaseChanged(lease, owner.map { LeaseOwner(host: $0, generation: leader.ownerGeneration, lver: leader.lver) }))
-    }
-
-    /// A run begins with an older version than there was: after a late leader its own host may count on from that, since its own ballot block was the only newer one.
-    private func believe(_ lease: GuardLease) {
-        leaseVersions[lease.name] = lease.lver
-        tell("storage", "version \(lease.lver) of lease \(lease.name.resource) follows a leader that went back")
-        let geometry = Geometry.standard
-        for path in storage.leaseVolumes(of: lease.name.lockspace) {
-            for slot in 0..<storage.slots(of: path) {
-                guard let sector = storage.read(path, UInt64(slot * geometry.alignment), geometry.sectorSize), let leader = try? LeaderRecord(sector[...]),
-                    leader.lockspace == lease.name.lockspace, leader.name == lease.name.resource, !leader.isFree
-                else { continue }
-                let owner = hosts.first { $0.id == Int(leader.ownerID) }?.name
-                note(.leaseChanged(lease.name, owner.map { LeaseOwner(host: $0, generation: leader.ownerGeneration, lver: leader.lver) }))
-            }
+        if path.hasSuffix("/ids") {
+            leases.hostIDsChanged(path, offset)
+            memberships.changed(path, offset, length, by: writer)
+        } else if path.hasSuffix("leases") {
+            leases.changed(path, offset, length, by: writer)
         }
     }
+
+    func leaseName(of resource: Scenario.Resource) -> LeaseName { LeaseName(lockspace: domainUUID(resource.domain), resource: resource.name) }
 
     func countPowerOff() { statistics.powerOffs += 1 }
     func countMessage() { statistics.messages += 1 }

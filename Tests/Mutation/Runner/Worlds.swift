@@ -304,6 +304,107 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         }
         return world
     },
+    // Programs on all hosts use the same few leases: alone, shared, in turn; they ask each other for them, and hosts and services fail meanwhile.
+    "shared": { seed in
+        var world = Scenario.random(seed: seed, hours: 0.5)
+        world.resources = [Scenario.Resource("pool1"), Scenario.Resource("pool2")]
+        world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
+        world.vms = Array(world.vms.prefix(3))
+        world.timeline = []
+        world.uses(seed, every: 20)
+        world.troubles(seed + 1, every: 120) { host, _, at in
+            switch at % 6 {
+            case 0: [(at, .crash(host: host))]
+            case 1: [(at, .kill(.leaseService(host: host)))]
+            case 2: [(at, .storageHangs(domain: "all", host: host)), (at + 40, .storageHeals(domain: "all", host: host))]
+            case 3: [(at, .hang(host: host)), (at + 30, .thaw(host: host))]
+            case 4: [(at, .freeze(.leaseService(host: host))), (at + 30, .unfreeze(.leaseService(host: host)))]
+            default: [(at, .storageSlow(domain: "all", host: host)), (at + 20, .storageHeals(domain: "all", host: host))]
+            }
+        }
+        return world
+    },
+    // As `shared`, on storage that takes seconds: ballots for one lease overlap, writes time out and land later.
+    "overlapping": { seed in
+        var world = Scenario.random(seed: seed, hours: 0.5)
+        world.resources = [Scenario.Resource("pool1")]
+        world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
+        world.vms = Array(world.vms.prefix(2))
+        world.timeline = []
+        world.policy.ioTimeout = .seconds(5)
+        world.pace.storage = .seconds(2)
+        world.chaos = Scenario.Chaos(ioSlow: 0.1)
+        world.uses(seed, every: 12)
+        return world
+    },
+    // One host is configured with an io_timeout of its own, as a foreign daemon may be, and stands still until its watchdog resets it; others try to take its lease meanwhile.
+    "patient": {
+        var world = Scenario.random(seed: $0, hours: 0.5)
+        world.resources = [Scenario.Resource("pool1")]
+        world.hosts = [Scenario.Host("host1"), Scenario.Host("host2"), Scenario.Host("host3", spmPriority: -1, ioTimeout: 10)]
+        world.vms = Array(world.vms.prefix(2))
+        world.policy.ioTimeout = .seconds(2)
+        world.policy.watchdogFire = .seconds(10)
+        world.policy.watchdogPromised = true
+        world.policy.fencing.grace = .seconds(600)
+        world.chaos = Scenario.Chaos()
+        world.timeline = []
+        world.troubles($0, every: 300) { _, _, at in
+            [(at - 4, .leaseTake(resource: "pool1", host: "host3", .exclusive)), (at + 10, .hang(host: "host3"))]
+                + (2...20).map { (at + 5 * $0, .leaseTake(resource: "pool1", host: $0 % 2 == 0 ? "host1" : "host2", .exclusive)) }
+                + [(at + 75, .crash(host: "host3")), (at + 130, .leaseDrop(resource: "pool1", host: "host1")), (at + 130, .leaseDrop(resource: "pool1", host: "host2")), (at + 140, .switchOn(host: "host3"))]
+        }
+        return world
+    },
+    // Host ids are freed by hand: of hosts that are gone, and of some that are not.
+    "voided": { seed in
+        var world = Scenario.random(seed: seed, hours: 0.5)
+        world.resources = [Scenario.Resource("pool1"), Scenario.Resource("pool2")]
+        world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
+        world.policy.ioTimeout = .seconds(2)
+        world.policy.watchdogFire = .seconds(10)
+        world.timeline = []
+        world.uses(seed, every: 40)
+        world.troubles(seed, every: 120) { host, _, at in
+            let by = host == "host1" ? "host2" : "host1"
+            return (at % 2 == 0 ? [(at, .crash(host: host))] : []) + (1...4).map { (at + 12 * $0, .leaseVoid(host: host, domain: "dom1", by: by)) }
+        }
+        return world
+    },
+    // After a repair the sectors are so large that a lease has no room for a value.
+    "sectors": { seed in
+        var world = Scenario.random(seed: seed, hours: 0.5)
+        world.resources = [Scenario.Resource("pool1"), Scenario.Resource("pool2")]
+        world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
+        world.vms = Array(world.vms.prefix(3))
+        world.chaos = Scenario.Chaos()
+        world.timeline = []
+        world.uses(seed, every: 40)
+        world.add(.seconds(3), .lockspaceReinitialize(domain: "dom1", host: "host1", sectorSize: 4096))
+        return world
+    },
+    // A lockspace is drained, backed up, written anew and restored while hosts and services fail; by force, too, when a host does not answer.
+    "repaired": { seed in
+        var world = Scenario.random(seed: seed, hours: 0.5)
+        world.resources = [Scenario.Resource("pool1"), Scenario.Resource("pool2")]
+        world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
+        world.vms = Array(world.vms.prefix(3))
+        world.policy.ioTimeout = .seconds(2)
+        world.chaos = Scenario.Chaos(torn: world.chaos.torn)
+        world.timeline = []
+        world.uses(seed, every: 40)
+        world.troubles(seed, every: 300) { host, _, at in
+            let other = host == "host1" ? "host2" : "host1"
+            switch at % 4 {
+            case 0: return [(at, .lockspaceReinitialize(domain: "dom1", host: host)), (at + 4 + at % 23, .kill(.leaseService(host: host)))]
+            case 1: return [(at, .lockspaceBackup(domain: "dom1", host: host)), (at + 20, .lockspaceRestore(domain: "dom1", host: host)), (at + 21 + at % 17, .crash(host: host))]
+            case 2: return [(at, .lockspaceDrain(domain: "dom1")), (at + 60, .lockspaceOpen(domain: "dom1"))]
+            // It renews, but nobody can ask it.
+            default: return [(at, .cutBoth(other, "manager")), (at + 1, .lockspaceReinitialize(domain: "dom1", host: host, byForce: true)), (at + 230, .heal(other, "manager"))]
+            }
+        }
+        return world
+    },
     // Much is lost on the way.
     "lossy": {
         var world = Scenario.random(seed: $0, hours: 0.5)
@@ -333,6 +434,24 @@ extension Scenario {
         }
     }
 
+    /// Programs begin and end to use each resource, on hosts that chance picks.
+    fileprivate mutating func uses(_ seed: UInt64, every pause: Int64) {
+        let hosts = hosts.map(\.name)
+        for (index, resource) in resources.map(\.name).enumerated() {
+            troubles(seed &+ UInt64(1000 * (index + 1)), every: pause) { host, _, at in
+                let other = hosts[Int(at / 7) % hosts.count]
+                switch at % 10 {
+                case 0, 1, 2: return [(at, .leaseTake(resource: resource, host: host, .exclusive))]
+                case 3, 4, 5: return [(at, .leaseTake(resource: resource, host: host, .shared)), (at + 1, .leaseTake(resource: resource, host: other, .shared))]
+                case 6: return [(at, .leaseConvert(resource: resource, host: host, .exclusive)), (at + 5, .leaseConvert(resource: resource, host: host, .shared))]
+                case 7: return [(at, .leaseConvert(resource: resource, host: host, .shared)), (at + 1, .leaseTake(resource: resource, host: other, .shared))]
+                case 8: return [(at, .leaseRequest(resource: resource, host: host, .graceful)), (at + 25, .leaseTake(resource: resource, host: host, .exclusive))]
+                default: return hosts.map { (at, .leaseDrop(resource: resource, host: $0)) } + [(at + 3, .leaseTake(resource: resource, host: other, .exclusive))]
+                }
+            }
+        }
+    }
+
     fileprivate mutating func repeats(every pause: Int64, from first: Int, _ what: Happening) {
         var at = pause + Int64(first)
         while .seconds(at) < end {
@@ -341,7 +460,7 @@ extension Scenario {
         }
     }
 
-    private mutating func add(_ at: Messages.Duration, _ what: Happening) {
+    fileprivate mutating func add(_ at: Messages.Duration, _ what: Happening) {
         let index = timeline.firstIndex { at < $0.at } ?? timeline.count
         timeline.insert(Moment(at: at, what), at: index)
     }
