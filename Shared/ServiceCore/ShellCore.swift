@@ -118,7 +118,8 @@ public struct ShellCore<E: Engine>: Sendable {
         lastDurable = number
         let ready = outbox.firstIndex { $0.number > number } ?? outbox.count
         if ready == 0 { return [] }
-        let steps = outbox[..<ready].map(\.step)
+        // Not a key path: in a generic type it is made anew each time.
+        let steps = outbox[..<ready].map { $0.step }
         outbox.removeFirst(ready)
         return steps
     }

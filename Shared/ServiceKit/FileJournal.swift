@@ -10,7 +10,7 @@ public import Messages
 /// Entries that mean nothing after the next boot go to a file of their own in the run directory, unflushed; a snapshot covers both.
 public final class FileJournal: Journal {
     public let entriesBetweenSnapshots = 200
-    public var bootEntriesBetweenSnapshots: Int? { boot == nil ? nil : 2000 }
+    public var bootEntriesBetweenSnapshots: Int? { boot == nil ? nil : 4000 }
     private let path: String
     private let boot: BootJournal?
     private static let decisionsKept = 500

@@ -113,14 +113,15 @@ extension Membership {
             if LeaderRecord.isNeverOwned(bytes) { continue }
             highest = id
             // Most hosts have not renewed since: what was read and understood before need not be taken apart again.
-            if hosts[id] != nil, LeaderRecord.isSame(area, lastArea, at: start) { continue }
+            let isKnown = hosts.index(forKey: id) != nil
+            if isKnown, LeaderRecord.isSame(area, lastArea, at: start) { continue }
             guard let seen = hosts[id]?.record.renewed(in: area, since: lastArea, at: start) ?? (try? LeaderRecord(bytes)), seen.kind == .delta, seen.lockspace == record.lockspace else {
                 hosts[id] = nil
                 anomalies.cannotRead(id)
                 continue
             }
             anomalies.saw(id, seen, before: hosts[id]?.record)
-            if hosts[id] != nil {
+            if isKnown {
                 hosts[id]?.see(seen, at: now)
             } else {
                 hosts[id] = HostObservation(record: seen, firstSeen: now)
