@@ -390,6 +390,8 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
         world.vms = Array(world.vms.prefix(3))
         world.policy.ioTimeout = .seconds(2)
+        // Who is cut off is not fenced meanwhile: it renews, and keeps the lockspace from being written.
+        world.policy.fencing.grace = .seconds(300)
         world.chaos = Scenario.Chaos(torn: world.chaos.torn)
         world.timeline = []
         world.uses(seed, every: 40)
