@@ -361,6 +361,32 @@ struct GuardSanlockTests {
         desk.hear("released")
         #expect(desk.result?["released"] == "yes")
     }
+
+    /// A restarted daemon may join anew at once, and then others take what this run still uses: its deadline is too late.
+    @Test func aDaemonThatIsGoneEndsTheGroupAtOnceAndNothingIsGivenBack() {
+        for state in [GuardEngine.State.acquiring, .running, .paused, .ending, .releasing] {
+            var desk = GuardDesk(onLeaseLoss: .pause)
+            desk.begin()
+            desk.hear("take", [("library", "l"), ("run", "r"), ("lease", "domain|image"), ("place", "1048576 /domain/xleases")])
+            desk.send(.sanlockAnswered(SanlockAnswer(result: 0, why: "")))
+            if state != .acquiring { desk.hear("granted", [("deadline", String((desk.now + .seconds(80)).nanoseconds)), ("lease", grant.grant), ("iotimeout", "10")]) }
+            if state == .paused { desk.pass(.seconds(60)) }
+            if state == .ending || state == .releasing { desk.send(.agentMessage(client: 1, GuardMessage("stop"))) }
+            if state == .releasing { desk.send(.payloadExited("signal 9")) }
+            #expect(desk.engine.state == state)
+            let before = desk.kills
+            desk.send(.sanlockGone)
+            switch state {
+            case .acquiring:
+                #expect(desk.result?["code"] == "lockspace.lost" && desk.starts == 0)
+                continue
+            case .running, .paused: #expect(desk.engine.state == .ending && desk.kills > before, "\(state)")
+            default: break
+            }
+            if state != .releasing { desk.send(.payloadExited("signal 9")) }
+            #expect(desk.result?.verb == "ended" && desk.result?["released"] == "no", "\(state)")
+        }
+    }
 }
 
 // MARK: Pause

@@ -144,6 +144,48 @@ struct SanlockTakingTests {
         #expect(desk.heard().first == "drop")
     }
 
+    @Test("what keeps a guard from letting go also keeps one that comes back after its connection broke, however often")
+    func settlesForWhoComesBack() {
+        var desk = Desk(settle: .seconds(5))
+        desk.put(host: 2, generation: 7, at: 0)
+        desk.pass(10)
+        desk.acquire()
+        desk.pass(6)
+        desk.put(owner: 1, generation: 1, lver: 4, at: 950)
+        desk.submit(.taken(connection: 1, desk.holder))
+        #expect(desk.heard().last == "granted domain|SDM|4|1")
+        desk.engine.began = desk.now
+        desk.submit(.release(connection: 1, desk.holder))
+        for connection in 2...4 as ClosedRange<UInt64> {
+            desk.submit(.disconnected(connection: connection - 1))
+            // Nobody is connected: the disk is watched, and still names this host.
+            desk.pass(1)
+            desk.submit(.release(connection: connection, desk.holder))
+            desk.submit(.wake)
+            #expect(desk.heard().isEmpty, "\(connection)")
+        }
+        desk.pass(4)
+        #expect(desk.heard().isEmpty)
+        desk.pass(3)
+        #expect(desk.heard().first == "drop")
+        desk.submit(.disconnected(connection: 4))
+        desk.pass(2)
+        #expect(desk.engine.grants[desk.holder]?.state == .releasing, "it is on the disk")
+        desk.put(owner: 1, generation: 1, lver: 4, at: 0)
+        desk.pass(2)
+        #expect(desk.engine.grants.isEmpty)
+    }
+
+    @Test("a guard that could not take its leases holds nothing: another process that has them through the same daemon keeps its grant from ending no longer")
+    func holdsNothing() {
+        var desk = Desk()
+        desk.put(host: 2, generation: 7, at: 0)
+        desk.acquire()
+        desk.put(owner: 1, generation: 1, lver: 4, at: 950)
+        desk.submit(.notTaken(connection: 1, desk.holder, result: SanlockCode.exists, why: ""))
+        #expect(desk.heard().last?.hasPrefix("refused") == true && desk.engine.grants.isEmpty)
+    }
+
     @Test("a guard that comes back while it takes its leases is told once more: its answer may have been lost")
     func comesBack() {
         var desk = Desk()

@@ -39,7 +39,7 @@ struct GuardRun: ~Copyable {
             watched.append(pollfd(fd: payload.pidfd, events: Int16(POLLIN), revents: 0))
             if payload.ready >= 0 { watched.append(pollfd(fd: payload.ready, events: Int16(POLLIN), revents: 0)) }
         }
-        if sanlock.answer >= 0 { watched.append(pollfd(fd: sanlock.answer, events: Int16(POLLIN), revents: 0)) }
+        for descriptor in [sanlock.answer, sanlock.connection] where descriptor >= 0 { watched.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)) }
         if lease.descriptor >= 0 { watched.append(pollfd(fd: lease.descriptor, events: Int16(POLLIN), revents: 0)) }
         for descriptor in control.descriptors { watched.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)) }
         // Without a timer the engine hears so each time, and still tries again what it must.
@@ -47,6 +47,7 @@ struct GuardRun: ~Copyable {
         feed(.tick)
         lookAtPayload()
         if let taken = sanlock.taken() { feed(.sanlockAnswered(taken)) }
+        if sanlock.isGone() { feed(.sanlockGone) }
         hearLeaseService()
         for (client, message) in control.received() where result == nil { feed(.agentMessage(client: client, message)) }
     }

@@ -10,7 +10,8 @@ import Messages
 struct SanlockLink {
     /// Where the thread that acquires tells its end; -1: none is under way.
     private(set) var answer: Int32 = -1
-    private var connection: Int32 = -1
+    /// -1: nothing is held.
+    private(set) var connection: Int32 = -1
 
     /// Begins to take the leases of a `take`.
     /// - Returns: why it does not; then nothing was taken.
@@ -46,6 +47,14 @@ struct SanlockLink {
         connection = taken.connection
         if taken.result != 0 { drop() }
         return SanlockAnswer(result: taken.result, why: withUnsafeBytes(of: taken.why) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
+    }
+
+    /// Whether the daemon ended or closed the connection; told once. It never says anything there unasked, so that whatever is to be read is that.
+    mutating func isGone() -> Bool {
+        var socket = pollfd(fd: connection, events: Int16(POLLIN), revents: 0)
+        guard connection >= 0, poll(&socket, 1, 0) == 1 else { return false }
+        drop()
+        return true
     }
 
     /// Closes this process's copy of the connection.

@@ -39,6 +39,8 @@ struct DropWork: Sendable {
     let began: Instant
     /// The storage has answered, and what the holder had sent has settled (S4): the guard was told to let go.
     var isDropping = false
+    /// The lease in hand is one that is to be gone from the disk, not one whose storage is to answer.
+    var isWatching = false
     var opens: Instant?
     var index = 0
     var offset: UInt64?
@@ -179,7 +181,10 @@ extension LeaseEngine {
     }
 
     mutating func onNotTaken(_ connection: UInt64, _ holder: Holder, _ result: Int32, _ why: String) -> Effects {
-        guard let (id, work) = asked(connection, holder) else { return [] }
+        guard let (id, asked) = asked(connection, holder) else { return [] }
+        var work = asked
+        // It has closed its connection: what the disk says of this host is then another process's, whose end this grant must not wait for.
+        work.phase = .judging(nil)
         var error = SanlockCode.error(result, "\(work.request.leases.map(\.name.resource).joined(separator: ", ")) cannot be taken")
         if !why.isEmpty { error.message += ": \(why)" }
         return refuse(id, work, error)
@@ -317,8 +322,13 @@ extension LeaseEngine {
     mutating func stepDrop(_ id: UInt64, _ work: DropWork) -> Effects {
         var work = work
         if let opens = work.opens, now < opens { return pause(id, .drop(work), until: opens) }
-        // Nobody is left who could wait: the daemon has released, or is about to.
-        if links[work.grant.holder]?.connection == nil { work.isDropping = true }
+        // While nobody is connected nobody can wait, and the daemon may release at any time. A guard that comes back waits (S4): it may only have been cut off, or this service begun anew.
+        let isWatching = work.isDropping || links[work.grant.holder]?.connection == nil
+        if isWatching != work.isWatching {
+            work.isWatching = isWatching
+            work.index = 0
+            work.offset = nil
+        }
         while work.index < work.grant.leases.count {
             let lease = work.grant.leases[work.index]
             guard let membership = memberships[lease.name.lockspace] else {
@@ -327,7 +337,7 @@ extension LeaseEngine {
             }
             if membership.mayAdopt, !membership.isJoined { return pause(id, .drop(work)) }
             let isOver = !membership.isJoined || (lease.lver > 0 && lease.generation != membership.record.generation)
-            guard !isOver, !(work.isDropping && passOn(lease.name, from: work.grant.holder)) else {
+            guard !isOver, !(isWatching && passOn(lease.name, from: work.grant.holder)) else {
                 work.index += 1
                 work.offset = nil
                 continue
@@ -341,7 +351,7 @@ extension LeaseEngine {
             jobs[id]?.work = .drop(work)
             return readOwnPart(id, of: lease.name, at: offset, membership)
         }
-        guard work.isDropping else { return letGo(id, work) }
+        guard isWatching else { return letGo(id, work) }
         jobs[id] = nil
         return [.perform(.note(.ended(work.grant.holder)))]
     }
@@ -358,7 +368,7 @@ extension LeaseEngine {
             }
         }
         guard case .data(let bytes) = result, let membership = memberships[lease.name.lockspace] else { return pause(id, .drop(work)) }
-        guard work.isDropping else {
+        guard work.isWatching else {
             // Killed is not quiesced (S4): what the holder had sent while its storage did not answer may land a while after that answers again.
             let isLate = work.opens == nil && lease.lver > 0 && now > work.began + Membership.promptly
             if let opens = [isLate ? now + host.settle : nil, lease.lver > 0 ? settled(membership) : nil].compactMap(\.self).max(), now < opens {
@@ -370,7 +380,7 @@ extension LeaseEngine {
             return stepDrop(id, work)
         }
         guard ((try? held(lease.name, lease.mode, bytes, membership)) ?? nil) == nil else {
-            return tellDrop(work.grant.holder) + pause(id, .drop(work), until: now + .milliseconds(250))
+            return (work.isDropping ? tellDrop(work.grant.holder) : []) + pause(id, .drop(work), until: now + .milliseconds(250))
         }
         work.index += 1
         work.offset = nil

@@ -5,11 +5,11 @@ public import Messages
 /// | state | what happens | next |
 /// |---|---|---|
 /// | locking | VM lock, spec, disk locks, control socket, in this order | all there → acquiring, without leases running; one not → over (refused) |
-/// | acquiring | lease-service was asked | granted → running; refused, stop or no answer in time → over (refused) |
-/// | running | the payload runs | deadline, lost, stop, adoption refused, payload ended → ending; near the deadline, if the plan says so → paused |
-/// | paused | all of it is stopped; once a renewal has moved the deadline lease-service re-reads the leases | they are this run's still → running; deadline, lost, stop, adoption refused, not verified for too long, payload ended → ending |
+/// | acquiring | lease-service was asked | granted → running; refused, stop, sanlock gone or no answer in time → over (refused) |
+/// | running | the payload runs | deadline, lost, stop, adoption refused, sanlock gone, payload ended → ending; near the deadline, if the plan says so → paused |
+/// | paused | all of it is stopped; once a renewal has moved the deadline lease-service re-reads the leases | they are this run's still → running; deadline, lost, stop, adoption refused, sanlock gone, not verified for too long, payload ended → ending |
 /// | ending | SIGKILL, again and again, until the namespace is empty and reaped | → releasing (leases and time left) or over |
-/// | releasing | disk locks are free, lease-service was told | its answer, or the deadline → over |
+/// | releasing | disk locks are free, lease-service was told | its answer, sanlock gone or the deadline → over |
 /// | over | the result is written, the VM lock goes with the process | |
 ///
 /// The clock is read before any message; from ending nothing leads back to running (S8). All times are CLOCK_BOOTTIME of this machine.
@@ -97,6 +97,7 @@ public struct GuardEngine: Sendable {
         case .leaseBroken(let why): onLeaseBroken(why, now)
         case .leaseMessage(let message): onLeaseMessage(message, now)
         case .sanlockAnswered(let answer): onSanlockAnswered(answer)
+        case .sanlockGone: onSanlockGone(now)
         case .payloadStarted(let pid): onPayloadStarted(pid, now)
         case .payloadNotStarted(let why): onPayloadNotStarted(why, now)
         case .payloadBegan: begun = true

@@ -53,6 +53,8 @@ public enum GuardInput: Hashable, Sendable {
 
     /// What became of ``GuardAction/takeFromSanlock(_:)``.
     case sanlockAnswered(SanlockAnswer)
+    /// The daemon has closed the connection over which it held the leases: it died, or takes this process for dead.
+    case sanlockGone
 
     case payloadStarted(pid: Int32)
     /// No process was made.

@@ -88,6 +88,20 @@ extension GuardEngine {
         actions.append(.send(answer.result == 0 ? taken : GuardMessage("nottaken", [("holder", plan.holder.description), ("result", String(answer.result)), ("message", answer.why)])))
     }
 
+    /// A daemon that is started anew may join at once with the next generation: these leases are void then, and others take them long before the deadline.
+    mutating func onSanlockGone(_ now: Instant) {
+        guard sanlock == .held else { return }
+        sanlock = .none
+        granted = []
+        let why = "sanlock's daemon, which held the leases, has closed its connection: it ended, or gave this guard up"
+        switch state {
+        case .acquiring: refuse(LeaseErrorCode.lost.rawValue, why)
+        case .running, .paused: end(why, now)
+        case .releasing: finish(released: false)
+        case .locking, .ending, .over: break
+        }
+    }
+
     private var taken: GuardMessage { GuardMessage("taken", [("holder", plan.holder.description)]) }
 
     /// Somebody asks for one of the leases. Only force ends the group; what a graceful request is worth decides whoever started this guard, and sees it in the status.
