@@ -24,11 +24,14 @@ public struct LeaseWatchdogView: Codable, Hashable, Sendable {
     public var needed: Bool
     /// Grants wait until a watchdog with this timeout, or a shorter one, is armed; `nil`: they wait for none.
     public var limit: Duration?
+    /// Who has leases, or asks for them: each needs a guard that host-agent watches; `nil`: it does not say.
+    public var holders: [Holder]?
 
-    public init(armed: Bool, needed: Bool, limit: Duration?) {
+    public init(armed: Bool, needed: Bool, limit: Duration?, holders: [Holder]? = nil) {
         self.armed = armed
         self.needed = needed
         self.limit = limit
+        self.holders = holders
     }
 }
 

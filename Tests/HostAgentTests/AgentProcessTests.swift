@@ -54,6 +54,23 @@ struct AgentProcessTests {
         #expect(try bench.wait { try bench.observe(attempt: 1).ended != nil })
     }
 
+    /// What its journal says of its last life is no look at this one.
+    @Test func anAgentThatIsStartedAgainOpensItsWatchdogOnlyAfterItHasLooked() throws {
+        let bench = try AgentBench(watchdog: true)
+        try bench.startAgent()
+        #expect(try bench.start(attempt: 1).state == .running)
+        let standing = try #require(bench.guardProcess)
+        #expect(!bench.watchdogIsOpen)
+        try bench.armWatchdog()
+        kill(standing, SIGSTOP)
+        defer { kill(standing, SIGCONT) }
+        try bench.startAgent()
+        #expect(try bench.wait { try bench.problems().contains { $0.contains("host-agent still finds out what runs here") } })
+        #expect(!bench.watchdogIsOpen)
+        kill(standing, SIGCONT)
+        #expect(try bench.wait { bench.watchdogIsOpen })
+    }
+
     @Test func anotherBootIsNotObeyed() throws {
         let bench = try AgentBench()
         try bench.startAgent()
@@ -69,7 +86,7 @@ final class AgentBench {
     private let domain = UUID().uuidString.lowercased()
     private(set) var agent: pid_t = 0
 
-    init(qemu: String = "qemu-system-x86_64") throws {
+    init(qemu: String = "qemu-system-x86_64", watchdog: Bool = false) throws {
         mkdir(run, 0o700)
         let path = "\(directory.path)/\(domain)"
         let made = FileDomain(StorageCreate(domain: domain, path: path, name: "data", ioTimeout: 2))
@@ -88,8 +105,19 @@ final class AgentBench {
             state: \(directory.path)/host1
             agent: {qemu: \(qemu), imageLocking: false}
             storage: {probe: 200ms}
+            watchdog: {device: "\(watchdog ? "fake:" : "")", timeout: 6s}
             """, "agent.yaml")
     }
+
+    /// As an earlier life of the agent leaves it, which is over before that counts.
+    func armWatchdog() throws {
+        end()
+        try Data("fake:".utf8).write(to: URL(fileURLWithPath: "\(run)/watchdog.counts"))
+    }
+
+    var watchdogIsOpen: Bool { access("\(run)/watchdog", F_OK) == 0 }
+
+    func problems() throws -> [String] { try ReplyFrame.body(Health.self, ask("health", [String: String](), target: nil)).problems }
 
     deinit {
         if let guardProcess { kill(guardProcess, SIGKILL) }

@@ -1,3 +1,4 @@
+import Foundation
 import HostAgentEngine
 import Messages
 import Testing
@@ -36,7 +37,7 @@ struct WatchdogTests {
         var watchdog = fresh()
         _ = watchdog.handle(view(needed: true), at: at(0))
         _ = watchdog.handle(.watching(web, isNew: true), at: at(0))
-        _ = watchdog.handle(.opened(device), at: at(0))
+        _ = watchdog.handle(.opened(device, at: at(0)), at: at(0))
         _ = watchdog.handle(.answered(armed: true, nil), at: at(0))
         _ = watchdog.handle(.said(web, running(until: 100)), at: at(0.1))
         return watchdog
@@ -51,7 +52,7 @@ struct WatchdogTests {
         #expect(watchdog.handle(.watching(web, isNew: true), at: at(2)).opens)
         #expect(other.handle(view(needed: true), at: at(2)).opens)
         #expect(watchdog.state == .opening)
-        #expect(watchdog.handle(.opened(device), at: at(2)).reports == [true])
+        #expect(watchdog.handle(.opened(device, at: at(2)), at: at(2)).reports == [true])
         #expect(watchdog.state == .armed)
         #expect(watchdog.handle(.answered(armed: true, nil), at: at(2)).covers == [true])
     }
@@ -63,11 +64,11 @@ struct WatchdogTests {
         #expect(watchdog.handle(.wake, at: at(1)).feedings == [at(2)])
         // Nothing is asked of a device that does not answer.
         #expect(watchdog.handle(.wake, at: at(2)).feedings.isEmpty)
-        #expect(watchdog.handle(.fed(failure: nil), at: at(2.125)).feedings == [at(3.125)])
-        _ = watchdog.handle(.fed(failure: nil), at: at(2.2))
+        #expect(watchdog.handle(.fed(failure: nil, at: at(2.125)), at: at(2.125)).feedings == [at(3.125)])
+        _ = watchdog.handle(.fed(failure: nil, at: at(2.2)), at: at(2.2))
         _ = watchdog.handle(.said(web, running(until: 3.5)), at: at(2.5))
         #expect(watchdog.handle(.wake, at: at(3.125)).feedings == [at(3.5)])
-        _ = watchdog.handle(.fed(failure: nil), at: at(3.25))
+        _ = watchdog.handle(.fed(failure: nil, at: at(3.25)), at: at(3.25))
         let late = watchdog.handle(.wake, at: at(4.125))
         #expect(late.feedings.isEmpty)
         #expect(late.problems.first??.contains("the deadline of vm:web1:1 has passed") == true)
@@ -80,7 +81,7 @@ struct WatchdogTests {
     func silentGuard() {
         var watchdog = armed()
         #expect(watchdog.handle(.wake, at: at(5)).feedings == [at(5.1)])
-        _ = watchdog.handle(.fed(failure: nil), at: at(5))
+        _ = watchdog.handle(.fed(failure: nil, at: at(5)), at: at(5))
         #expect(watchdog.handle(.wake, at: at(6)).feedings.isEmpty)
         var over = watchdog
         _ = watchdog.handle(.said(web, running(until: 100)), at: at(6.5))
@@ -103,7 +104,7 @@ struct WatchdogTests {
         #expect(watchdog.state == .inherited, "it still counts")
 
         #expect(empty.handle(.looked, at: at(0.3)).opens)
-        #expect(empty.handle(.opened(device), at: at(0.4)).reports == [true])
+        #expect(empty.handle(.opened(device, at: at(0.4)), at: at(0.4)).reports == [true])
         _ = empty.handle(.answered(armed: true, nil), at: at(0.5))
         #expect(empty.handle(.wake, at: at(6)).reports == [false])
         #expect(empty.handle(.answered(armed: false, nil), at: at(6.1)).contains(.close))
@@ -116,12 +117,12 @@ struct WatchdogTests {
         var watchdog = armed()
         _ = watchdog.handle(.over(web), at: at(10))
         #expect(watchdog.handle(.wake, at: at(11)).reports.isEmpty, "lease-service still holds something")
-        _ = watchdog.handle(.fed(failure: nil), at: at(11))
+        _ = watchdog.handle(.fed(failure: nil, at: at(11)), at: at(11))
         _ = watchdog.handle(view(armed: true, needed: false), at: at(12))
         #expect(watchdog.handle(.wake, at: at(15)).reports.isEmpty)
         #expect(watchdog.handle(.wake, at: at(17.5)).reports == [false])
         #expect(watchdog.state == .releasing)
-        #expect(watchdog.handle(.fed(failure: nil), at: at(17.6)).feedings.count == 1)
+        #expect(watchdog.handle(.fed(failure: nil, at: at(17.6)), at: at(17.6)).feedings.count == 1)
         var refused = watchdog
         _ = refused.handle(.answered(armed: false, RequestError(LeaseErrorCode.heldHere, "somebody came")), at: at(19))
         #expect(refused.state == .armed)
@@ -160,17 +161,17 @@ struct WatchdogTests {
 
         var slow = fresh()
         _ = slow.handle(view(needed: true), at: at(0))
-        let refused = slow.handle(.opened(Watchdog.Device(identity: "slow", timeout: .seconds(60), outlivesProcess: true, canDisarm: true)), at: at(0))
+        let refused = slow.handle(.opened(Watchdog.Device(identity: "slow", timeout: .seconds(60), outlivesProcess: true, canDisarm: true), at: at(0)), at: at(0))
         #expect(refused.contains(.close) && refused.reports.isEmpty)
         #expect(slow.handle(.closed(failure: nil), at: at(0)).problems.first??.contains("60 s") == true)
 
         var mortal = fresh()
         _ = mortal.handle(view(needed: true), at: at(0))
-        #expect(mortal.handle(.opened(Watchdog.Device(identity: "mortal", timeout: .seconds(30), outlivesProcess: false, canDisarm: true)), at: at(0)).contains(.close))
+        #expect(mortal.handle(.opened(Watchdog.Device(identity: "mortal", timeout: .seconds(30), outlivesProcess: false, canDisarm: true), at: at(0)), at: at(0)).contains(.close))
 
         var stubborn = fresh()
         _ = stubborn.handle(view(needed: true), at: at(0))
-        let kept = stubborn.handle(.opened(Watchdog.Device(identity: "stubborn", timeout: .seconds(30), outlivesProcess: true, canDisarm: false)), at: at(0))
+        let kept = stubborn.handle(.opened(Watchdog.Device(identity: "stubborn", timeout: .seconds(30), outlivesProcess: true, canDisarm: false), at: at(0)), at: at(0))
         #expect(kept.reports == [true])
         #expect(kept.problems.first??.contains("nowayout") == true)
         _ = stubborn.handle(.answered(armed: true, nil), at: at(0))
@@ -187,6 +188,92 @@ struct WatchdogTests {
         _ = refused.handle(.answered(armed: true, RequestError(LeaseErrorCode.watchdog, "too long")), at: at(3))
         #expect(watchdog.handle(.answered(armed: true, nil), at: at(3)).covers == [true])
         #expect(watchdog.handle(view(armed: true, needed: true, limit: nil), at: at(4)).covers == [false])
+    }
+
+    @Test("an agent that ended well knows at its next start that nothing runs here only after it has looked: its last snapshot says so before")
+    func drained() throws {
+        let identity = AgentIdentity(host: "host1", hostID: 1, bootID: "boot", hardwareID: "hardware", signingKey: "", settle: .zero)
+        var last = HostAgentEngine()
+        _ = last.handle(.started(identity), at: at(0))
+        _ = last.handle(.scanned([]), at: at(1))
+        var agent = try JSONDecoder().decode(HostAgentEngine.self, from: JSONEncoder().encode(last))
+        #expect(!agent.isInitializing, "so nobody may ask it before it is started")
+        _ = agent.handle(.started(identity), at: at(10))
+        #expect(agent.isInitializing)
+    }
+
+    @Test("a feeding that comes to the device after the deadline of a guard with a group lets it fire soon and is the last one; guards that were only not heard change nothing")
+    func lateFeeding() {
+        var watchdog = armed()
+        _ = watchdog.handle(.said(web, running(until: 2.5)), at: at(0.9))
+        #expect(watchdog.handle(.wake, at: at(1)).feedings == [at(2)])
+        #expect(!watchdog.handle(.fed(failure: nil, at: at(4)), at: at(4)).contains(.shorten), "it may have been renewed")
+        var renewed = watchdog
+        let late = watchdog.handle(.wake, at: at(9))
+        #expect(late.contains(.shorten) && late.feedings.isEmpty)
+        #expect(late.covers == [false])
+        _ = watchdog.handle(.said(web, running(until: 100)), at: at(9.1))
+        #expect(watchdog.handle(.wake, at: at(10)).feedings.isEmpty)
+
+        _ = renewed.handle(.said(web, running(until: 100)), at: at(8.9))
+        _ = renewed.handle(.fed(failure: nil, at: at(8.9)), at: at(8.9))
+        let well = renewed.handle(.wake, at: at(10))
+        #expect(!well.contains(.shorten) && well.feedings.count == 1)
+    }
+
+    @Test("between the grant and the start of its group a guard's deadline counts; one that was there already is not trusted unheard")
+    func beforeTheGroup() {
+        var watchdog = armed()
+        _ = watchdog.handle(.said(web, GuardMessage("status", [("state", "acquiring"), ("deadline", String(at(1.5).nanoseconds))])), at: at(0.9))
+        #expect(watchdog.handle(.wake, at: at(1)).feedings == [at(1.5)])
+        _ = watchdog.handle(.fed(failure: nil, at: at(1)), at: at(1))
+        #expect(watchdog.handle(.wake, at: at(2)).feedings.isEmpty)
+
+        var other = armed()
+        let spawned = Holder(role: .vm, name: "web2", attempt: 1)
+        _ = other.handle(.watching(spawned, isNew: true), at: at(0.5))
+        _ = other.handle(.watching(spawned, isNew: true), at: at(0.6))
+        var there = other
+        #expect(other.handle(.wake, at: at(1)).feedings.count == 1)
+        _ = there.handle(.watching(spawned, isNew: false), at: at(0.7))
+        #expect(there.handle(.wake, at: at(1)).feedings.isEmpty)
+    }
+
+    @Test("a holder without a watched guard is not covered and named; one whose guard is over is nobody")
+    func unwatched() {
+        func holders(_ names: Holder...) -> Watchdog.Input { .leaseService(LeaseWatchdogView(armed: true, needed: true, limit: .seconds(30), holders: names)) }
+        let stray = Holder(role: .vm, name: "stray", attempt: 4)
+        var watchdog = armed()
+        #expect(watchdog.handle(holders(web), at: at(1)).covers.isEmpty)
+        let seen = watchdog.handle(holders(web, stray), at: at(2))
+        #expect(seen.covers == [false])
+        #expect(seen.problems.first??.contains("vm:stray:4") == true)
+        let gone = watchdog.handle(holders(web), at: at(3))
+        #expect(gone.covers == [true] && gone.problems == [nil])
+        _ = watchdog.handle(.over(web), at: at(3.5))
+        #expect(watchdog.handle(holders(web), at: at(4)).covers.isEmpty)
+    }
+
+    @Test("a driver that does not answer for 3 s is told, with what that means, while it is opened, fed and disarmed")
+    func hungDriver() {
+        var watchdog = fresh()
+        #expect(watchdog.handle(.watching(web, isNew: true), at: at(0)).opens)
+        #expect(watchdog.nextWake == at(3))
+        #expect(watchdog.handle(.wake, at: at(3)).problems.first??.contains("it was to be opened") == true)
+        #expect(watchdog.nextWake == nil)
+        #expect(watchdog.handle(.opened(device, at: at(4)), at: at(4)).problems == [nil])
+
+        var feeding = armed()
+        #expect(feeding.handle(.wake, at: at(1)).feedings.count == 1)
+        _ = feeding.handle(.said(web, running(until: 100)), at: at(3))
+        #expect(feeding.handle(.wake, at: at(4)).problems.first??.contains("it was to be fed") == true)
+        #expect(feeding.handle(.fed(failure: nil, at: at(5)), at: at(5)).problems == [nil])
+
+        var closing = armed()
+        _ = closing.handle(.over(web), at: at(1))
+        _ = closing.handle(.ending, at: at(2))
+        #expect(closing.handle(.answered(armed: false, nil), at: at(2)).contains(.close))
+        #expect(closing.handle(.wake, at: at(5)).problems.first??.contains("it was to be disarmed") == true)
     }
 
     @Test("the configuration is refused, with its numbers, when it could fire after its leases are taken")
@@ -232,6 +319,7 @@ private struct WatchdogModel {
             case .open, .feed, .close, .report: delayed.append(step)
             case .covers(let covers, _): if covers { #expect(isCounting) }
             case .problem: break
+            case .shorten: Issue.record("shortened, though nothing came late")
             }
         }
     }
@@ -246,14 +334,15 @@ private struct WatchdogModel {
             isOpen = true
             isCounting = true
             fedAt = now
-            give(.opened(Watchdog.Device(identity: "model", timeout: .seconds(10), outlivesProcess: true, canDisarm: true)))
+            give(.opened(Watchdog.Device(identity: "model", timeout: .seconds(10), outlivesProcess: true, canDisarm: true), at: now))
         case .feed(let notAfter):
-            if now <= notAfter {
+            let isInTime = now <= notAfter
+            if isInTime {
                 expectMayBeFed("fed")
                 #expect(isOpen)
                 fedAt = now
             }
-            give(.fed(failure: nil))
+            give(.fed(failure: nil, at: isInTime ? now : nil))
         case .close:
             #expect(held.isEmpty, "disarmed while \(held) hold leases")
             isOpen = false
@@ -266,7 +355,7 @@ private struct WatchdogModel {
             reportedAt = report.at
             believesArmed = report.armed
             give(.answered(armed: report.armed, nil))
-        case .covers, .problem: break
+        case .shorten, .covers, .problem: break
         }
         #expect(!believesArmed || isCounting, "lease-service grants and nothing counts")
     }

@@ -43,18 +43,18 @@ import Testing
         let thread = WatchdogThread(device: WatchdogThread.fake, run: run) { reports.add($0) }
         #expect(!thread.isCounting)
         thread.submit(.open(timeout: .seconds(6), notAfter: soon))
-        guard case .opened(let opened) = try reports.next() else { return #expect(Bool(false), "not opened") }
+        guard case .opened(let opened, _) = try reports.next() else { return #expect(Bool(false), "not opened") }
         #expect(opened.timeout == .seconds(6) && opened.canDisarm && opened.outlivesProcess)
         #expect(thread.isCounting)
         let first = device
         #expect(first.hasPrefix("6 "))
 
         thread.submit(.feed(notAfter: soon))
-        guard case .fed(nil) = try reports.next() else { return #expect(Bool(false), "not fed") }
+        guard case .fed(nil, .some) = try reports.next() else { return #expect(Bool(false), "not fed") }
         let second = device
         #expect(second != first)
         thread.submit(.feed(notAfter: Instant(nanoseconds: cl_boottime() - 1)))
-        guard case .fed(nil) = try reports.next() else { return #expect(Bool(false), "no answer") }
+        guard case .fed(nil, nil) = try reports.next() else { return #expect(Bool(false), "no answer") }
         #expect(device == second, "it was too late")
 
         let others = Reports()
@@ -83,5 +83,61 @@ import Testing
         guard case .openFailed(let late) = try reports.next() else { return #expect(Bool(false), "opened late") }
         #expect(late.contains("too long"))
         #expect(!thread.isCounting)
+    }
+
+    @Test("what is no watchdog is neither written to nor called one", arguments: ["file", "/dev/null"])
+    func strange(name: String) throws {
+        defer { try? FileManager.default.removeItem(atPath: run) }
+        let path = name.hasPrefix("/") ? name : "\(run)/\(name)"
+        if path != name { try Data("mine".utf8).write(to: URL(fileURLWithPath: path)) }
+        let reports = Reports()
+        let thread = WatchdogThread(device: path, run: run) { reports.add($0) }
+        for _ in 0..<2 {
+            thread.submit(.open(timeout: .seconds(30), notAfter: soon))
+            guard case .openFailed(let why) = try reports.next() else { return #expect(Bool(false), "opened") }
+            #expect(why.contains("\(path) is not a watchdog"))
+        }
+        #expect(!thread.isCounting)
+        if path != name { #expect(FileManager.default.contents(atPath: path) == Data("mine".utf8)) }
+    }
+
+    @Test("an agent whose watchdog.device was changed while the watchdog counts does not start, and says which one that is")
+    func changed() throws {
+        defer { try? FileManager.default.removeItem(atPath: run) }
+        try WatchdogThread.check(device: "", run: run)
+        let reports = Reports()
+        let thread = WatchdogThread(device: WatchdogThread.fake, run: run) { reports.add($0) }
+        thread.submit(.open(timeout: .seconds(6), notAfter: soon))
+        guard case .opened = try reports.next() else { return #expect(Bool(false), "not opened") }
+        try WatchdogThread.check(device: WatchdogThread.fake, run: run)
+        for other in ["", "/dev/watchdog1"] {
+            #expect { try WatchdogThread.check(device: other, run: run) } throws: { ($0 as? RequestError)?.message.contains("the watchdog fake: is armed") == true }
+        }
+        thread.submit(.close)
+        _ = try reports.next()
+        try WatchdogThread.check(device: "", run: run)
+    }
+
+    @Test("nowayout is read where this device has it; what cannot be read is not known, and never taken for a watchdog that can be disarmed")
+    func forEver() throws {
+        defer { try? FileManager.default.removeItem(atPath: run) }
+        func write(_ text: String, _ path: String) throws {
+            let file = URL(fileURLWithPath: "\(run)/\(path)")
+            try FileManager.default.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try Data(text.utf8).write(to: file)
+        }
+        func isForEver(_ major: UInt32, _ minor: UInt32, _ driver: String) -> Bool? { WatchdogAttributes.isForEver(major: major, minor: minor, driver, system: run) }
+        #expect(isForEver(10, 130, "iTCO_wdt") == nil)
+        #expect(isForEver(249, 1, "iTCO_wdt") == nil)
+        #expect(isForEver(10, 130, "IPMI") == nil)
+        try write("0\n", "class/watchdog/watchdog0/nowayout")
+        try write("iTCO_wdt\n", "class/watchdog/watchdog0/identity")
+        try write("1\n", "dev/char/249:1/nowayout")
+        #expect(isForEver(10, 130, "iTCO_wdt") == false)
+        #expect(isForEver(10, 130, "an old driver") == nil, "watchdog0 is another one")
+        #expect(isForEver(10, 130, "IPMI") == nil)
+        #expect(isForEver(249, 1, "iTCO_wdt") == true)
+        try write("Y\n", "module/ipmi_watchdog/parameters/nowayout")
+        #expect(isForEver(10, 130, "IPMI") == true)
     }
 }

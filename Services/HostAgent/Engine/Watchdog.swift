@@ -11,6 +11,7 @@ public import Messages
 /// |  | it cannot be opened | as before; tried again after a while |
 /// | armed | time to feed, every guard answers, none is past its deadline with a group | fed |
 /// |  | time to feed, and it is not so | nothing: it counts on, and fires |
+/// |  | a feeding came to the device after the deadline of a guard that still has a group | shortened, and never fed again |
 /// |  | nobody has needed it for a while | releasing: lease-service is asked |
 /// | releasing | lease-service holds nothing and grants nothing from now on | closing |
 /// |  | it refuses, or does not answer | armed |
@@ -20,64 +21,6 @@ public import Messages
 /// In releasing it is fed as in armed. One that cannot be disarmed (nowayout) stays armed as long as the machine runs. Before the agent knows what runs here it neither opens nor feeds it.
 public struct Watchdog: Sendable {
     public enum State: String, Sendable { case disarmed, inherited, opening, armed, releasing, closing }
-
-    /// What an open device is.
-    public struct Device: Hashable, Sendable {
-        /// As its driver calls it.
-        public var identity: String
-        /// How long after its last feeding it fires.
-        public var timeout: Duration
-        /// It counts on when the process that opened it ends.
-        public var outlivesProcess: Bool
-        /// It can be closed so that it does not fire.
-        public var canDisarm: Bool
-
-        public init(identity: String, timeout: Duration, outlivesProcess: Bool, canDisarm: Bool) {
-            self.identity = identity
-            self.timeout = timeout
-            self.outlivesProcess = outlivesProcess
-            self.canDisarm = canDisarm
-        }
-    }
-
-    public enum Input: Sendable {
-        /// `isCounting`: an earlier life of this agent has opened it in this boot, and did not close it.
-        case begin(isCounting: Bool)
-        /// The agent knows what runs here.
-        case looked
-        /// A guard that holds leases or is to take some; `isNew`: it was started just now.
-        case watching(Holder, isNew: Bool)
-        /// The guard's answer to `status`.
-        case said(Holder, GuardMessage)
-        /// The guard and its group are gone.
-        case over(Holder)
-        case leaseService(LeaseWatchdogView)
-        case opened(Device)
-        case openFailed(String)
-        /// `nil`: it was, or it was too late for it.
-        case fed(failure: String?)
-        case closed(failure: String?)
-        /// lease-service's answer to a report; `nil`: done.
-        case answered(armed: Bool, RequestError?)
-        /// This life of the agent ends: what nobody needs is disarmed at once.
-        case ending
-        case wake
-    }
-
-    public enum Step: Hashable, Sendable {
-        /// Which feeds it, so not later than this; answered by ``Input/opened(_:)`` or ``Input/openFailed(_:)``.
-        case open(timeout: Duration, notAfter: Instant)
-        /// Unless it is later than this when it comes to that; answered by ``Input/fed(failure:)``.
-        case feed(notAfter: Instant)
-        /// Disarm it; answered by ``Input/closed(failure:)``.
-        case close
-        /// To lease-service; answered by ``Input/answered(armed:_:)``.
-        case report(WatchdogReport)
-        /// Whether this host's leases are covered by it now.
-        case covers(Bool, why: String)
-        /// What people should know; `nil`: nothing.
-        case problem(String?)
-    }
 
     private struct Guarded: Sendable {
         /// `nil`: it has not answered since this agent started.
@@ -93,12 +36,21 @@ public struct Watchdog: Sendable {
     private var hasLooked = false
     private var guards: [Holder: Guarded] = [:]
     private var leases: LeaseWatchdogView?
+    /// Gone here, though lease-service may still name them.
+    private var gone: Set<Holder> = []
     /// An earlier life of this agent had opened it.
     private var wasCounting = false
     private var device: Device?
     /// Why the open device cannot cover leases; `nil`: it can.
     private var flaw: String?
     private var isFeeding = false
+    /// When the device was last asked for something that it has not done yet.
+    private var askedAt: Instant?
+    private var notAfter = Instant(nanoseconds: 0)
+    /// When a feeding came to the device that had been allowed for an earlier time only; the guards are heard before it is judged.
+    private var lateAt: Instant?
+    /// It was shortened.
+    private var isLost = false
     private var feedAt = Instant(nanoseconds: 0)
     private var openAt = Instant(nanoseconds: 0)
     /// lease-service agreed that it is armed.
@@ -118,6 +70,9 @@ public struct Watchdog: Sendable {
     /// It stays armed for so long after the last lease.
     public static let quiet = Duration.seconds(5)
     private static let pause = Duration.seconds(2)
+    /// A device that has not done for so long what it was asked does not answer.
+    private static let slowness = Duration.seconds(3)
+    private static let lateness = Duration.seconds(1)
 
     /// - Parameter timeout: what it must not exceed.
     public init(timeout: Duration) { self.timeout = timeout }
@@ -150,13 +105,18 @@ public struct Watchdog: Sendable {
             wasCounting = isCounting
             state = isCounting ? .inherited : .disarmed
         case .looked: hasLooked = true
-        case .watching(let holder, let isNew): if guards[holder] == nil { guards[holder] = Guarded(heardAt: isNew ? now : nil) }
+        // One that turns out to have been there is owed nothing.
+        case .watching(let holder, let isNew): if guards[holder] == nil || !isNew { guards[holder] = Guarded(heardAt: isNew ? now : nil) }
         case .said(let holder, let message): onSaid(holder, message, now)
-        case .over(let holder): guards[holder] = nil
+        case .over(let holder): if guards.removeValue(forKey: holder) != nil { gone.insert(holder) }
         case .leaseService(let view): onLeaseService(view)
-        case .opened(let device): onOpened(device, now)
+        case .opened(let device, let time):
+            onLanded(time)
+            onOpened(device, now)
         case .openFailed(let why): onOpenFailed(why, now)
-        case .fed(let failure):
+        case .fed(let failure, let time):
+            if let time { onLanded(time) }
+            if isOpen { askedAt = nil }
             isFeeding = false
             feedFailure = failure
         case .closed(let failure): onClosed(failure, now)
@@ -170,7 +130,9 @@ public struct Watchdog: Sendable {
 
     private mutating func onSaid(_ holder: Holder, _ message: GuardMessage, _ now: Instant) {
         guard message.verb == "status", guards[holder] != nil else { return }
-        guards[holder] = Guarded(heardAt: now, deadline: message["deadline"].flatMap { Int64($0) }.map { Instant(nanoseconds: $0) }, hasGroup: message["pid"] != nil)
+        // Between its grant and the start of the group there is a deadline and no process yet.
+        let hasGroup = message["pid"] != nil || message["state"] == "acquiring"
+        guards[holder] = Guarded(heardAt: now, deadline: message["deadline"].flatMap { Int64($0) }.map { Instant(nanoseconds: $0) }, hasGroup: hasGroup)
     }
 
     /// Until when it may be fed, as far as this guard is concerned.
@@ -196,8 +158,12 @@ public struct Watchdog: Sendable {
 
     // MARK: lease-service
 
+    /// A holder without a guard that is watched: it may stand still beyond its deadline, and the feeding goes on.
+    private var unwatched: Holder? { leases?.holders?.first { guards[$0] == nil && !gone.contains($0) } }
+
     private mutating func onLeaseService(_ view: LeaseWatchdogView) {
         leases = view
+        if let holders = view.holders { gone.formIntersection(holders) }
         // Started again since: it has heard nothing yet.
         if isAgreed, !view.armed { isAgreed = false }
     }
@@ -212,8 +178,7 @@ public struct Watchdog: Sendable {
         } else if state == .releasing {
             isAgreed = false
             if error == nil {
-                state = .closing
-                steps.append(.close)
+                close(now)
             } else {
                 state = .armed
                 neededAt = now
@@ -224,15 +189,29 @@ public struct Watchdog: Sendable {
 
     // MARK: The device
 
+    private mutating func close(_ now: Instant) {
+        state = .closing
+        ask(.close, now)
+    }
+
+    private mutating func ask(_ step: Step, _ now: Instant) {
+        askedAt = now
+        steps.append(step)
+    }
+
+    private mutating func onLanded(_ time: Instant) {
+        if time > notAfter + Self.lateness { lateAt = time }
+    }
+
     private mutating func onOpened(_ device: Device, _ now: Instant) {
         guard state == .opening else { return }
+        askedAt = nil
         self.device = device
         openFailure = nil
         feedAt = now + interval
         flaw = flaw(of: device)
         if flaw != nil, device.canDisarm || !device.outlivesProcess {
-            state = .closing
-            steps.append(.close)
+            close(now)
         } else {
             state = .armed
             neededAt = now
@@ -250,6 +229,7 @@ public struct Watchdog: Sendable {
 
     private mutating func onOpenFailed(_ why: String, _ now: Instant) {
         guard state == .opening else { return }
+        askedAt = nil
         state = wasCounting ? .inherited : .disarmed
         openFailure = why
         openAt = now + Self.pause
@@ -257,6 +237,8 @@ public struct Watchdog: Sendable {
 
     private mutating func onClosed(_ failure: String?, _ now: Instant) {
         guard state == .closing else { return }
+        askedAt = nil
+        lateAt = nil
         feedFailure = failure
         if failure != nil {
             state = .armed
@@ -276,8 +258,10 @@ public struct Watchdog: Sendable {
         case .disarmed, .inherited:
             guard state == .inherited || isNeeded, !isEnding, now >= openAt, obstacle(now) == nil else { return }
             state = .opening
-            steps.append(.open(timeout: timeout, notAfter: latest(now + Self.silence)))
+            notAfter = latest(now + Self.silence)
+            ask(.open(timeout: timeout, notAfter: notAfter), now)
         case .armed, .releasing:
+            judgeLateness(now)
             feed(now)
             if state == .armed { report(now) }
         case .opening, .closing:
@@ -288,9 +272,19 @@ public struct Watchdog: Sendable {
     private mutating func feed(_ now: Instant) {
         guard !isFeeding, now >= feedAt else { return }
         feedAt = now + interval
-        guard obstacle(now) == nil else { return }
+        guard !isLost, obstacle(now) == nil else { return }
         isFeeding = true
-        steps.append(.feed(notAfter: latest(feedAt)))
+        notAfter = latest(feedAt)
+        ask(.feed(notAfter: notAfter), now)
+    }
+
+    /// It would fire a whole timeout after a feeding that must not have been.
+    private mutating func judgeLateness(_ now: Instant) {
+        guard let late = lateAt, now - late >= Self.silence else { return }
+        lateAt = nil
+        guard guards.values.contains(where: { $0.hasGroup && $0.deadline.map { $0 < late } ?? false }) else { return }
+        isLost = true
+        steps.append(.shorten)
     }
 
     /// Until when what is decided now still holds.
@@ -308,7 +302,7 @@ public struct Watchdog: Sendable {
     // MARK: What is said
 
     private mutating func tell(_ now: Instant) {
-        let covers = isOpen && isAgreed && leases?.limit != nil
+        let covers = isOpen && isAgreed && leases?.limit != nil && unwatched == nil && !isLost
         let problem = problem(now)
         if covers != said.covers {
             let fed = "\(device?.identity ?? "it") is fed, it resets this host \(Int(device?.timeout.seconds ?? 0)) s after the last feeding"
@@ -320,6 +314,8 @@ public struct Watchdog: Sendable {
     }
 
     private func problem(_ now: Instant) -> String? {
+        if isLost { return "it was fed after the deadline of a guard whose processes are not gone: it resets this host now" }
+        if let askedAt, now - askedAt >= Self.slowness { return unanswered }
         switch state {
         case .disarmed: return openFailure
         case .inherited: return obstacle(now).map { "it counts and is not opened again: \($0)" } ?? openFailure
@@ -330,8 +326,18 @@ public struct Watchdog: Sendable {
         if let feedFailure { return feedFailure }
         if let flaw { return "\(flaw); it cannot be disarmed either, and is fed as long as host-agent runs" }
         if let refusal, !isAgreed { return refusal }
+        if let unwatched { return "\(unwatched) has or wants leases of this host, and host-agent watches no guard of it: the watchdog does not cover this host's leases until that has ended" }
         if isAgreed, let leases, leases.limit == nil { return "lease-service grants leases without waiting for it: set lease.watchdog in its configuration" }
-        return device?.canDisarm == false ? "it cannot be disarmed (nowayout): it resets this host \(Int(device?.timeout.seconds ?? 0)) s after host-agent was stopped" : nil
+        return device?.canDisarm == false ? "it cannot be disarmed (nowayout, or its driver does not say): it resets this host \(Int(device?.timeout.seconds ?? 0)) s after host-agent was stopped" : nil
+    }
+
+    private var unanswered: String {
+        let fires = "it resets this host \(Int((device?.timeout ?? timeout).seconds)) s after it was last fed"
+        return switch state {
+        case .opening: "its driver does not answer, it was to be opened \(Int(Self.slowness.seconds)) s ago and more: nothing is granted that waits for it" + (wasCounting ? ", and \(fires)" : "")
+        case .closing: "its driver does not answer, it was to be disarmed \(Int(Self.slowness.seconds)) s ago and more: \(fires)"
+        default: "its driver does not answer, it was to be fed \(Int(Self.slowness.seconds)) s ago and more: unless it does, \(fires)"
+        }
     }
 
     private func wake(_ now: Instant) -> Instant? {
@@ -339,7 +345,7 @@ public struct Watchdog: Sendable {
         case .disarmed: isNeeded ? max(openAt, now + interval) : nil
         case .inherited: max(openAt, now + .milliseconds(100))
         case .armed, .releasing: max(feedAt, now + (isFeeding ? interval : .milliseconds(10)))
-        case .opening, .closing: nil
+        case .opening, .closing: askedAt.map { $0 + Self.slowness }.flatMap { $0 > now ? $0 : nil }
         }
     }
 }

@@ -44,7 +44,7 @@ final class GuardKeeper {
     /// - Parameter patience: how long a guard that was just started may take to hold its lock.
     func watch(_ spec: GuardSpec, patience: Duration = .zero) {
         guard watches[spec.holder] == nil else { return }
-        if !spec.leases.isEmpty { tellWatchdog?(.watching(spec.holder, isNew: false)) }
+        if !spec.leases.isEmpty { tellWatchdog?(.watching(spec.holder, isNew: patience > .zero)) }
         let watch = GuardWatch(
             GuardExaminer(spec: spec, places: places), patience: patience, heard: { [self] in tellWatchdog?(.said(spec.holder, $0)) }, report: { [self] in report(spec.holder, $0) })
         watches[spec.holder] = watch

@@ -35,6 +35,7 @@ final class HostAgent: RunningService {
         self.storage = storage
         self.worker = worker
         leases = try LeaseFollower(places)
+        try WatchdogThread.check(device: places.watchdogDevice, run: places.run)
         watchdog = places.watchdogDevice.isEmpty ? nil : try WatchdogKeeper(places)
         heartbeats = Heartbeats(every: places.heartbeat)
         let keys = keys
@@ -77,6 +78,8 @@ final class HostAgent: RunningService {
             .started(AgentIdentity(
                 host: places.host, hostID: places.hostID, bootID: places.bootID, hardwareID: places.hardwareID, signingKey: keys.signingPublic,
                 settle: places.settle)))
+        // Not before: until then the engine tells what its last life knew, not that it still looks.
+        watchdog?.start()
         leases.start()
         beat()
     }
@@ -94,7 +97,6 @@ final class HostAgent: RunningService {
         watchdog.setProblem = { shell.setProblem("watchdog", $0.map { "watchdog: \($0)" }) }
         guards.tellWatchdog = { watchdog.handle($0) }
         leases.tellWatchdog = { watchdog.handle(.leaseService($0)) }
-        watchdog.start()
     }
 
     /// The heartbeat comes from the engine's own loop: whatever stops that stops it.

@@ -8,6 +8,8 @@ protocol WatchdogDriver {
     /// Open it, which arms it, and let it fire no later than so long after its last feeding, if it can.
     mutating func open(timeout: Duration) -> Result<Watchdog.Device, WatchdogFailure>
     mutating func feed() -> WatchdogFailure?
+    /// As short as it can.
+    mutating func shorten()
     /// So that it does not fire.
     mutating func close() -> WatchdogFailure?
 }
@@ -29,12 +31,17 @@ struct KernelWatchdog: WatchdogDriver {
     init(path: String) { self.path = path }
 
     mutating func open(timeout: Duration) -> Result<Watchdog.Device, WatchdogFailure> {
-        file = cl_open(path, O_WRONLY | O_CLOEXEC, 0)
-        guard file >= 0 else { return .failure(Self.notOpened(path, errno)) }
+        // One that could not be disarmed is still open.
+        if file < 0, let failure = openDevice() { return .failure(failure) }
         var name = [CChar](repeating: 0, count: 33)
         var options: UInt32 = 0
-        guard cl_watchdog_support(file, &name, &options) == 0 else { return giveUp(WatchdogFailure("\(path) is not a watchdog (WDIOC_GETSUPPORT)", errno)) }
-        let identity = "\(path) (\(String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)))"
+        guard cl_watchdog_support(file, &name, &options) == 0 else {
+            let failure = WatchdogFailure("\(path) is not a watchdog (WDIOC_GETSUPPORT)", errno, Self.nameOne)
+            closeFile()
+            return .failure(failure)
+        }
+        let driver = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let identity = "\(path) (\(driver))"
         guard options & cl_watchdog_alarm_only == 0 else { return giveUp(WatchdogFailure("\(identity) only raises an alarm and resets nothing: use another device")) }
         // One that cannot be set keeps its own timeout: that is what counts.
         _ = cl_watchdog_set_timeout(file, Int32(max(1, timeout.nanoseconds / 1_000_000_000)))
@@ -42,8 +49,29 @@ struct KernelWatchdog: WatchdogDriver {
         guard cl_watchdog_timeout(file, &seconds) == 0, seconds > 0 else { return giveUp(WatchdogFailure("\(identity) does not tell when it fires (WDIOC_GETTIMEOUT)", errno)) }
         if let failure = feed() { return giveUp(failure) }
         let closes = options & cl_watchdog_magic_close != 0
-        let never = isForEver
-        return .success(Watchdog.Device(identity: identity, timeout: .seconds(Int64(seconds)), outlivesProcess: closes || never, canDisarm: !never))
+        let forEver = WatchdogAttributes.isForEver(file, driver)
+        // Unless its driver says that it can be disarmed it is not tried: it would count on and nobody would feed it.
+        return .success(Watchdog.Device(identity: identity, timeout: .seconds(Int64(seconds)), outlivesProcess: closes || forEver == true, canDisarm: forEver == false))
+    }
+
+    /// Nothing is written to, and nothing but a character device is opened: it may be somebody's disk.
+    private mutating func openDevice() -> WatchdogFailure? {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return Self.notOpened(path, errno) }
+        guard status.st_mode & S_IFMT == S_IFCHR else { return WatchdogFailure("\(path) is not a watchdog, it is no character device; \(Self.nameOne)") }
+        file = cl_open(path, O_WRONLY | O_CLOEXEC, 0)
+        return file >= 0 ? nil : Self.notOpened(path, errno)
+    }
+
+    private static let nameOne = "name this machine's in watchdog.device, such as /dev/watchdog"
+
+    private mutating func closeFile() {
+        Glibc.close(file)
+        file = -1
+    }
+
+    mutating func shorten() {
+        for seconds: Int32 in 1...10 where cl_watchdog_set_timeout(file, seconds) == 0 { return }
     }
 
     mutating func feed() -> WatchdogFailure? {
@@ -53,24 +81,13 @@ struct KernelWatchdog: WatchdogDriver {
     /// The magic letter first: whatever else is closed fires.
     mutating func close() -> WatchdogFailure? {
         guard write(file, "V", 1) == 1 else { return WatchdogFailure("\(path) cannot be disarmed", errno, "it stays armed and is fed") }
-        Glibc.close(file)
-        file = -1
+        closeFile()
         return nil
     }
 
     private mutating func giveUp(_ failure: WatchdogFailure) -> Result<Watchdog.Device, WatchdogFailure> {
         _ = close()
         return .failure(failure)
-    }
-
-    /// nowayout: a watchdog that was opened once fires, unless it is fed, until the machine is off.
-    private var isForEver: Bool {
-        let number = path.hasPrefix("/dev/watchdog") ? path.dropFirst("/dev/watchdog".count) : ""
-        let attribute = cl_open("/sys/class/watchdog/watchdog\(number.isEmpty ? "0" : number)/nowayout", O_RDONLY | O_CLOEXEC, 0)
-        guard attribute >= 0 else { return false }
-        defer { Glibc.close(attribute) }
-        var letter: UInt8 = 0
-        return read(attribute, &letter, 1) == 1 && letter == UInt8(ascii: "1")
     }
 
     private static func notOpened(_ path: String, _ error: Int32) -> WatchdogFailure {
@@ -108,6 +125,11 @@ struct ChassisWatchdog: WatchdogDriver {
     mutating func feed() -> WatchdogFailure? {
         count += 1
         return write("\(seconds) \(count)")
+    }
+
+    mutating func shorten() {
+        seconds = 1
+        _ = feed()
     }
 
     mutating func close() -> WatchdogFailure? {

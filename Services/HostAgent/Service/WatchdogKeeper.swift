@@ -58,6 +58,7 @@ final class WatchdogKeeper {
         switch step {
         case .open(let timeout, let notAfter): thread.submit(.open(timeout: timeout, notAfter: notAfter))
         case .feed(let notAfter): thread.submit(.feed(notAfter: notAfter))
+        case .shorten: thread.submit(.shorten)
         case .close: thread.submit(.close)
         case .report(let report):
             leases.request("watchdog.report", report, timeout: .seconds(2)) { [self] in handle(.answered(armed: report.armed, $0.error)) }

@@ -22,14 +22,16 @@ extension LeaseEngine {
             return RequestError(
                 LeaseErrorCode.watchdog, "it fires after \(report.timeout.seconds) s, lease.watchdog allows \(limit.seconds) s: shorten host-agent's watchdog.timeout or raise lease.watchdog")
         }
-        let holders = sortedGrants.map(\.holder) + parked.map(\.request.holder)
-        guard let first = holders.first else { return nil }
+        guard let first = leaseholders.first else { return nil }
         return RequestError(LeaseErrorCode.heldHere, "\(first) has or wants leases of this host", details: ["holder": first.description])
     }
 
     var watchdogView: LeaseWatchdogView {
-        LeaseWatchdogView(armed: watchdog?.armed ?? false, needed: !grants.isEmpty || !parked.isEmpty, limit: host.watchdog)
+        let holders = leaseholders
+        return LeaseWatchdogView(armed: watchdog?.armed ?? false, needed: !holders.isEmpty, limit: host.watchdog, holders: holders)
     }
+
+    private var leaseholders: [Holder] { sortedGrants.map(\.holder) + parked.map(\.request.holder) }
 
     /// Why nothing is granted yet; `nil`: the watchdog is armed, or none is asked for.
     var unarmedWatchdog: RequestError? {

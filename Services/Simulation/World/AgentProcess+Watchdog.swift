@@ -40,12 +40,13 @@ extension AgentProcess {
                 guard !device.isBusy, clock <= notAfter else { return feedWatchdog(.openFailed("device or resource busy")) }
                 world.tell(name, "opens its watchdog")
                 device.feed()
-                feedWatchdog(.opened(Watchdog.Device(identity: "simulated", timeout: timeout, outlivesProcess: true, canDisarm: true)))
+                feedWatchdog(.opened(Watchdog.Device(identity: "simulated", timeout: timeout, outlivesProcess: true, canDisarm: true), at: clock))
             }
         case .feed(let notAfter):
             after(Duration(nanoseconds: world.random.between(50_000, 1_000_000))) { [self] in
-                if clock <= notAfter { device.feed() }
-                feedWatchdog(.fed(failure: nil))
+                let isInTime = clock <= notAfter
+                if isInTime { device.feed() }
+                feedWatchdog(.fed(failure: nil, at: isInTime ? clock : nil))
             }
         case .close:
             after(Duration(nanoseconds: world.random.between(50_000, 1_000_000))) { [self] in
@@ -53,6 +54,7 @@ extension AgentProcess {
                 device.disarm()
                 feedWatchdog(.closed(failure: nil))
             }
+        case .shorten: device.feed(.seconds(1))
         case .report(let report):
             ask(host.leases, timeout: .seconds(2), { .watchdog($0, report) }) { [self] in feedWatchdog(.answered(armed: report.armed, $0.error)) }
         case .covers(let covers, let why): submit(.watchdog(covers: covers, why: why))

@@ -234,7 +234,7 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
 
     private func observe(_ spec: GuardSpec, patience: Duration = .zero) {
         guard observers[spec.holder] == nil else { return }
-        if !spec.leases.isEmpty { feedWatchdog(.watching(spec.holder, isNew: false)) }
+        if !spec.leases.isEmpty { feedWatchdog(.watching(spec.holder, isNew: patience > .zero)) }
         let observer = GuardObserver(spec, by: self, patience: patience) { [self] sighting in
             switch sighting {
             case .ended, .refused, .gone:

@@ -12,12 +12,12 @@ final class WatchdogDevice {
 
     init(of host: HostMachine) { self.host = host }
 
-    func feed() {
+    func feed(_ timeout: Duration? = nil) {
         isCounting = true
         count += 1
         let begun = count
         let world = host.world
-        world.after(nanoseconds: world.scenario.policy.watchdog.nanoseconds) { [self] in
+        world.after(nanoseconds: (timeout ?? world.scenario.policy.watchdog).nanoseconds) { [self] in
             guard isCounting, count == begun, host.hasPower else { return }
             host.reset("its watchdog was not fed")
         }
