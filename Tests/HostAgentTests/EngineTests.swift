@@ -345,3 +345,16 @@ private func stops(_ effects: [Effect<AgentAction>]) -> Int { effects.actions.fi
         #expect(stops(bench.send(.wake)) == (behaviour == .kill ? 1 : 0))
     }
 }
+
+/// Some storage tells an error only half a minute later; and a guest that its guard has paused, too, has not gone on.
+@Test func aGuestThatIsNotWellInBetweenIsEndedAllTheSame() {
+    for between in [GuardSighting.running(pid: 7, lver: 1, paused: false), .running(pid: 7, lver: 1, paused: true, why: .leaseLoss("no renewal"))] {
+        var bench = pausedByError(.kill)
+        bench.now = Instant(nanoseconds: 0) + .seconds(20)
+        _ = bench.send(.sighted(vm("web1", 1), between))
+        bench.now = Instant(nanoseconds: 0) + .seconds(50)
+        _ = bench.send(.sighted(vm("web1", 1), ioError))
+        bench.now = Instant(nanoseconds: 0) + .seconds(80)
+        #expect(stops(bench.send(.wake)) == 1)
+    }
+}

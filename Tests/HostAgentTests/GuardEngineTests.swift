@@ -497,3 +497,35 @@ private func verified(_ desk: GuardDesk, until: Duration, lver: UInt64 = 7, numb
     free.send(.agentMessage(client: 4, GuardMessage("verify")))
     #expect(free.actions.last == .answer(client: 4, GuardMessage("verified")))
 }
+
+/// A slow disk is asked once at a time: whoever asks meanwhile gets the answer to the next question.
+@Test func aQuestionThatIsOutIsAwaited() {
+    var desk = GuardDesk()
+    desk.begin(grantedFor: .seconds(80))
+    desk.send(.agentMessage(client: 4, GuardMessage("verify")))
+    desk.send(.agentMessage(client: 5, GuardMessage("verify")))
+    #expect(desk.question == "1")
+    desk.hear("verified", verified(desk, until: .seconds(80)))
+    #expect(desk.actions.contains(.answer(client: 4, GuardMessage("verified", [("message", "")]))))
+    #expect(desk.question == "2" && !desk.actions.contains { if case .answer(client: 5, _) = $0 { true } else { false } })
+    desk.hear("verified", verified(desk, until: .seconds(80)))
+    #expect(desk.actions.contains(.answer(client: 5, GuardMessage("verified", [("message", "")]))))
+    desk.send(.agentMessage(client: 4, GuardMessage("verify")))
+    desk.send(.agentMessage(client: 5, GuardMessage("verify")))
+    desk.actions = []
+    desk.send(.leaseBroken(why: "closed"))
+    #expect(desk.actions.filter { if case .answer(_, let message) = $0 { message.verb == "unverified" } else { false } }.count == 2)
+}
+
+/// A lease-service of an earlier version: the question fails, the guest runs on.
+@Test func aLeaseServiceThatDoesNotKnowTheQuestionEndsNobody() {
+    var desk = GuardDesk()
+    desk.begin(grantedFor: .seconds(80))
+    desk.hear("refused", [("code", "request.unknown-type")])
+    #expect(desk.engine.state == .ending, "of a run that asked nothing it is no answer")
+    desk = GuardDesk()
+    desk.begin(grantedFor: .seconds(80))
+    desk.send(.agentMessage(client: 4, GuardMessage("verify")))
+    desk.hear("refused", [("code", "request.unknown-type"), ("message", "it does not know \"verify\"")])
+    #expect(desk.engine.state == .running && desk.engine.granted == [grant])
+}

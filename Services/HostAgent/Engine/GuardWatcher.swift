@@ -202,8 +202,9 @@ public struct GuardWatcher: Sendable {
     private mutating func onConfirmed(_ status: GuestStatus?, _ now: Instant) {
         if case .known(let pid, let lver, _) = confirmation {
             isAskedAgain = false
-            guard let status, link == .connected, !isStopped, case .running = last else { return }
+            guard let status, link == .connected else { return }
             confirmation = .known(pid: pid, lver: lver, status)
+            guard !isStopped, case .running = last else { return }
             return report(pid, lver, status)
         }
         guard case .asking(let pid, let lver, let since, nil) = confirmation else { return }

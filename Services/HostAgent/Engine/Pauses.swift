@@ -2,13 +2,14 @@ import Messages
 
 /// Guests that their hypervisor has paused because of an I/O error: they never go on by themselves.
 extension HostAgentEngine {
-    /// One that meets an error again so soon was not well in between.
-    private static let relapse = Duration.seconds(10)
+    /// One that meets an error again so soon was not well in between: the errors of some storage take half a minute to be told.
+    private static let relapse = ResumeBehaviour.limit
 
     mutating func onPause(_ subject: String, _ why: PauseCause?) -> Effects {
         guard let run = runs[subject] else { return [] }
         guard why == .ioError else {
-            if run.pausedSince != nil, run.resumedAt == nil { runs[subject]?.resumedAt = now }
+            // Paused by its guard, too, it has not gone on.
+            if why == nil, run.pausedSince != nil, run.resumedAt == nil { runs[subject]?.resumedAt = now }
             return []
         }
         runs[subject]?.resumedAt = nil

@@ -50,22 +50,27 @@ public struct QMPClient: Sendable {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(socket, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
         }
         guard connected == 0 else { return .failure(.unreachable(String(cString: strerror(errno)))) }
-        let text = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"\(command)\",\"id\":1}\n"
+        // The command only to a QEMU that answers: what waits in the socket of one that is stopped would be done much later.
+        return ask("qmp_capabilities", id: 0, socket, until).flatMap { _ in ask(command, id: 1, socket, until) }
+    }
+
+    private func ask(_ command: String, id: Int, _ socket: Int32, _ until: Int64) -> Result<[String: Any], Failure> {
+        let text = "{\"execute\":\"\(command)\",\"id\":\(id)}\n"
         guard text.utf8CString.withUnsafeBufferPointer({ send(socket, $0.baseAddress, $0.count - 1, Int32(MSG_NOSIGNAL)) }) == text.utf8.count else {
             return .failure(.unreachable(String(cString: strerror(errno))))
         }
-        return answer(from: socket, until: until)
+        return answer(id, from: socket, until: until)
     }
 
-    /// The reply with our id; greeting and events are passed over.
-    private func answer(from socket: Int32, until: Int64) -> Result<[String: Any], Failure> {
+    /// The reply with this id; greeting and events are passed over.
+    private func answer(_ id: Int, from socket: Int32, until: Int64) -> Result<[String: Any], Failure> {
         var received = Data()
         var buffer = [UInt8](repeating: 0, count: 4096)
         while true {
             while let end = received.firstIndex(of: UInt8(ascii: "\n")) {
                 let line = received[received.startIndex..<end]
                 received = Data(received[(end + 1)...])
-                guard let object = (try? JSONSerialization.jsonObject(with: line)) as? [String: Any], object["id"] as? Int == 1 else { continue }
+                guard let object = (try? JSONSerialization.jsonObject(with: line)) as? [String: Any], object["id"] as? Int == id else { continue }
                 if let value = object["return"] as? [String: Any] { return .success(value) }
                 return .failure(.refused(String(decoding: line, as: UTF8.self)))
             }

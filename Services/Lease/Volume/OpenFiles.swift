@@ -73,16 +73,24 @@ public final class OpenFiles: Sendable {
 
         func perform(_ operation: VolumeOperation) -> IOResult {
             do throws(DirectFile.OpenError) {
-                switch operation {
+                let result = switch operation {
                 case .read(let path, let offset, let length):
-                    return DirectFile.read(try descriptor(path, writes ? O_RDWR : O_RDONLY), path: path, offset: offset, length: length)
+                    DirectFile.read(try descriptor(path, writes ? O_RDWR : O_RDONLY), path: path, offset: offset, length: length)
                 case .write(let path, let offset, let bytes, let notAfter, let create):
-                    return DirectFile.write(
+                    DirectFile.write(
                         try descriptor(path, writes ? O_RDWR : O_WRONLY, create: create), path: path, offset: offset, bytes: bytes, notAfter: notAfter)
                 }
+                // A descriptor can go stale for good where its path still leads to the same numbers, as on NFS.
+                if case .failed = result { letGo() }
+                return result
             } catch {
                 return error.result
             }
+        }
+
+        private func letGo() {
+            for (_, file) in taken { Glibc.close(file.descriptor) }
+            taken = []
         }
 
         private func descriptor(_ path: String, _ flags: Int32, create: Bool = false) throws(DirectFile.OpenError) -> Int32 {

@@ -54,7 +54,7 @@ enum StartRefusal: Hashable {
             LeaseErrorCode.held.rawValue, LeaseErrorCode.heldHere.rawValue, LeaseErrorCode.notFound.rawValue, LeaseErrorCode.exists.rawValue, LeaseErrorCode.noSpace.rawValue,
             LeaseErrorCode.notJoined.rawValue, LeaseErrorCode.hostIDBusy.rawValue, LeaseErrorCode.lost.rawValue, LeaseErrorCode.generationMismatch.rawValue,
             LeaseErrorCode.lostBallot.rawValue, LeaseErrorCode.corrupt.rawValue, LeaseErrorCode.indexUpdating.rawValue, LeaseErrorCode.io.rawValue,
-            LeaseErrorCode.badProof.rawValue, LeaseErrorCode.noValue.rawValue, LeaseErrorCode.notHeld.rawValue, LeaseErrorCode.stale.rawValue,
+            LeaseErrorCode.badProof.rawValue, LeaseErrorCode.watchdog.rawValue, LeaseErrorCode.noValue.rawValue, LeaseErrorCode.notHeld.rawValue, LeaseErrorCode.stale.rawValue,
             LockspaceErrorCode.closed.rawValue,
             RequestErrorCode.timeout.rawValue, RequestErrorCode.malformed.rawValue, RequestErrorCode.tooLarge.rawValue,
             RequestErrorCode.unknownVersion.rawValue, RequestErrorCode.unknownType.rawValue, RequestErrorCode.invalid.rawValue:

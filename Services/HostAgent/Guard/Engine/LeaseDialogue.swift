@@ -43,6 +43,8 @@ extension GuardEngine {
             actions.append(.dropSanlock)
         case ("refused", .acquiring):
             refuse(message["code"] ?? "lease.io", message["message"] ?? "refused")
+        case ("refused", .running) where isAboutQuestion(message), ("refused", .paused) where isAboutQuestion(message):
+            onQuestionLost(message["message"] ?? "it does not know the question")
         case ("refused", .running), ("refused", .paused):
             granted = []
             end("lease-service does not take this run back: \(message["message"] ?? "no reason given")", now)
@@ -66,6 +68,9 @@ extension GuardEngine {
             break
         }
     }
+
+    /// A lease-service of an earlier version does not know `verify`, which says nothing about the leases.
+    private func isAboutQuestion(_ message: GuardMessage) -> Bool { pause.isAsked && message["code"] == RequestErrorCode.unknownType.rawValue }
 
     // MARK: sanlock
 

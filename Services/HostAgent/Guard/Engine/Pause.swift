@@ -18,16 +18,19 @@ extension GuardEngine {
         var nextQuestion: Instant?
         /// Connections of the agent that wait for the answer.
         var agents: [Int32] = []
+        /// Those that asked while a question was out, and wait for the answer to the next one.
+        var laterAgents: [Int32] = []
     }
 
     /// Without an io_timeout from lease-service.
     private static let usualIOTimeout = Duration.seconds(10)
+    private static let shortestMargin = Duration.milliseconds(250)
     private static let questionPause = Duration.seconds(1)
 
-    /// At most 4 x io_timeout before the deadline: one renewal that is late pauses nobody.
+    /// At most 4 x io_timeout before the deadline: one renewal that is late pauses nobody. Long enough to tell the whole group to go on before it.
     private var margin: Duration {
         let ioTimeout = pause.ioTimeout ?? Self.usualIOTimeout
-        return min(plan.pauseBefore ?? ioTimeout * 2, ioTimeout * 4)
+        return min(max(plan.pauseBefore ?? ioTimeout * 2, Self.shortestMargin), ioTimeout * 4)
     }
 
     /// When the group is to be paused; `nil`: never.
@@ -49,7 +52,7 @@ extension GuardEngine {
         pause.patienceEnds = now + (pause.ioTimeout ?? Self.usualIOTimeout) * 8
         pause.isAsked = false
         pause.nextQuestion = nil
-        tellAgents(GuardMessage("unverified", [("message", "it is paused")]))
+        tellAgents(GuardMessage("unverified", [("message", "it is paused")]), all: true)
         actions.append(.pauseGroup)
         log("paused the group: \(pause.why)")
     }
@@ -65,7 +68,7 @@ extension GuardEngine {
     mutating func onQuestionLost(_ why: String) {
         pause.isAsked = false
         pause.nextQuestion = nil
-        tellAgents(GuardMessage("unverified", [("message", "lease-service: \(why)")]))
+        tellAgents(GuardMessage("unverified", [("message", "lease-service: \(why)")]), all: true)
     }
 
     mutating func onAnswer(_ message: GuardMessage, _ now: Instant) {
@@ -75,6 +78,7 @@ extension GuardEngine {
         if isVerified { deadline = Self.deadline(in: message) ?? deadline }
         let why = isVerified ? "" : message["message"] ?? "other leases were verified than it holds"
         tellAgents(GuardMessage(isVerified ? "verified" : "unverified", [("message", why)]))
+        askForLaterAgents()
         guard state == .paused, let deadline, let pauseAt else { return }
         guard isVerified, now < pauseAt else {
             if !isVerified { pause.why = "it is paused, and its leases are not verified: \(why)" }
@@ -89,17 +93,30 @@ extension GuardEngine {
 
     // MARK: The agent, before it lets a guest go on that its hypervisor has paused
 
-    /// Always a question of its own: an answer that is under way may be older than the guest's pause.
+    /// Always a question that begins after it asked: an answer that is under way may be older than the guest's pause. The one that is out is awaited first, or a slow disk would never be believed.
     mutating func onAgentAsks(_ client: Int32) {
         guard state == .running, begun else { return actions.append(.answer(client: client, GuardMessage("unverified", [("message", "it is \(status["state"] ?? "")")]))) }
         guard !granted.isEmpty else { return actions.append(.answer(client: client, GuardMessage("verified"))) }
         guard link == .connected else { return actions.append(.answer(client: client, GuardMessage("unverified", [("message", "lease-service does not answer")]))) }
-        if !pause.agents.contains(client) { pause.agents.append(client) }
+        guard !pause.isAsked else {
+            if !pause.laterAgents.contains(client) { pause.laterAgents.append(client) }
+            return
+        }
+        pause.agents = [client]
         ask()
     }
 
-    private mutating func tellAgents(_ message: GuardMessage) {
-        actions += pause.agents.map { .answer(client: $0, message) }
+    /// The question of those who asked while another was out.
+    private mutating func askForLaterAgents() {
+        guard state == .running, link == .connected, !pause.laterAgents.isEmpty else { return }
+        pause.agents = pause.laterAgents
+        pause.laterAgents = []
+        ask()
+    }
+
+    private mutating func tellAgents(_ message: GuardMessage, all: Bool = false) {
+        actions += (pause.agents + (all ? pause.laterAgents : [])).map { .answer(client: $0, message) }
         pause.agents = []
+        if all { pause.laterAgents = [] }
     }
 }
