@@ -101,7 +101,7 @@ import Testing
         ("proof host1 before", "possible: start"),
         ("starts web1 twice", "possible: a number, at"),
         ("refused vm begin web1", "\"begin\""),
-        ("web1 up", "possible: vm, host, power, spm, domain, recovery, starts, power-offs, case, never, happens, refused, accepted"),
+        ("web1 up", "possible: vm, host, power, spm, domain, lease, recovery, starts, power-offs, case, never, happens, refused, accepted"),
     ]) func whatCannotBeExpected(_ sentence: String, _ message: String) {
         let error = #expect(throws: SentenceError.self) { try Scenario.Expectation(sentence: sentence, names: Self.names) }
         #expect(error?.description.contains(message) == true, "\(error?.description ?? "")")
