@@ -100,7 +100,7 @@ final class GuardProcess: Process, LeaseClient {
     private var cause: EndCause {
         let why = engine.status["message"] ?? ""
         if why.contains("deadline") { return .deadline }
-        if why.contains("leases are lost") || why.contains("does not take this run back") { return .leaseLost }
+        if why.contains("leases are lost") || why.contains("does not take this run back") || why.contains("could not be verified since") { return .leaseLost }
         if why.contains("I/O error") { return .ioError }
         return .command
     }
