@@ -11,7 +11,9 @@ struct SanlockRepairTests {
         try await SanlockLab.run { lab in
             let (node, leases) = try lab.founder(1, leases: ["disk"])
             let sanlock = try lab.daemon(2)
-            try sanlock.connect().take(lab.resource(leases[0]))
+            // The lease is given back when the connection is closed.
+            let theirs = try sanlock.connect()
+            try theirs.take(lab.resource(leases[0]))
             let ours = try node.guarded("web")
             func order(_ generation: UInt64 = 1, dryRun: Bool = false) throws -> LeaseVoidView {
                 try node.call(
@@ -23,7 +25,7 @@ struct SanlockRepairTests {
                 throw LabFailure("it was freed")
             }
             try expect(try refusal().code == LockspaceErrorCode.inUse.rawValue, "a daemon that lives")
-            sanlock.kill()
+            withExtendedLifetime(theirs) { sanlock.kill() }
             try expect(try refusal().code == LockspaceErrorCode.inUse.rawValue, "a daemon that may live")
             try expect(try refusal(2).code == LeaseErrorCode.generationMismatch.rawValue, "another life")
             let dead = Double(8 * lab.ioTimeout + 60)

@@ -312,7 +312,8 @@ extension LeaseEngine {
     }
 
     static func isLowest(_ hostID: Int, among hosts: [Int: HostObservation], firing: Duration, at now: Instant) -> Bool {
-        !hosts.contains { $0.key < hostID && $0.value.state(firing: firing, at: now) == .live }
+        // Whoever was seen only once may live.
+        !hosts.contains { $0.key < hostID && [.live, .unknown].contains($0.value.state(firing: firing, at: now)) }
     }
 
     mutating func stepBackup(_ id: UInt64, _ work: BackupWork) -> Effects {
