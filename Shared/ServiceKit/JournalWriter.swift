@@ -114,8 +114,8 @@ final class JournalWriter: Sendable {
 
 /// Hands a value that is not Sendable to one other thread, once.
 ///
-/// `@unchecked Sendable` holds because ``EngineShell`` opens the journal before it makes the writer and never touches it again, and ``take()`` is called by the
-/// writer's thread alone.
+/// `@unchecked Sendable` holds because ``EngineShell`` opens the journal before it makes the writer and never touches it again (but for what
+/// ``Journal/immediate`` gave it, which is safe from any thread), and ``take()`` is called by the writer's thread alone.
 private final class Handover<Value>: @unchecked Sendable {
     private let value: Value
     init(_ value: Value) { self.value = value }
