@@ -180,7 +180,7 @@ final class Payload {
     /// Its machine is off: it is gone with it, what it had submitted may still land.
     func powerLost() {
         guard state != .gone else { return }
-        let wasRunning = state == .running || isStuck
+        let wasRunning = state == .running || (state == .dying && isStuck)
         state = .gone
         worker?.vanish()
         guard wasRunning, world.longestInFlight > 0, world.random.chance(0.3) else { return }
