@@ -26,6 +26,8 @@ final class Payload {
     var isStuck = false { didSet { if !isStuck, state == .dying { die() } } }
     private var worker: WorkerProcess?
     private var cause = EndCause.none
+    /// Before that it has written nothing.
+    private var hasBegun = false
     /// Stopped by its guard.
     private(set) var isPaused = false
     /// Its hypervisor has paused it: an I/O of it met an error.
@@ -69,6 +71,7 @@ final class Payload {
             return die()
         }
         state = .running
+        hasBegun = true
         world.payloadBegan(self)
         if case .worker(let pool, let master) = spec.payload {
             worker = WorkerProcess(pool: pool, master: master.domain, holder: spec.holder, lver: leases.first?.lver ?? 0, on: host)
@@ -180,7 +183,7 @@ final class Payload {
     /// Its machine is off: it is gone with it, what it had submitted may still land.
     func powerLost() {
         guard state != .gone else { return }
-        let wasRunning = state == .running || (state == .dying && isStuck)
+        let wasRunning = hasBegun && (state == .running || isStuck)
         state = .gone
         worker?.vanish()
         guard wasRunning, world.longestInFlight > 0, world.random.chance(0.3) else { return }
