@@ -163,6 +163,11 @@ struct CheckerTests {
         Case("a refused removal was done", [.I6], [
             .asked("r1", .defined(vm: "web")), .acknowledged("r1"), .asked("r2", .removed(vm: "web")), .refused("r2"), .found(.removed(vm: "web")),
         ]),
+        Case("a VM that was removed and defined anew is not wanted", [], wanted + [
+            .asked("r2", .wanted(vm: "web", false)), .asked("r3", .removed(vm: "web")), .acknowledged("r3"), .refused("r2"),
+            .found(.wanted(vm: "web", false)),
+        ]),
+        Case("nor is it started", [.I6], wanted + [.guestEnded(first, .guest), .saidOver(first), .asked("r2", .removed(vm: "web")), .acknowledged("r2"), Make.sent(Make.web(2, "host1"))]),
         Case("what was not acknowledged may be lost", [], [.asked("r1", .maintenance(host: "host1", true)), .found(.maintenance(host: "host1", false))]),
         Case("one attempt begins twice", [.I6], [Make.began(first), .guestEnded(first, .guest), Make.began(first)]),
         Case("of two that overlapped either may have been last", [], [

@@ -90,14 +90,18 @@ public struct Promise: Hashable, Codable, Sendable {
     /// Such as `vm/web1 wanted`.
     public var object: String
     public var value: String
+    /// What is promised with it.
+    public var implied: [Promise]
 
-    public init(_ object: String, _ value: String) {
+    public init(_ object: String, _ value: String, implied: [Promise] = []) {
         self.object = object
         self.value = value
+        self.implied = implied
     }
 
     public static func defined(vm: String) -> Promise { Promise("vm/\(vm) definition", "defined") }
-    public static func removed(vm: String) -> Promise { Promise("vm/\(vm) definition", "removed") }
+    /// Nobody wants a removed VM to run; one that is defined anew under its name is wanted only when it is started.
+    public static func removed(vm: String) -> Promise { Promise("vm/\(vm) definition", "removed", implied: [.wanted(vm: vm, false)]) }
     public static func wanted(vm: String, _ isWanted: Bool) -> Promise { Promise("vm/\(vm) wanted", isWanted ? "up" : "down") }
     public static func registered(host: String, _ isRegistered: Bool) -> Promise { Promise("host/\(host) registered", isRegistered ? "yes" : "no") }
     public static func maintenance(host: String, _ isWanted: Bool) -> Promise { Promise("host/\(host) maintenance", isWanted ? "yes" : "no") }

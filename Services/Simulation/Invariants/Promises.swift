@@ -15,19 +15,22 @@ struct Promises: Sendable {
         guard asked[id] == nil else { return }
         clock += 1
         asked[id] = (promise, .asked(id, promise), clock)
-        pending[promise.object, default: [:]][id] = promise.value
+        for promise in [promise] + promise.implied { pending[promise.object, default: [:]][id] = promise.value }
     }
 
     mutating func acknowledge(_ id: RequestID) {
-        guard let request = asked[id], pending[request.promise.object]?.removeValue(forKey: id) != nil else { return }
+        guard let request = asked[id], pending[request.promise.object]?[id] != nil else { return }
         clock += 1
-        kept[request.promise.object, default: []].removeAll { $0.at < request.at }
-        kept[request.promise.object]?.append((request.promise.value, request.fact, clock))
+        for promise in [request.promise] + request.promise.implied {
+            pending[promise.object]?[id] = nil
+            kept[promise.object, default: []].removeAll { $0.at < request.at }
+            kept[promise.object]?.append((promise.value, request.fact, clock))
+        }
     }
 
     mutating func refuse(_ id: RequestID) {
         guard let request = asked.removeValue(forKey: id) else { return }
-        pending[request.promise.object]?[id] = nil
+        for promise in [request.promise] + request.promise.implied { pending[promise.object]?[id] = nil }
     }
 
     mutating func done(_ effect: String) { completed.insert(effect) }
