@@ -171,9 +171,7 @@ final class ClusterFollower {
     // MARK: Proofs
 
     private func checked(_ host: HostView) -> HostView {
-        var copy = host
-        copy.proof = host.proof.flatMap { signed in verify(signed).flatMap { $0.host == host.name ? withContent(signed, $0) : nil } }
-        return copy
+        host.checked { signed in verify(signed).map { withContent(signed, $0) } }
     }
 
     private func withContent(_ signed: SignedProof, _ proof: Proof) -> SignedProof {

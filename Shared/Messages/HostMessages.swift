@@ -110,13 +110,16 @@ public struct HostView: Codable, Hashable, Sendable {
     public var memoryMiB: Int?
     /// The newest proof about this host; covers everything older ones covered.
     public var proof: SignedProof?
+    /// The newest `leaseExpired` proof about this host, unless ``proof`` covers as much: it says nothing of incarnations.
+    public var leaseProof: SignedProof?
     /// The open fence case, if any.
     public var fenceCase: FenceCaseView?
 
     public init(
         name: String, id: Int, status: HostStatus, previous: HostStatus? = nil, reason: String, incarnation: Incarnation, bootID: String? = nil,
         generations: [String: UInt64] = [:], endpoints: HostEndpoints, key: String? = nil, signingKey: String? = nil, spmPriority: Int = 5,
-        watchdogArmed: Bool = false, memoryMiB: Int? = nil, proof: SignedProof? = nil, fenceCase: FenceCaseView? = nil
+        watchdogArmed: Bool = false, memoryMiB: Int? = nil, proof: SignedProof? = nil, leaseProof: SignedProof? = nil,
+        fenceCase: FenceCaseView? = nil
     ) {
         self.name = name
         self.id = id
@@ -133,6 +136,7 @@ public struct HostView: Codable, Hashable, Sendable {
         self.watchdogArmed = watchdogArmed
         self.memoryMiB = memoryMiB
         self.proof = proof
+        self.leaseProof = leaseProof
         self.fenceCase = fenceCase
     }
 }

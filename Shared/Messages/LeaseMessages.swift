@@ -93,9 +93,12 @@ public struct LockspaceHost: Codable, Hashable, Sendable {
     public var lastChange: Duration?
     /// For how long this host has read the same there: since the last change, or since it first read the sector if it never saw one.
     public var unchangedFor: Duration?
+    /// When it is dead if it goes on like this: 8 x its io_timeout and the time that a watchdog has to fire; zero: it is. `nil`: its slot is free, or not told.
+    public var deadIn: Duration?
 
     public init(
-        hostID: Int, name: String, generation: UInt64, timestamp: UInt64, ioTimeout: Int, state: LockspaceHostState, lastChange: Duration?, unchangedFor: Duration? = nil
+        hostID: Int, name: String, generation: UInt64, timestamp: UInt64, ioTimeout: Int, state: LockspaceHostState, lastChange: Duration?, unchangedFor: Duration? = nil,
+        deadIn: Duration? = nil
     ) {
         self.hostID = hostID
         self.name = name
@@ -105,6 +108,7 @@ public struct LockspaceHost: Codable, Hashable, Sendable {
         self.state = state
         self.lastChange = lastChange
         self.unchangedFor = unchangedFor
+        self.deadIn = deadIn
     }
 }
 

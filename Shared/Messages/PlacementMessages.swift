@@ -102,12 +102,23 @@ public struct VMRun: Codable, Hashable, Sendable {
     public var incarnation: Incarnation
     public var bootID: String
     public var generations: [String: UInt64]
-    public init(attempt: UInt64, host: String, incarnation: Incarnation, bootID: String, generations: [String: UInt64]) {
+    /// It was started with a lease in each of the lockspaces of ``generations``, and so cannot outlive any of them; `nil`: it was not, or nobody wrote that down.
+    public var leased: Bool?
+    public init(attempt: UInt64, host: String, incarnation: Incarnation, bootID: String, generations: [String: UInt64], leased: Bool? = nil) {
         self.attempt = attempt
         self.host = host
         self.incarnation = incarnation
         self.bootID = bootID
         self.generations = generations
+        self.leased = leased
+    }
+
+    /// Whether this proof about its host says that it is over: its incarnation is, or every lease that it ran with has expired.
+    public func isOver(by proof: Proof) -> Bool {
+        guard proof.host == host else { return false }
+        if proof.covers(host: host, incarnation: incarnation) { return true }
+        guard proof.kind == .leaseExpired, leased == true, !generations.isEmpty else { return false }
+        return generations.allSatisfy { proof.covers(lockspace: $0.key, hostID: proof.hostID, generation: $0.value) }
     }
 }
 

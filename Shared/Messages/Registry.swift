@@ -39,13 +39,13 @@ public enum RegistryNews: Sendable {
 }
 
 extension HostView {
-    /// The view with its proof's signed content, or without a proof if that is not acceptable or speaks of another host.
+    /// The view with its proofs' signed content, or without those that are not acceptable or speak of another host.
     ///
     /// - Parameter verified: the proof with its signed content; `nil` if its maker is not pinned for it.
     public func checked(_ verified: (SignedProof) -> SignedProof?) -> HostView {
-        guard let proof else { return self }
         var copy = self
-        copy.proof = verified(proof).flatMap { $0.proof.host == name ? $0 : nil }
+        copy.proof = proof.flatMap(verified).flatMap { $0.proof.host == name ? $0 : nil }
+        copy.leaseProof = leaseProof.flatMap(verified).flatMap { $0.proof.host == name && $0.proof.kind == .leaseExpired ? $0 : nil }
         return copy
     }
 }

@@ -10,6 +10,7 @@ import Testing
         let world = World()
         let hosts = ["host1", "host2", "host3"]
         world.operatorActs = []
+        if seed % 2 == 0 { world.machines["host2"]?.watchdog = true }
         for _ in 0..<40 {
             let host = hosts[random.below(3)]
             switch random.below(14) {

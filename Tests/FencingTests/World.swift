@@ -36,6 +36,8 @@ final class World {
         /// Its lease-service began to read others' sectors then.
         var readsSince: Instant?
         var obeys = true
+        /// Armed: it resets the machine when that has not renewed for 11 s.
+        var watchdog = false
         /// Delays of the fence agent.
         var latency = Duration.milliseconds(300)
         var bootIDOverride: String?
@@ -113,6 +115,7 @@ final class World {
     private func tick() {
         now = now + .milliseconds(100)
         actOfBMCs()
+        for name in machines.keys.sorted() where isDueForReset(name) { reboot(name) }
         for name in machines.keys.sorted() { live(name) }
         for delivery in pending.filter({ $0.at <= now }).sorted(by: { ($0.at, $0.order) < ($1.at, $1.order) }) {
             pending.removeAll { $0.order == delivery.order }
@@ -154,9 +157,18 @@ final class World {
         guard let machine = machines[name], let id = Int(name.dropFirst(4)) else { return }
         let heartbeat = AgentHeartbeat(
             host: name, hostID: id, bootID: bootID, hardwareID: machine.hardwareID, sequence: sequence, initializing: machine.initializing,
-            watchdogArmed: false, lockspaces: lockspaces, unreapedGuards: machine.unreaped, unprovenRuns: machine.unproven, memoryFreeMiB: 1000)
+            watchdogArmed: machine.watchdog, lockspaces: lockspaces, unreapedGuards: machine.unreaped, unprovenRuns: machine.unproven, memoryFreeMiB: 1000)
         for input in monitor.onHeartbeat(heartbeat, of: heartbeat.host, at: now) { submit(input) }
     }
+
+    /// Its guards are past their deadline and it stands still, so that nobody feeds its watchdog.
+    private func isDueForReset(_ name: String) -> Bool {
+        guard let machine = machines[name] else { return false }
+        return machine.watchdog && machine.frozen && machine.powered && now - machine.lastRenewal > .seconds(11)
+    }
+
+    /// 8 x io_timeout, and 4 s for the watchdog to fire.
+    static let deadTime = Duration.seconds(12)
 
     // MARK: Faults
 
@@ -279,9 +291,9 @@ final class World {
         if machines[question.reader]?.storageCut == true { return [] }
         let age = machines[question.reader]?.staleReads == true ? .seconds(100) : now - suspect.lastRenewal
         if let since = machines[question.reader]?.readsSince, since > suspect.lastRenewal {
-            return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: nil, unchangedFor: now - since, ioTimeout: 1)]
+            return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: nil, unchangedFor: now - since, ioTimeout: 1, deadIn: max(.zero, Self.deadTime - (now - since)))]
         }
-        return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: age, ioTimeout: 1)]
+        return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: age, ioTimeout: 1, deadIn: max(.zero, Self.deadTime - age))]
     }
 
     private func fence(_ run: FenceRun) {
@@ -358,6 +370,7 @@ final class World {
     /// A restarted service has lost its runs; the fence agents ended with it.
     private func check(_ proof: Proof) {
         let name = proof.host
+        if proof.kind == .leaseExpired { return checkExpired(proof) }
         guard let incarnations = proof.incarnations else { return violations.append("a proof without incarnations") }
         if proof.kind == .powerOff, statusOffSince[name] == nil { violations.append("\(proof.id): powerOff without an own status off") }
         guard proof.kind != .operatorConfirmed, let machine = machines[name], machine.powered else { return }
@@ -367,6 +380,14 @@ final class World {
         if let covered = proof.generations[lockspace], machine.generationBefore != nil, covered >= machine.generation {
             violations.append("\(proof.id) covers generation \(covered), which lives")
         }
+    }
+
+    private func checkExpired(_ proof: Proof) {
+        guard let machine = machines[proof.host] else { return }
+        if proof.incarnations != nil { violations.append("\(proof.id) says that its leases expired, and speaks of incarnations") }
+        if !machine.watchdog { violations.append("\(proof.id) rests on a watchdog that \(proof.host) has not") }
+        if proof.generations[lockspace] == machine.generation, now - machine.lastRenewal < Self.deadTime { violations.append("\(proof.id) covers leases that have not expired") }
+        if proof.generations[lockspace] ?? 0 > machine.generation { violations.append("\(proof.id) covers memberships to come") }
     }
 
     // MARK: Looking

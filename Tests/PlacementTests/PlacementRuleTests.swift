@@ -49,7 +49,7 @@ private let proof1 = World.proof("host1", Incarnation(1))
     bench.feed(.proof(World.proof("host9", Incarnation(4))))
     bench.pass(.seconds(3))
     bench.start("a")
-    #expect(bench.engine.vms["a"]?.run == VMRun(attempt: 1, host: "host1", incarnation: Incarnation(1), bootID: "host1-1", generations: ["dom": 1]))
+    #expect(bench.engine.vms["a"]?.run == VMRun(attempt: 1, host: "host1", incarnation: Incarnation(1), bootID: "host1-1", generations: ["dom": 1], leased: true))
     guard case .start(let target, let start, let id) = bench.actions.last else { Issue.record("no start"); return }
     #expect(target.bootID == "host1-1" && start.attempt == 1 && start.generations == ["dom": 1] && id == "j.start.a.1")
     #expect(start.proofs.map(\.age) == [.seconds(3)], "a proof is forwarded with the time it waited here (S4)")
@@ -355,4 +355,54 @@ func onlyARefusalThatLeavesNothingIsFollowedByAnotherHost(code: String) {
     #expect(bench.phase("a") == .waiting)
     bench.feed(Bench.report("host1", []))
     #expect(bench.starts == ["a.1@host1", "a.2@host1"])
+}
+
+// MARK: Letting a paused VM go on
+
+private func paused(_ vm: String, _ attempt: UInt64) -> VMObservation {
+    VMObservation(vm: vm, attempt: attempt, state: .paused, evidence: "its hypervisor has paused it: an I/O error of its storage", pid: 7)
+}
+
+@Test func aResumeIsAnsweredByTheAgentOfTheRun() {
+    var bench = Bench()
+    bench.bringUp(Bench.vm("a"))
+    bench.feed(Bench.report("host1", [paused("a", 1)]))
+    bench.lastReply = nil
+    bench.feed(.resume("r1", VMRequest(vm: "a")))
+    guard case .resume(let target, VMAttempt(vm: "a", attempt: 1), let id) = bench.actions.last else { Issue.record("not asked"); return }
+    #expect(target.bootID == "host1-1" && bench.lastReply == nil)
+    let before = bench.actions.count
+    bench.feed(.resume("r2", VMRequest(vm: "a")))
+    #expect(bench.actions.count == before && bench.engine.vms["a"]?.resuming?.askers == ["r1", "r2"])
+    bench.feed(.answered(vm: "a", id: id, .failed(RequestError(AgentErrorCode.notResumed, "its lease is of host id 2"))))
+    #expect(bench.refusal?.message == "its lease is of host id 2" && bench.phase("a") == .up)
+
+    bench.feed(.resume("r3", VMRequest(vm: "a")))
+    guard case .resume(_, _, let again) = bench.actions.last else { Issue.record("not asked"); return }
+    bench.feed(.answered(vm: "a", id: again, .observed(Bench.running("a", 1))))
+    guard case .success(let body)? = bench.lastReply, let view = body as? VMView else { Issue.record("\(String(describing: bench.lastReply))"); return }
+    #expect(again != id && view.status == .up && bench.engine.vms["a"]?.resuming == nil)
+}
+
+@Test func whatIsNotUpIsNotResumedAndNobodyWaitsForEver() {
+    var bench = Bench()
+    bench.define(Bench.vm("a"))
+    bench.feed(.resume("r", VMRequest(vm: "a")))
+    #expect(bench.refusal?.code == PlacementErrorCode.badState.rawValue && bench.refusal?.message.contains("bulwark vm start a") == true)
+    bench.start("a")
+    bench.answer("a", .observed(Bench.running("a", 1)))
+    bench.feed(.resume("r", VMRequest(vm: "b")))
+    #expect(bench.refusal?.code == PlacementErrorCode.notFound.rawValue)
+    bench.lastReply = nil
+    // Its run is over before the agent answers; and a restart forgets what was asked.
+    bench.feed(.resume("r", VMRequest(vm: "a")))
+    bench.feed(Bench.report("host1", [Bench.stopped("a", 1, by: "host1")]))
+    #expect(bench.refusal?.code == PlacementErrorCode.badState.rawValue && bench.engine.vms["a"]?.resuming == nil)
+    bench.answer("a", .observed(Bench.running("a", 2)))
+    bench.feed(.resume("r", VMRequest(vm: "a")))
+    bench.feed(.started(PlacementPolicy(), lineage: "j"))
+    #expect(bench.refusal?.code == RequestErrorCode.unknownOutcome.rawValue)
+    let before = bench.actions.count
+    bench.feed(.resume("r", VMRequest(vm: "a")))
+    #expect(bench.refusal?.code == PlacementErrorCode.badState.rawValue && bench.actions.count == before)
 }

@@ -19,11 +19,12 @@ struct Bench {
     static func host(
         _ number: Int, _ status: HostStatus = .up, incarnation: UInt64 = 1, priority: Int = 5, joined: Bool = true, proof: SignedProof? = nil
     ) -> SPMHost {
-        let view = HostView(
+        var view = HostView(
             name: "host\(number)", id: number, status: status, reason: "", incarnation: Incarnation(incarnation), bootID: "boot\(number)-\(incarnation)",
             generations: joined ? [master: incarnation] : [:],
             endpoints: HostEndpoints(agentRequests: "a\(number)", agentEvents: "b", leaseRequests: "c", leaseEvents: "d"), spmPriority: priority)
-        return SPMHost(view, proof: proof)
+        if proof?.proof.kind == .leaseExpired { view.leaseProof = proof } else { view.proof = proof }
+        return SPMHost(view)
     }
 
     static func proof(_ number: Int, through incarnation: UInt64, kind: ProofKind = .powerOff) -> SignedProof {

@@ -75,7 +75,7 @@ extension FencingEngine {
     mutating func checkPower(_ name: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
         guard host.fenceDevice != nil else {
-            return step(name, .failed, "\(name) has no fence device: only its own return or an operator's host confirm-off can prove its life over")
+            return step(name, .failed, "\(name) has no fence device: only its own return or an operator's host confirm-off can prove its life over\(expiryHint(name))")
         }
         guard host.run == nil, host.command == nil else { return }
         updateCase(name) {
@@ -89,7 +89,7 @@ extension FencingEngine {
     /// A status of the case was read: `host.power` says what, or that it could not be read.
     mutating func onPowerRead(_ name: String, _ detail: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
-        if host.power == .unknown { return postpone(name, .failed, "the power status cannot be read: \(detail)") }
+        if host.power == .unknown { return postpone(name, .failed, "the power status cannot be read: \(detail)\(expiryHint(name))") }
         // S10: another machine that is off says nothing about this one.
         if host.power == .off, host.deviceIsForeign { return postpone(name, .failed, Self.foreignDevice) }
         if open.incarnation < host.incarnation { return onPowerReadOfNewLife(name) }
@@ -278,7 +278,7 @@ extension FencingEngine {
     }
 
     mutating func onSectorsRead(_ answer: SectorAnswer) {
-        if onSectorsForConfirmation(answer) { return }
+        if onSectorsForConfirmation(answer) || onSectorsForExpiry(answer) { return }
         guard let host = hosts[answer.host], let open = host.fenceCase, open.serial == answer.serial, open.readers.contains(answer.reader),
             open.step == .gathering || open.step == .readingGenerations
         else { return }

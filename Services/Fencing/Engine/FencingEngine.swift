@@ -120,6 +120,7 @@ public struct FencingEngine: Engine {
                 host.unreapedSince = nil
                 host.retryAt = nil
                 host.identifyAt = nil
+                host.expiry = nil
                 host.published = nil
                 // It was said of an older term; every agent is asked anew, and must accept each fencing.
                 host.obeysOthers = nil
@@ -163,7 +164,7 @@ public struct FencingEngine: Engine {
         var times = [ha.holdUntil]
         for name in names {
             guard let host = hosts[name] else { continue }
-            times += [host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
+            times += [host.expiry?.again, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
             if host.run == nil && host.command == nil { times += [host.retryAt, host.fenceCase?.bootDeadline] }
         }
         return times.compactMap { $0 }.filter { $0 > now }.min()
@@ -178,6 +179,7 @@ public struct FencingEngine: Engine {
             believeReboot(name)
             mintRebootedIfIncomplete(name)
             resolveLater(name)
+            followExpiry(name)
         }
         for name in names { settleStatus(name) }
     }

@@ -202,7 +202,7 @@ public struct SectorAnswer: Codable, Hashable, Sendable {
         sectors = list.lockspaces.flatMap { lockspace in
             lockspace.hosts.filter { $0.hostID == question.hostID }.map { slot in
                 Sector(lockspace: lockspace.lockspace, generation: slot.generation, held: slot.state != .free, lastChange: slot.lastChange,
-                    unchangedFor: slot.unchangedFor, ioTimeout: slot.ioTimeout)
+                    unchangedFor: slot.unchangedFor, ioTimeout: slot.ioTimeout, deadIn: slot.deadIn)
             }
         }
     }
@@ -219,13 +219,16 @@ public struct Sector: Codable, Hashable, Sendable {
     /// How long the reader has read the same there, whether it saw the last change or not.
     public var unchangedFor: Duration?
     public var ioTimeout: Int
-    public init(lockspace: String, generation: UInt64, held: Bool, lastChange: Duration?, unchangedFor: Duration? = nil, ioTimeout: Int) {
+    /// When the reader counts its owner as dead, if it goes on like this; zero: it does. `nil`: it does not say.
+    public var deadIn: Duration?
+    public init(lockspace: String, generation: UInt64, held: Bool, lastChange: Duration?, unchangedFor: Duration? = nil, ioTimeout: Int, deadIn: Duration? = nil) {
         self.lockspace = lockspace
         self.generation = generation
         self.held = held
         self.lastChange = lastChange
         self.unchangedFor = unchangedFor
         self.ioTimeout = ioTimeout
+        self.deadIn = deadIn
     }
 
     /// At least one renewal was due and did not come: unchanged for two renewal intervals, which are 2 x io_timeout each. A reader that began to read after the last renewal

@@ -69,6 +69,10 @@ struct HostRecord: Codable, Hashable, Sendable {
     // Recovery
     var fenceCase: FenceCase?
     var proof: SignedProof?
+    /// The newest `leaseExpired` proof, unless ``proof`` covers as much.
+    var leaseProof: SignedProof?
+    /// How far its leases are from having expired.
+    var expiry: Expiry?
     /// Minted, not signed yet.
     var minted: Proof?
     /// When a held or failed step, or an open outcome, is looked at again.

@@ -29,12 +29,12 @@ extension FencingEngine {
         if more { mintRebooted(name) }
     }
 
-    private mutating func mint(
-        _ name: String, _ kind: ProofKind, incarnations: Incarnation, generations: [String: UInt64], case caseID: String?, _ statement: String
+    mutating func mint(
+        _ name: String, _ kind: ProofKind, incarnations: Incarnation?, generations: [String: UInt64], case caseID: String?, _ statement: String
     ) {
         guard let host = hosts[name] else { return }
         // What an earlier proof covered stays over.
-        let known = host.proof?.proof.generations ?? [:]
+        let known = (kind == .leaseExpired ? host.leaseProof : host.proof)?.proof.generations ?? [:]
         var proof = Proof(
             id: "", kind: kind, host: name, hostID: host.definition.id, incarnations: incarnations,
             generations: known.merging(generations) { max($0, $1) }, caseID: caseID, statement: statement)
@@ -51,10 +51,14 @@ extension FencingEngine {
         guard let host = hosts[name], let minted = host.minted, minted.id == signed.proof.id else { return }
         update(name) {
             $0.minted = nil
-            $0.proof = signed
+            if minted.kind == .leaseExpired { $0.leaseProof = signed } else { $0.proof = signed }
+            if let lease = $0.leaseProof?.proof, let proof = $0.proof?.proof, lease.generations.allSatisfy({ $0.value <= proof.generations[$0.key] ?? 0 }) { $0.leaseProof = nil }
         }
         publish("host.proof", name, signed)
         let covered = minted.generations.keys.sorted().map { "\($0) <= \(minted.generations[$0] ?? 0)" }.joined(separator: ", ")
+        if minted.kind == .leaseExpired {
+            return decide(name, "leases expired: generations \(covered)", why: minted.statement, host.fenceCase, evidence: ["proof": minted.id, "kind": minted.kind.rawValue])
+        }
         decide(
             name, "proven over: incarnations <= \(minted.incarnations?.description ?? "")", why: minted.statement, host.fenceCase,
             evidence: ["proof": minted.id, "kind": minted.kind.rawValue, "generations": covered])

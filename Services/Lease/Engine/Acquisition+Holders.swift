@@ -116,7 +116,7 @@ extension Acquisition {
             return .unreadable(place.map { error.sentence(file: $0.ids, start: geometry.deltaOffset(host: holder.hostID)) } ?? error.sentence)
         }
         guard sector.kind == .delta, sector.lockspace == name.lockspace else { return .unreadable("it is of another lockspace") }
-        let covering = proofs.filter { $0.proof.covers(lockspace: name.lockspace, hostID: holder.hostID, generation: holder.generation) }
+        let covering = proofs.filter { $0.proof.covers(lockspace: name.lockspace, hostID: holder.hostID, generation: holder.generation) && !isContradicted($0.proof, at: now) }
         let best = covering.min { opensAt($0) < opensAt($1) }
         if sector.isFree || sector.ownerID != UInt64(holder.hostID) || sector.ownerGeneration > holder.generation {
             // That it is void proves nothing of its last writes: they may still be under way, as after a proof.
@@ -132,6 +132,12 @@ extension Acquisition {
         }
         guard let opens = expiry(of: holder, sector, at: now).map({ $0 + settle }) else { return .holds(sector) }
         return now >= opens ? .over(nil) : .settling(until: opens)
+    }
+
+    /// What this host saw renewed within its dead time has not expired, whatever another host's view of it was (S6).
+    private func isContradicted(_ proof: Proof, at now: Instant) -> Bool {
+        guard proof.kind == .leaseExpired, let seen = observed[proof.hostID] else { return false }
+        return [.live, .fail].contains(seen.state(firing: firing, at: now))
     }
 
     /// When the holder was due to be reset by its watchdog, if it is watched and has said nothing for all of that time; its own io_timeout counts.

@@ -27,10 +27,18 @@ struct HostObservation: Hashable, Codable, Sendable {
 
     var unchangedSince: Instant { lastChange ?? firstSeen }
 
+    /// Its own 8 x io_timeout: what it holds has ended by then, if somebody ends it.
+    private var patience: Duration { .seconds(8 * Int64(max(record.ioTimeout, 1))) }
+
+    /// When it is dead unless it is seen to change until then; `nil`: the slot is free.
+    func deadIn(firing: Duration, at now: Instant) -> Duration? {
+        if record.isFree { return nil }
+        return state(firing: firing, at: now) == .dead ? .zero : unchangedSince + patience + firing - now + .milliseconds(1)
+    }
+
     /// Whether it is alive, in sanlock's terms: only "changed or not" counts, timed by the owner's own timeout.
     func state(firing: Duration, at now: Instant) -> LockspaceHostState {
         guard !record.isFree else { return .free }
-        let patience = Duration.seconds(8 * Int64(max(record.ioTimeout, 1)))
         let silence = now - unchangedSince
         if silence > patience + firing { return .dead }
         if lastChange == nil { return .unknown }

@@ -296,7 +296,7 @@ public struct LeaseEngine: Engine {
                     LockspaceHost(
                         hostID: id, name: seen.record.name, generation: seen.record.ownerGeneration, timestamp: seen.record.timestamp,
                         ioTimeout: Int(seen.record.ioTimeout), state: seen.state(firing: host.firing, at: now), lastChange: seen.lastChange.map { now - $0 },
-                        unchangedFor: now - seen.unchangedSince)
+                        unchangedFor: now - seen.unchangedSince, deadIn: seen.deadIn(firing: host.firing, at: now))
                 }
             },
             renewals: withRenewals ? membership.renewals.map { LockspaceView.Renewal(age: now - $0.at, latency: $0.latency, ok: $0.ok, isLate: $0.isLate) } : nil,

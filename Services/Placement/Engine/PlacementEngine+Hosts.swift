@@ -21,6 +21,7 @@ extension PlacementEngine {
         } else if known?.view.proof != nil, isProvenOver(view.name, view.incarnation) {  // a host that was enrolled anew never had it and revokes nothing
             onProofRevoked(view.name)
         }
+        if let proof = view.leaseProof { hold(proof, &turn) }
         forgetOldSightings(on: view.name)
         for name in vms.keys.sorted() {
             guard let vm = vms[name], let run = vm.run, run.host == view.name, vm.end == nil, vm.phase == .up || vm.phase == .starting else { continue }
@@ -46,7 +47,7 @@ extension PlacementEngine {
     }
 
     mutating func onProof(_ signed: SignedProof, _ turn: inout Turn) {
-        hosts[signed.proof.host]?.view.proof = signed
+        if signed.proof.kind == .leaseExpired { hosts[signed.proof.host]?.view.leaseProof = signed } else { hosts[signed.proof.host]?.view.proof = signed }
         hold(signed, &turn)
     }
 
@@ -59,7 +60,7 @@ extension PlacementEngine {
             guard var vm = vms[name], vm.preparation == nil, vm.run == nil || vm.end != nil else { continue }
             var runs = Array(vm.provenRuns.values)
             if case .hostProven = vm.end, let run = vm.run { runs.append(run) }
-            let doubted = runs.filter { !isProvenOver($0.host, $0.incarnation) }.max { $0.attempt < $1.attempt }
+            let doubted = runs.filter { !isProvenOver($0) }.max { $0.attempt < $1.attempt }
             guard let doubted else { continue }
             if vm.run != doubted {
                 vm.setRunAside()
@@ -71,6 +72,11 @@ extension PlacementEngine {
             vms[name] = vm
             markUnknown(name, "the proof that \(doubted.host) was off was revoked: the host showed a sign of life", &turn)
         }
+    }
+
+    /// Whether a held proof about its host says that this run is over.
+    private func isProvenOver(_ run: VMRun) -> Bool {
+        [proofs[run.host], leaseProofs?[run.host]].contains { $0.map { run.isOver(by: $0.signed.proof) } ?? false }
     }
 
     /// Whether the held proof covers this life of the host.
@@ -90,6 +96,7 @@ extension PlacementEngine {
     /// Keeps the newest proof of each host and ends the runs that it covers.
     private mutating func hold(_ signed: SignedProof, _ turn: inout Turn) {
         let host = signed.proof.host
+        if signed.proof.kind == .leaseExpired { return holdLeaseProof(signed, &turn) }
         guard let covered = signed.proof.incarnations else { return }
         if let known = proofs[host], let knownCoverage = known.signed.proof.incarnations {
             guard covered >= knownCoverage else { return }
@@ -101,10 +108,29 @@ extension PlacementEngine {
         proofs[host] = held
         for name in vms.keys.sorted() {
             if isNews, let sighting = vms[name]?.sighting, signed.proof.covers(host: sighting.host, incarnation: sighting.incarnation) { vms[name]?.sighting = nil }
-            guard let vm = vms[name], let run = vm.run, vm.end == nil, signed.proof.covers(host: run.host, incarnation: run.incarnation) else { continue }
+        }
+        end(by: held, &turn)
+        if isNews { retryNow(turn.now) }
+    }
+
+    private mutating func holdLeaseProof(_ signed: SignedProof, _ turn: inout Turn) {
+        let host = signed.proof.host
+        if let known = leaseProofs?[host] {
+            guard signed.proof.generations.allSatisfy({ $0.value >= known.signed.proof.generations[$0.key] ?? 0 }) else { return }
+            if known.signed.statement == signed.statement { return }
+        }
+        let held = HeldProof(signed: signed, receivedAt: turn.now)
+        leaseProofs = (leaseProofs ?? [:]).merging([host: held]) { $1 }
+        end(by: held, &turn)
+        retryNow(turn.now)
+    }
+
+    /// Ends the runs that this proof covers.
+    private mutating func end(by held: HeldProof, _ turn: inout Turn) {
+        for name in vms.keys.sorted() {
+            guard let vm = vms[name], let run = vm.run, vm.end == nil, run.isOver(by: held.signed.proof) else { continue }
             finish(name, .hostProven(held), &turn)
         }
-        if isNews { retryNow(turn.now) }
     }
 
     /// Something changed for the better: whoever waits for a next round begins it now.

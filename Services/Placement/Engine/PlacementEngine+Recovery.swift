@@ -195,7 +195,7 @@ extension PlacementEngine {
         vm.setRunAside()
         vm.attempt += 1
         let generations = host.view.generations.filter { vm.lockspaces.contains($0.key) }
-        vm.run = VMRun(attempt: vm.attempt, host: best, incarnation: host.view.incarnation, bootID: bootID, generations: generations)
+        vm.run = VMRun(attempt: vm.attempt, host: best, incarnation: host.view.incarnation, bootID: bootID, generations: generations, leased: vm.definition.leases && generations.count == vm.lockspaces.count ? true : nil)
         vm.end = nil
         vm.phase = .starting
         vm.placedAt = turn.now
@@ -218,7 +218,7 @@ extension PlacementEngine {
             name, "start on \(best)", why: "\(why); of the hosts that can take it \(best) has the fewest VMs.", evidence: evidence,
             see: Set(links + hostLink(vm)).sorted())
         turn.publish("vm.placed", view(vm))
-        let known = proofs.keys.sorted().compactMap { proofs[$0]?.aged(at: turn.now) }
+        let known = [proofs, leaseProofs ?? [:]].flatMap { held in held.keys.sorted().compactMap { held[$0]?.aged(at: turn.now) } }
         turn.perform(
             .start(
                 AgentTarget(host: best, bootID: bootID, endpoint: host.view.endpoints.agentRequests, key: host.view.key),

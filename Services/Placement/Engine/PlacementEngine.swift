@@ -71,6 +71,8 @@ public struct PlacementEngine: Engine, Equatable {
     var hosts: [String: HostRecord] = [:]
     /// The newest proof about each host, kept when the host is forgotten.
     var proofs: [String: HeldProof] = [:]
+    /// The newest `leaseExpired` proof about each host; `nil`: there never was any.
+    var leaseProofs: [String: HeldProof]?
     var recoveryAllowed = false
     /// fencing-service's snapshot was received since the start of this process.
     var synced = false

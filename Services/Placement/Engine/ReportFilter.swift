@@ -7,6 +7,7 @@ public struct ReportFilter: Sendable {
         var status: HostStatus
         var bootID: String?
         var proof: String?
+        var leaseProof: String?
     }
 
     /// Of each host, but for the ages of its proofs.
@@ -32,7 +33,7 @@ public struct ReportFilter: Sendable {
 
     /// A changed status, boot or proof makes the host's next report count.
     public mutating func note(_ host: HostView) {
-        let standing = Standing(status: host.status, bootID: host.bootID, proof: host.proof?.statement)
+        let standing = Standing(status: host.status, bootID: host.bootID, proof: host.proof?.statement, leaseProof: host.leaseProof?.statement)
         if standings.updateValue(standing, forKey: host.name) != standing { expect(host.name) }
     }
 

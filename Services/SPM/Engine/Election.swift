@@ -5,7 +5,7 @@ extension SPMCoordinator {
     /// Everything a pool does by itself: looks whether its term is proven over, asks what is due, elects.
     mutating func advance(pool name: String, at now: Instant, _ effects: inout [Effect<SPMAction>]) {
         guard var pool = pools[name] else { return }
-        if fresh, let term = pool.term, let proof = proofs[term.host]?.signed.proof, term.isOver(by: proof, pool: name, master: pool.master) {
+        if fresh, let term = pool.term, let proof = proof(of: term, pool) {
             end(&pool, "\(proof.kind.rawValue) proof \(proof.id): \(proof.statement)", refused: nil, evidence: ["proof": proof.id], at: now, &effects)
         }
         if pool.term != nil {
@@ -80,9 +80,14 @@ extension SPMCoordinator {
         effects.append(.perform(.start(RoleAsk(.start, pool: pool.name, term: pool.lastTerm, host: host.name, bootID: bootID), start)))
     }
 
+    /// A proof about its host that says that the term is over.
+    func proof(of term: Term, _ pool: Pool) -> Proof? {
+        [proofs[term.host], leaseProofs?[term.host]].compactMap { $0?.signed.proof }.first { term.isOver(by: $0, pool: pool.name, master: pool.master) }
+    }
+
     /// Every proof known, with its age: one of them opens the lease that the last holder left.
     func proofsToSend(_ pool: Pool, at now: Instant) -> [SignedProof] {
-        let known = proofs.keys.sorted().compactMap { proofs[$0]?.aged(at: now) }
+        let known = [proofs, leaseProofs ?? [:]].flatMap { held in held.keys.sorted().compactMap { held[$0]?.aged(at: now) } }
         return known + (pool.ended.map { [$0.aged(at: now)] } ?? [])
     }
 

@@ -33,6 +33,8 @@ public struct SPMCoordinator: Engine {
     var nextTask: UInt64 = 1
     /// When the proof of each host came.
     var proofs: [String: HeldProof] = [:]
+    /// The newest `leaseExpired` proof about each host; `nil`: there never was any.
+    var leaseProofs: [String: HeldProof]?
 
     /// Knows nothing yet.
     public init() {}
@@ -125,11 +127,16 @@ public struct SPMCoordinator: Engine {
 
     mutating func onHost(_ host: SPMHost, at now: Instant) {
         hosts[host.name] = host
-        guard let signed = host.proof else {
-            proofs[host.name] = nil  // none, or revoked
-            return
-        }
-        if proofs[host.name]?.signed.statement != signed.statement { proofs[host.name] = HeldProof(signed: signed, since: now) }
+        // None: there was none, or it was revoked.
+        proofs[host.name] = held(host.proof, proofs[host.name], at: now)
+        let expired = held(host.leaseProof, leaseProofs?[host.name], at: now)
+        if expired != nil || leaseProofs != nil { leaseProofs = (leaseProofs ?? [:]).filter { $0.key != host.name }.merging(expired.map { [host.name: $0] } ?? [:]) { $1 } }
+    }
+
+    /// The same proof is as old as it was when it first came.
+    private func held(_ signed: SignedProof?, _ known: HeldProof?, at now: Instant) -> HeldProof? {
+        guard let signed else { return nil }
+        return known?.signed.statement == signed.statement ? known : HeldProof(signed: signed, since: now)
     }
 
     /// A forgotten host that holds a term stays known as Down: only its proof or its own word ends the term.
@@ -139,6 +146,7 @@ public struct SPMCoordinator: Engine {
         } else {
             hosts[name] = nil
             proofs[name] = nil
+            leaseProofs?[name] = nil
         }
     }
 

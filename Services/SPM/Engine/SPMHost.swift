@@ -14,11 +14,13 @@ public struct SPMHost: Codable, Hashable, Sendable {
     public var priority: Int
     /// Verified by the shell.
     public var proof: SignedProof?
+    /// As ``proof``.
+    public var leaseProof: SignedProof?
     /// The open fence case in a few words.
     public var fenceCase: String?
 
-    /// - Parameter proof: the view's proof after its signature was verified; `nil` if it was not acceptable.
-    public init(_ view: HostView, proof: SignedProof?) {
+    /// - Parameter view: its proofs are verified.
+    public init(_ view: HostView) {
         name = view.name
         id = view.id
         status = view.status
@@ -28,7 +30,8 @@ public struct SPMHost: Codable, Hashable, Sendable {
         agent = view.endpoints.agentRequests
         key = view.key
         priority = view.spmPriority
-        self.proof = proof
+        proof = view.proof
+        leaseProof = view.leaseProof
         fenceCase = view.fenceCase.map { "\($0.id) at step \($0.step): \($0.reason)" }
     }
 
@@ -36,6 +39,7 @@ public struct SPMHost: Codable, Hashable, Sendable {
     public func isNews(to known: SPMHost?) -> Bool {
         guard var known else { return true }
         if known.proof?.statement == proof?.statement { known.proof = proof }
+        if known.leaseProof?.statement == leaseProof?.statement { known.leaseProof = leaseProof }
         return known != self
     }
 

@@ -141,9 +141,9 @@ extension SPMCoordinator {
     /// The input that news of fencing-service are; `nil` if they say nothing new, for every input is journaled.
     public func input(_ news: RegistryNews) -> SPMInput? {
         switch news {
-        case .all(let views, let recovery): return .hosts(views.map { SPMHost($0, proof: $0.proof) }, recovery)
+        case .all(let views, let recovery): return .hosts(views.map { SPMHost($0) }, recovery)
         case .host(let view):
-            let host = SPMHost(view, proof: view.proof)
+            let host = SPMHost(view)
             return host.isNews(to: hosts[host.name]) ? .host(host) : nil
         case .removed(let name): return .hostRemoved(name)
         case .recovery(let state): return recovery == state ? nil : .recovery(state)

@@ -33,7 +33,7 @@ extension InvariantChecker {
             judgement.violation(.I3, "\(run) began in a life of its host that \(proof.kind.rawValue) proof \(proof.id) says is over", earlier: .proofMade(proof))
         }
         storage.begin(run, writes: writes, leases: leases, &judgement)
-        runs.began(run, lver: leases.first?.lver ?? 0, judgement.fact)
+        runs.began(run, leases: leases, judgement.fact)
     }
 
     /// What ran elsewhere must be over, and proven to be (I3). The same boot refuses by itself.
@@ -77,7 +77,7 @@ extension InvariantChecker {
             judgement.violation(run.holder.role == .vm ? .I3 : .I2, "\(run) lives beside \(other)", earlier: history.last?.fact)
         }
         storage.begin(run, writes: writes, leases: [], &judgement)
-        runs.began(run, lver: 0, judgement.fact)
+        runs.began(run, leases: [], judgement.fact)
     }
 
     mutating func end(_ run: Run) {

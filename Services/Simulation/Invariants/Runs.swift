@@ -22,6 +22,8 @@ struct Runs: Sendable {
         var run: Run
         var fact: Fact
         var lver: UInt64
+        /// Those that it began with.
+        var leases: [GuardLease]
         /// An `ended` proof, or the agent's final word, says that it is over.
         var isCovered: Bool
     }
@@ -44,6 +46,8 @@ struct Runs: Sendable {
     private var boots: [String: [String]] = [:]
     private var numbers: [Boot: Incarnation] = [:]
     private var proofs: [String: [Proof]] = [:]
+    /// `leaseExpired` proofs about each host; a newer one covers what older ones covered.
+    private var expired: [String: Proof] = [:]
     private(set) var liveCount = 0
 
     // MARK: Boots
@@ -73,10 +77,11 @@ struct Runs: Sendable {
         histories[Subject(run.holder)] = history
     }
 
-    mutating func began(_ run: Run, lver: UInt64, _ fact: Fact) {
+    mutating func began(_ run: Run, leases: [GuardLease], _ fact: Fact) {
+        let lver = leases.first?.lver ?? 0
         var history = history(of: run.holder)
         let isCovered = history.coveredAttempt.map { run.holder.attempt > 0 && $0 == run.holder.attempt } ?? false
-        if run.holder.attempt >= history.last?.run.holder.attempt ?? 0 { history.last = Began(run: run, fact: fact, lver: lver, isCovered: isCovered) }
+        if run.holder.attempt >= history.last?.run.holder.attempt ?? 0 { history.last = Began(run: run, fact: fact, lver: lver, leases: leases, isCovered: isCovered) }
         history.lver = max(history.lver, lver)
         let boot = Boot(host: run.host, boot: run.boot)
         if live[boot, default: []].insert(run).inserted {
@@ -117,6 +122,7 @@ struct Runs: Sendable {
             }
             return cover(holder)
         }
+        if proof.kind == .leaseExpired { expired[proof.host] = proof }
         guard let incarnations = proof.incarnations else { return }
         for boot in boots[proof.host] ?? [] {
             let key = Boot(host: proof.host, boot: boot)
@@ -132,7 +138,13 @@ struct Runs: Sendable {
     mutating func revoke(_ proof: Proof) { proofs[proof.host]?.removeAll { $0.id == proof.id } }
 
     /// Whether it is known to be over: by a proof, or by its agent's final word.
-    func isProvenOver(_ began: Began) -> Bool { began.isCovered || proofCovering(began.run) != nil }
+    func isProvenOver(_ began: Began) -> Bool { began.isCovered || proofCovering(began.run) != nil || hasExpired(began) }
+
+    /// Every lease that it began with is proven to have expired: its guard, or else its host's watchdog, has ended it.
+    private func hasExpired(_ began: Began) -> Bool {
+        guard let proof = expired[began.run.host], !began.leases.isEmpty else { return false }
+        return began.leases.allSatisfy { proof.generations[$0.name.lockspace] ?? 0 >= $0.generation }
+    }
 
     /// The proof about its host's life that covers this run.
     func proofCovering(_ run: Run) -> Proof? {
