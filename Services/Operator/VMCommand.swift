@@ -5,8 +5,8 @@ import Messages
 /// `bulwark vm`: virtual machines.
 struct VMCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "vm", abstract: "Virtual machines: list, show, define, remove, start, stop.",
-        subcommands: [List.self, Show.self, Define.self, Remove.self, Start.self, Stop.self, ResetPowerState.self])
+        commandName: "vm", abstract: "Virtual machines: list, show, define, remove, start, stop, resume.",
+        subcommands: [List.self, Show.self, Define.self, Remove.self, Start.self, Stop.self, Resume.self, ResetPowerState.self])
 
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "All VMs with status and host.")
@@ -77,6 +77,15 @@ struct VMCommand: ParsableCommand {
         @OptionGroup var options: GlobalOptions
 
         func run() throws { try VMCommand.each(names, "vm.stop", host: nil, options) }
+    }
+
+    struct Resume: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Let VMs go on that an I/O error has paused; their leases are read again first. Each is answered when it runs, or with what keeps it.")
+        @Argument(help: "VMs.") var names: [String]
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws { try VMCommand.each(names, "vm.resume", host: nil, options) }
     }
 
     struct ResetPowerState: ParsableCommand {

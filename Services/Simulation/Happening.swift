@@ -96,6 +96,7 @@ public enum Happening: Codable, Hashable, Sendable {
 
     case vmStart(vm: String, host: String?)
     case vmStop(vm: String)
+    case vmResume(vm: String)
     case vmRemove(vm: String)
     /// As it was at first, with new disks if it was removed since.
     case vmDefine(vm: String)
@@ -231,6 +232,7 @@ extension Happening {
         case .guestUnstuck(let vm): "guest \(vm) unstuck"
         case .vmStart(let vm, let host): "vm start \(vm)" + (host.map { " on \($0)" } ?? "")
         case .vmStop(let vm): "vm stop \(vm)"
+        case .vmResume(let vm): "vm resume \(vm)"
         case .vmRemove(let vm): "vm remove \(vm)"
         case .vmDefine(let vm): "vm define \(vm)"
         case .vmResetPowerState(let vm): "vm reset-power-state \(vm)"
@@ -334,6 +336,7 @@ extension Happening {
         Form("vm stop VM") { .vmStop(vm: $0[0]) },
         Form("vm remove VM") { .vmRemove(vm: $0[0]) },
         Form("vm define VM") { .vmDefine(vm: $0[0]) },
+        Form("vm resume VM") { .vmResume(vm: $0[0]) },
         Form("vm reset-power-state VM") { .vmResetPowerState(vm: $0[0]) },
         Form("host maintenance HOST") { .hostMaintenance(host: $0[0]) },
         Form("host activate HOST") { .hostActivate(host: $0[0]) },

@@ -34,6 +34,7 @@ private struct ScenarioMaker {
         rarities()
         watchdogs()
         leases()
+        resumptions()
         scenario.end = Duration(nanoseconds: end)
         scenario.recovers = true
         return scenario
@@ -99,6 +100,19 @@ private struct ScenarioMaker {
             }
             let all: [ResumeBehaviour?] = scenario.vms[index].ha ? [nil, .auto, .kill] : [nil, .auto, .leave, .kill]
             scenario.vms[index].resume = choice.pick(all) ?? nil
+        }
+    }
+
+    /// An operator lets VMs go on that were left paused, at good moments and at bad ones.
+    private mutating func resumptions() {
+        defer { sortTimeline() }
+        var choice = Random(seed: ~scenario.seed &+ 2)
+        for vm in scenario.vms where vm.resume == .leave {
+            var at = choice.between(30_000_000_000, 600_000_000_000)
+            while at < end {
+                add(at, .vmResume(vm: vm.name))
+                at += choice.between(30_000_000_000, 600_000_000_000)
+            }
         }
     }
 

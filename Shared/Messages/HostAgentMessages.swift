@@ -8,6 +8,8 @@ public enum AgentErrorCode: String, CaseIterable, Sendable {
     case startFailed = "vm.start-failed"
     /// The domain of a disk is not connected on this host.
     case notConnected = "storage.not-connected"
+    /// The guest was not let go on; the message says what keeps it, or who has its leases.
+    case notResumed = "vm.not-resumed"
     /// This host is not the SPM of that pool and term.
     case notSPM = "spm.not-here"
     /// The term is older than one seen before.

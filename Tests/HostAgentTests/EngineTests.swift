@@ -358,3 +358,47 @@ private func stops(_ effects: [Effect<AgentAction>]) -> Int { effects.actions.fi
         #expect(stops(bench.send(.wake)) == 1)
     }
 }
+
+private func asked(_ effects: [Effect<AgentAction>]) -> Int { effects.actions.filter { if case .resume(_, asked: true) = $0 { true } else { false } }.count }
+
+extension EngineBench {
+    fileprivate mutating func resume(_ name: String, _ attempt: UInt64) -> [Effect<AgentAction>] {
+        request { .vmResume($0, Self.operator_, VMAttempt(vm: name, attempt: attempt)) }
+    }
+}
+
+@Test func anOperatorLetsALeftGuestGoOn() {
+    var bench = pausedByError(.leave)
+    let first = bench.resume("web1", 1)
+    #expect(asked(first) == 1 && first.replies.isEmpty)
+    #expect(asked(bench.resume("web1", 1)) == 0)
+    _ = bench.send(.sighted(vm("web1", 1), .running(pid: 7, lver: 1, paused: false)))
+    let done = bench.send(.resumed(vm("web1", 1), .goesOn))
+    #expect(done.observations.map(\.state) == [.running, .running])
+    #expect(bench.send(.resumed(vm("web1", 1), .goesOn)).isEmpty)
+}
+
+@Test func whoIsNotLetGoOnHearsWhy() throws {
+    var bench = pausedByError(.leave)
+    #expect(bench.resume("web1", 2).refusals == ["vm.not-resumed"] && bench.resume("web2", 1).refusals == ["vm.not-resumed"])
+    _ = bench.resume("web1", 1)
+    let kept = bench.send(.resumed(vm("web1", 1), .stays(why: "its leases are another's")))
+    guard case .refused(let error)? = kept.replies.first else { Issue.record("\(kept)"); return }
+    #expect(error.message.contains("its leases are another's"))
+
+    // Neither a restarted agent nor the end of the run leaves anybody waiting, and nothing goes on afterwards.
+    _ = bench.resume("web1", 1)
+    try bench.restart()
+    let restarted = bench.start()
+    #expect(restarted.refusals == ["vm.not-resumed"] && resumes(restarted) == 0)
+    _ = bench.send(.scanned([]))
+    _ = bench.send(.sighted(vm("web1", 1), ioError))
+    _ = bench.resume("web1", 1)
+    #expect(bench.send(.sighted(vm("web1", 1), .ended(exit: "signal 9", why: "the leases' deadline has passed"))).refusals == ["vm.not-resumed"])
+    #expect(bench.resume("web1", 1).refusals == ["vm.not-resumed"])
+    #expect(bench.send(.resumed(vm("web1", 1), .goesOn)).isEmpty)
+
+    var stopping = pausedByError(.leave)
+    _ = stopping.stop("web1", 1)
+    #expect(stopping.resume("web1", 1).refusals == ["vm.not-resumed"])
+}

@@ -11,6 +11,7 @@ private struct WatchDesk {
     var resultIsThere = false
     var examination = GuardSighting.unclear(evidence: "its lock is held")
     var guest: GuardWatcher.GuestStatus? = .running
+    var resumeFailure: String?
 
     init(isGuest: Bool = true, patience: Duration = .zero) { watcher = GuardWatcher(isGuest: isGuest, patienceUntil: now + patience) }
 
@@ -23,7 +24,8 @@ private struct WatchDesk {
                 case .connect: inputs.append(guardListens ? .connected : .connectFailed(resultIsThere: resultIsThere))
                 case .examine: inputs.append(.examined(examination))
                 case .confirm: inputs.append(.confirmed(guest))
-                case .send, .report, .resumeGuest: break
+                case .resumeGuest: inputs.append(.resumed(failure: resumeFailure))
+                case .send, .report, .answer: break
                 }
             }
         }
@@ -48,6 +50,7 @@ private struct WatchDesk {
 
     var reports: [GuardSighting] { steps.compactMap { if case .report(let sighting) = $0 { sighting } else { nil } } }
     var sent: [String] { steps.compactMap { if case .send(let message) = $0 { message.verb } else { nil } } }
+    var answers: [ResumeOutcome] { steps.compactMap { if case .answer(let outcome) = $0 { outcome } else { nil } } }
     var examinations: Int { steps.filter { $0 == .examine }.count }
 }
 
@@ -205,17 +208,17 @@ private struct WatchDesk {
     var desk = WatchDesk()
     desk.send(.begin)
     desk.say("running", pid: 9)
-    desk.send(.resume)
+    desk.send(.resume(asked: false))
     #expect(!desk.steps.contains(.send(GuardMessage("verify"))))
     desk.guest = .ioError
     desk.pass(.seconds(2))
     #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: true, why: .ioError))
-    desk.send(.resume)
+    desk.send(.resume(asked: false))
     #expect(desk.steps.last == .send(GuardMessage("verify")))
     desk.send(.message(GuardMessage("unverified", [("message", "no answer")])))
     #expect(!desk.steps.contains(.resumeGuest))
     desk.send(.message(GuardMessage("verified")))
-    #expect(desk.steps.last == .resumeGuest)
+    #expect(desk.steps.last == .resumeGuest && desk.answers.isEmpty)
     desk.guest = .running
     desk.pass(.seconds(2))
     #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: false))
@@ -232,4 +235,98 @@ private struct WatchDesk {
     #expect(!desk.steps[before...].contains(.confirm))
     desk.say("running", pid: 9)
     #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: false))
+}
+
+// MARK: An operator's wish
+
+private func wished() -> WatchDesk {
+    var desk = WatchDesk()
+    desk.guest = .ioError
+    desk.send(.begin)
+    desk.say("running", pid: 9)
+    desk.send(.resume(asked: true))
+    return desk
+}
+
+private func isStaying(_ outcome: ResumeOutcome?, _ word: String) -> Bool {
+    guard case .stays(let why) = outcome else { return false }
+    return why.contains(word)
+}
+
+@Test func aWishIsAnsweredWhenTheLeasesAreVerifiedAndTheGuestIsSeenToRun() {
+    var desk = wished()
+    #expect(desk.steps.last == .send(GuardMessage("verify")))
+    // A second one waits for the same answer.
+    desk.send(.resume(asked: true))
+    #expect(desk.sent.filter { $0 == "verify" }.count == 1)
+    desk.guest = .running
+    desk.send(.message(GuardMessage("verified")))
+    #expect(desk.steps.last == .resumeGuest && desk.answers.isEmpty)
+    desk.pass(GuardWatcher.relapsePause)
+    #expect(desk.answers == [.goesOn])
+    #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: false))
+    desk.pass(.seconds(30))
+    #expect(desk.answers.count == 1 && desk.steps.filter { $0 == .resumeGuest }.count == 1)
+}
+
+@Test func aWishThatCannotBeGrantedSaysWhy() {
+    var foreign = wished()
+    foreign.send(.message(GuardMessage("unverified", [("message", "lease-service does not answer")])))
+    #expect(isStaying(foreign.answers.first, "lease-service does not answer") && !foreign.steps.contains(.resumeGuest))
+
+    var lost = wished()
+    lost.send(.message(GuardMessage("status", [("state", "ending"), ("message", "lease i is of host id 3")])))
+    #expect(isStaying(lost.answers.first, "host id 3"))
+    lost.send(.message(GuardMessage("verified")))
+    #expect(lost.answers.count == 1 && lost.reports.last == .ending(why: "lease i is of host id 3"))
+
+    var mute = wished()
+    mute.pass(GuardWatcher.resumeLimit)
+    #expect(isStaying(mute.answers.first, "answered within 20 s"))
+
+    var broken = wished()
+    broken.send(.broken)
+    #expect(isStaying(broken.answers.first, "connection"))
+    broken.guardListens = false
+    broken.send(.resume(asked: true))
+    #expect(broken.answers.count == 2)
+
+    var hung = wished()
+    hung.resumeFailure = "QMP did not answer in time"
+    hung.send(.message(GuardMessage("verified")))
+    #expect(isStaying(hung.answers.first, "QMP"))
+
+    var relapsed = wished()
+    relapsed.send(.message(GuardMessage("verified")))
+    relapsed.pass(GuardWatcher.relapsePause)
+    #expect(isStaying(relapsed.answers.first, "storage"))
+
+    var stopped = WatchDesk()
+    stopped.send(.begin)
+    stopped.say("running", pid: 9)
+    stopped.send(.message(GuardMessage("status", [("state", "paused"), ("pid", "9"), ("lease", "d|i|7|3"), ("message", "no renewal")])))
+    stopped.send(.resume(asked: true))
+    #expect(isStaying(stopped.answers.first, "no renewal") && !stopped.sent.contains("verify"))
+}
+
+/// What QEMU was asked before it was told to go on may be answered after that.
+@Test func anAnswerFromBeforeTheWishIsNotTakenForOneAfterIt() {
+    var watcher = GuardWatcher(isGuest: true, patienceUntil: Instant(nanoseconds: 0))
+    let running = GuardMessage("status", [("state", "running"), ("pid", "9")])
+    var now = Instant(nanoseconds: 0)
+    var steps: [GuardWatcher.Step] = []
+    func feed(_ input: GuardWatcher.Input) { steps += watcher.handle(input, at: now) }
+    for input in [GuardWatcher.Input.begin, .connected, .message(running), .confirmed(.ioError)] { feed(input) }
+    now = now + .seconds(2)
+    // Asked as every two seconds; not answered yet.
+    feed(.tick)
+    for input in [GuardWatcher.Input.resume(asked: true), .message(GuardMessage("verified")), .resumed(failure: nil)] { feed(input) }
+    now = now + GuardWatcher.relapsePause
+    feed(.tick)
+    feed(.confirmed(.ioError))
+    #expect(!steps.contains { if case .answer = $0 { true } else { false } })
+    now = now + .milliseconds(50)
+    feed(.tick)
+    feed(.confirmed(.running))
+    #expect(steps.last == .answer(.goesOn))
 }

@@ -24,7 +24,7 @@ private let names = (1...4).map { "web\($0)" }
         guard world.chance(4) else { return }
         let host = "host\(world.random.next() % 3 + 1)"
         let name = names[Int(world.random.next() % 4)]
-        switch world.random.next() % 12 {
+        switch world.random.next() % 13 {
         case 0: world.crash(host)
         case 1, 2: world.cut(host)
         case 3, 4: world.heal(host)
@@ -33,7 +33,8 @@ private let names = (1...4).map { "web\($0)" }
         case 7: world.machines[host]?.guests[name]?.running = false
         case 8: try world.feed(.stop("stop-\(count)", VMRequest(vm: name)))
         case 9: try world.feed(.start("start-\(count)", VMRequest(vm: name)))
-        case 10:
+        case 10: try world.feed(.resume("resume-\(count)", VMRequest(vm: name)))
+        case 11:
             world.recoveryAllowed.toggle()
             world.send(.ha(HAState(enabled: true, hold: nil, recoveryAllowed: world.recoveryAllowed)), on: "fencing")
         default: world.report(host)
@@ -50,6 +51,7 @@ private let names = (1...4).map { "web\($0)" }
     try world.checkReplay()
     for name in names {
         let vm = try #require(world.engine.vms[name])
+        #expect(vm.resuming == nil, "somebody still waits for an answer")
         let runs = world.truth(name)
         #expect(runs.count <= 1, "\(name) runs on \(runs)")
         if vm.wanted, vm.definition.ha {

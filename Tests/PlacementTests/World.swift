@@ -33,7 +33,7 @@ struct World {
         case boot(String, incarnation: Incarnation)
         case wake
     }
-    enum AgentCall { case start(VMStart), stop(VMAttempt), observe(VMAttempt) }
+    enum AgentCall { case start(VMStart), stop(VMAttempt), observe(VMAttempt), resume(VMAttempt) }
 
     struct Guest: Hashable {
         var attempt: UInt64
@@ -234,7 +234,7 @@ struct World {
         let attempt: UInt64
         switch call {
         case .start(let start): (vm, attempt) = (start.vm.name, start.attempt)
-        case .stop(let order), .observe(let order): (vm, attempt) = (order.vm, order.attempt)
+        case .stop(let order), .observe(let order), .resume(let order): (vm, attempt) = (order.vm, order.attempt)
         }
         let answer: AgentAnswer
         if machine.bootID != target.bootID {
@@ -256,6 +256,12 @@ struct World {
                 } else {
                     machines[host]?.guests[vm] = Guest(attempt: attempt, running: true)
                     answer = .observed(VMObservation(vm: vm, attempt: attempt, state: .running, evidence: "started", pid: 42))
+                }
+            case .resume:
+                if let guest, guest.attempt == attempt {
+                    answer = .observed(Self.observation(vm, guest, host))
+                } else {
+                    answer = .failed(RequestError(AgentErrorCode.notResumed, "nothing of it is here"))
                 }
             case .stop, .observe:
                 if case .stop = call, guest?.attempt == attempt { machines[host]?.guests[vm]?.running = false }

@@ -40,8 +40,8 @@ public enum AgentAction: Sendable {
     case watch(GuardSpec)
     /// Tell this guard to end its group.
     case stop(Holder, why: String)
-    /// Let a guest go on that its hypervisor has paused, once its guard has verified its leases.
-    case resume(Holder)
+    /// Let a guest go on that its hypervisor has paused, once its guard has verified its leases. `asked`: an operator waits for what comes of it (``AgentInput/resumed(_:_:)``).
+    case resume(Holder, asked: Bool)
     /// Look at every process of this machine, until that succeeds; a look that is under way counts.
     case scan
     /// Probe these domains, until each has answered a probe that began after now.

@@ -63,6 +63,14 @@ public enum PauseCause: Codable, Hashable, Sendable {
     }
 }
 
+/// What came of an operator's wish that a paused guest goes on.
+public enum ResumeOutcome: Codable, Hashable, Sendable {
+    /// Its leases were read again, and it runs.
+    case goesOn
+    /// It was not let go on, or did not.
+    case stays(why: String)
+}
+
 /// A guest that a look at every process and lock found.
 public struct ScannedGuest: Codable, Hashable, Sendable {
     public var vm: String
@@ -86,6 +94,8 @@ public enum AgentInput: EngineInput {
     case vmStart(RequestID, Caller, VMStart)
     case vmStop(RequestID, Caller, VMAttempt)
     case vmObserve(RequestID, Caller, VMAttempt)
+    /// An operator lets a guest go on that its hypervisor has paused.
+    case vmResume(RequestID, Caller, VMAttempt)
     case spmStart(RequestID, Caller, SPMStart)
     case spmStop(RequestID, Caller, SPMTerm)
     case spmStatus(RequestID, Caller, SPMTerm)
@@ -101,6 +111,8 @@ public enum AgentInput: EngineInput {
     case shutdown(RequestID, Caller)
 
     case sighted(Holder, GuardSighting)
+    /// What came of an operator's wish that it goes on.
+    case resumed(Holder, ResumeOutcome)
     /// Every process and lock was looked at: these guests run here.
     case scanned([ScannedGuest])
     /// Each of the run's domains answered a probe that began after the run's end.

@@ -15,8 +15,10 @@ public struct GuardWatcher: Sendable {
         case examined(GuardSighting)
         /// The guard is to end its group: said now, and again to whatever connection comes.
         case stop(why: String)
-        /// A guest that an I/O error has paused is to go on, if its guard verifies its leases.
-        case resume
+        /// A guest that an I/O error has paused is to go on, if its guard verifies its leases. `asked`: an operator waits for ``Step/answer(_:)``.
+        case resume(asked: Bool)
+        /// QEMU was told to go on; `failure`: why it could not be.
+        case resumed(failure: String?)
         /// The time of ``GuardWatcher/nextWake`` has come.
         case tick
     }
@@ -29,8 +31,10 @@ public struct GuardWatcher: Sendable {
         case examine
         /// Ask the guest's QEMU; answered by ``Input/confirmed(_:)``.
         case confirm
-        /// Tell the guest's QEMU to go on.
+        /// Tell the guest's QEMU to go on; answered by ``Input/resumed(failure:)``.
         case resumeGuest
+        /// What came of an operator's wish; exactly one for each, while there is a connection to lose.
+        case answer(ResumeOutcome)
         case report(GuardSighting)
     }
 
@@ -49,6 +53,16 @@ public struct GuardWatcher: Sendable {
         case known(pid: Int32, lver: UInt64, GuestStatus)
     }
 
+    /// An operator's wish that the guest goes on.
+    private struct Wish: Hashable, Sendable {
+        var until: Instant
+        /// Its leases were verified, and QEMU told.
+        var isTold = false
+        /// When QEMU is asked whether it went on.
+        var lookAt: Instant?
+        var isLooking = false
+    }
+
     private let isGuest: Bool
     private let patienceUntil: Instant
     private var link = Link.connecting
@@ -57,6 +71,7 @@ public struct GuardWatcher: Sendable {
     private var isAskedAgain = false
     /// The guard has stopped the guest: it would not answer.
     private var isStopped = false
+    private var wish: Wish?
     private var last: GuardSighting?
     private var stopWhy: String?
     private var heardAt = Instant(nanoseconds: 0)
@@ -68,6 +83,10 @@ public struct GuardWatcher: Sendable {
     public static let silence = Duration.seconds(5)
     /// How long a guest may take to answer, and a guard that is ending to leave its lock.
     public static let greeting = Duration.seconds(2)
+    /// How long reading the leases again, and QEMU, may take together.
+    public static let resumeLimit = Duration.seconds(20)
+    /// A guest whose storage still fails meets the error again meanwhile, if it writes at all.
+    public static let relapsePause = Duration.milliseconds(500)
     private static let askPause = Duration.seconds(2)
 
     /// - Parameters:
@@ -85,7 +104,8 @@ public struct GuardWatcher: Sendable {
     public var nextWake: Instant? {
         switch link {
         case .waiting(let until): until
-        case .connected: if case .asking(_, _, _, let again?) = confirmation { min(askAt, again) } else { askAt }
+        case .connected:
+            if case .asking(_, _, _, let again?) = confirmation { min(askAt, again) } else { min(askAt, wish?.lookAt ?? askAt, wish?.until ?? askAt) }
         case .connecting, .examining, .over: nil
         }
     }
@@ -101,7 +121,9 @@ public struct GuardWatcher: Sendable {
         case .confirmed(let status): onConfirmed(status, now)
         case .examined(let seen): if link == .examining { onExamined(seen, now) }
         case .stop(let why): onStop(why)
-        case .resume: if link == .connected, case .known(_, _, .ioError) = confirmation { steps.append(.send(GuardMessage("verify"))) }
+        case .resume(asked: false): if link == .connected, case .known(_, _, .ioError) = confirmation { steps.append(.send(GuardMessage("verify"))) }
+        case .resume(asked: true): onWish(now)
+        case .resumed(let failure): onResumed(failure, now)
         case .tick: onTick(now)
         }
         defer { steps = [] }
@@ -137,6 +159,7 @@ public struct GuardWatcher: Sendable {
             steps.append(.connect)
         case .connected:
             if now >= askAt { keepAsking(now) }
+            checkWish(now)
             if case .asking(let pid, let lver, let since, let again?) = confirmation, now >= again {
                 confirmation = .asking(pid: pid, lver: lver, since: since, askAt: nil)
                 steps.append(.confirm)
@@ -160,7 +183,8 @@ public struct GuardWatcher: Sendable {
     private mutating func onStatus(_ message: GuardMessage, _ now: Instant) {
         heardAt = now
         failingSince = nil
-        if message.verb == "verified", case .known(_, _, .ioError) = confirmation { return steps.append(.resumeGuest) }
+        if message.verb == "verified" { return onVerified() }
+        if message.verb == "unverified", wish?.isTold == false { settle(.stays(why: "its leases are not known to be its own: \(message["message"] ?? "no reason given")")) }
         if let state = message["state"] { isStopped = state == "paused" }
         switch message["state"] {
         case "acquiring":
@@ -173,6 +197,7 @@ public struct GuardWatcher: Sendable {
             if let pid = message["pid"].flatMap({ Int32($0) }) { report(.running(pid: pid, lver: lver, paused: true, why: .leaseLoss(message["message"] ?? ""))) }
         case "ending", "ended":
             report(.ending(why: message["message"] ?? ""))
+            settle(.stays(why: "its guard ends it: \(message["message"] ?? "")"))
         default:
             break
         }
@@ -205,7 +230,8 @@ public struct GuardWatcher: Sendable {
             guard let status, link == .connected else { return }
             confirmation = .known(pid: pid, lver: lver, status)
             guard !isStopped, case .running = last else { return }
-            return report(pid, lver, status)
+            report(pid, lver, status)
+            return onLookedAt(status)
         }
         guard case .asking(let pid, let lver, let since, nil) = confirmation else { return }
         guard link == .connected else {
@@ -221,10 +247,65 @@ public struct GuardWatcher: Sendable {
         if !isStopped { report(pid, lver, status ?? .running) }
     }
 
+    // MARK: An operator's wish
+
+    private mutating func onWish(_ now: Instant) {
+        guard link == .connected, case .known = confirmation else { return steps.append(.answer(.stays(why: "its guard, or its QEMU, does not answer"))) }
+        if case .running(_, _, _, .leaseLoss(let why)) = last, isStopped {
+            return steps.append(.answer(.stays(why: "its guard has stopped it, and lets it go on by itself if its leases are verified before their deadline: \(why)")))
+        }
+        // One that is out counts for whoever asks meanwhile.
+        guard wish == nil else { return }
+        wish = Wish(until: now + Self.resumeLimit)
+        steps.append(.send(GuardMessage("verify")))
+    }
+
+    private mutating func onVerified() {
+        if wish?.isTold == false {
+            wish?.isTold = true
+            steps.append(.resumeGuest)
+        } else if case .known(_, _, .ioError) = confirmation {
+            steps.append(.resumeGuest)
+        }
+    }
+
+    private mutating func onResumed(_ failure: String?, _ now: Instant) {
+        guard wish?.isTold == true, wish?.lookAt == nil, wish?.isLooking == false else { return }
+        if let failure { return settle(.stays(why: "its QEMU did not go on: \(failure)")) }
+        wish?.lookAt = now + Self.relapsePause
+    }
+
+    private mutating func checkWish(_ now: Instant) {
+        guard let wish else { return }
+        if now >= wish.until { return settle(.stays(why: "neither its guard nor its QEMU answered within \(Int(Self.resumeLimit.seconds)) s; see bulwark vm show whether it goes on")) }
+        guard let lookAt = wish.lookAt, now >= lookAt else { return }
+        // An answer that is under way may be older than the wish.
+        guard !isAskedAgain else {
+            self.wish?.lookAt = now + .milliseconds(50)
+            return
+        }
+        self.wish?.lookAt = nil
+        self.wish?.isLooking = true
+        isAskedAgain = true
+        steps.append(.confirm)
+    }
+
+    private mutating func onLookedAt(_ status: GuestStatus) {
+        guard wish?.isLooking == true else { return }
+        settle(status == .running ? .goesOn : .stays(why: "its leases are its own, but its storage does not answer it yet: its hypervisor has paused it again"))
+    }
+
+    private mutating func settle(_ outcome: ResumeOutcome) {
+        guard wish != nil else { return }
+        wish = nil
+        steps.append(.answer(outcome))
+    }
+
     // MARK: Without a connection
 
     private mutating func onBroken(_ now: Instant) {
         guard link == .connected else { return }
+        settle(.stays(why: "the connection to its guard was lost; see bulwark vm show whether it goes on"))
         if case .asking(_, _, _, .some) = confirmation { confirmation = .none }
         // One that has said nothing yet may be a guard that was just started: it is not examined before its patience ends.
         if last == nil { wait(.milliseconds(10), now) } else { examine() }

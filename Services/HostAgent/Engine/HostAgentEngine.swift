@@ -63,6 +63,8 @@ public struct HostAgentEngine: Engine {
         case .vmStop(let id, let caller, let attempt): commanded(id, caller) { $0.onStop(id, Holder(role: .vm, name: attempt.vm, attempt: attempt.attempt)) }
         case .vmObserve(let id, let caller, let attempt):
             commanded(id, caller) { $0.onObserve(id, Holder(role: .vm, name: attempt.vm, attempt: attempt.attempt)) }
+        case .vmResume(let id, let caller, let attempt):
+            commanded(id, caller) { $0.onResume(id, Holder(role: .vm, name: attempt.vm, attempt: attempt.attempt)) }
         case .spmStart(let id, let caller, let start): commanded(id, caller) { $0.onSPMStart(id, start, input) }
         case .spmStop(let id, let caller, let term): commanded(id, caller) { $0.onStop(id, $0.holder(of: term)) }
         case .spmStatus(let id, let caller, let term): commanded(id, caller) { $0.onObserve(id, $0.holder(of: term)) }
@@ -75,6 +77,7 @@ public struct HostAgentEngine: Engine {
         case .pin(let id, let pin): onPin(id, pin)
         case .shutdown(let id, let caller): commanded(id, caller) { $0.onShutdown(id) }
         case .sighted(let holder, let sighting): onSighted(holder, sighting)
+        case .resumed(let holder, let outcome): onResumed(holder, outcome)
         case .scanned(let guests): onScanned(guests)
         case .quiesced(let holder): onQuiesced(holder)
         case .signed(let holder, let proof): onSigned(holder, proof)
@@ -115,6 +118,7 @@ public struct HostAgentEngine: Engine {
         unseen = []
         var effects: Effects = [.publish(Event("agent.boot", subject: identity.host, body: heartbeat)), .perform(.scan)]
         for subject in runs.keys.sorted() {
+            effects += refuseResumers(subject, "its agent has restarted meanwhile; ask again")
             guard let run = runs[subject], run.leftOn == nil else { continue }
             if rebooted && run.phase != .over && run.phase != .signing {
                 effects += over(subject, "this machine has booted anew (\(identity.bootID)): nothing of its earlier life runs", needsStorage: false)

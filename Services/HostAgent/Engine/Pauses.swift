@@ -18,7 +18,7 @@ extension HostAgentEngine {
         let what =
             switch run.resumeBehaviour {
             case .auto: "it goes on when its storage answers"
-            case .leave: "it stays paused until it is stopped"
+            case .leave: "it stays paused until it is resumed or stopped"
             case .kill: "it goes on when its storage answers, and is ended after \(Int(ResumeBehaviour.limit.seconds)) s"
             }
         return [.decide(Decision(run.holder.decisionSubject, "paused by an I/O error", why: "resume is \(run.resumeBehaviour.rawValue): \(what)", evidence: ["holder": run.holder.description]))] + nextPauseEnd
@@ -30,9 +30,43 @@ extension HostAgentEngine {
             guard let run = runs[subject], run.isPausedByError, run.mayRun, run.stop == nil, run.resumeBehaviour != .leave,
                 run.spec.places.contains(where: { $0.domain == domain }), run.spec.places.allSatisfy({ probes[$0.domain]?.ok == true })
             else { return nil }
-            return .perform(.resume(run.holder))
+            return .perform(.resume(run.holder, asked: false))
         }
     }
+
+    // MARK: An operator's word
+
+    /// Whether its leases are still its own is for its guard to say, whatever `resume` it is defined with; past their deadline there is nothing left that could go on.
+    mutating func onResume(_ id: RequestID, _ holder: Holder) -> Effects {
+        func stays(_ why: String) -> Effects { [.reply(to: id, .refused(notResumed(holder, why)))] }
+        guard !isInitializing else { return stays("the agent has just started and still finds out what runs here; ask again") }
+        guard let run = runs[holder.subject], run.holder == holder else { return stays("nothing of it is here") }
+        if let stop = run.stop { return stays("its guard was told to end it: \(stop)") }
+        guard case .running = run.phase else { return stays(run.evidence) }
+        runs[holder.subject]?.resumers = (run.resumers ?? []) + [id]
+        return run.resumers == nil ? [.perform(.resume(holder, asked: true))] : []
+    }
+
+    mutating func onResumed(_ holder: Holder, _ outcome: ResumeOutcome) -> Effects {
+        guard let run = runs[holder.subject], run.holder == holder, let waiting = run.resumers else { return [] }
+        if case .stays(let why) = outcome { return refuseResumers(holder.subject, why) }
+        runs[holder.subject]?.resumers = nil
+        let decision = Decision(
+            holder.decisionSubject, "resumed", why: "an operator asked for it, and its guard had its leases read again: they are its own", evidence: ["holder": holder.description])
+        return [.decide(decision)] + waiting.map { .reply(to: $0, report(of: run)) }
+    }
+
+    /// Nobody waits for ever, and what an earlier life of the agent was asked is not done by a later one.
+    mutating func refuseResumers(_ subject: String, _ why: String) -> Effects {
+        guard let run = runs[subject], let waiting = run.resumers else { return [] }
+        runs[subject]?.resumers = nil
+        let decision = Decision(run.holder.decisionSubject, "not resumed", why: why, evidence: ["holder": run.holder.description])
+        return [.decide(decision)] + waiting.map { .reply(to: $0, .refused(notResumed(run.holder, why))) }
+    }
+
+    private func notResumed(_ holder: Holder, _ why: String) -> RequestError { RequestError(AgentErrorCode.notResumed, "\(holder) does not go on: \(why)") }
+
+    // MARK: Time
 
     mutating func onWake() -> Effects {
         var effects: Effects = []

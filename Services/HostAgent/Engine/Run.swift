@@ -39,6 +39,8 @@ struct Run: Codable, Sendable {
     var pausedSince: Instant?
     /// It went on after that, and has not been paused again.
     var resumedAt: Instant?
+    /// Requests that wait for what comes of letting it go on.
+    var resumers: [RequestID]?
     var proof: SignedProof?
     /// Hardware id of the machine that it was started on, if this agent's disk was copied or moved to another one since: what became of it there cannot be told here (S14).
     var leftOn: String?

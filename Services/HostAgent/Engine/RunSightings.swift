@@ -53,7 +53,7 @@ extension HostAgentEngine {
         bury(run.holder)
         let decision = Effect<AgentAction>.decide(Decision(
             run.holder.decisionSubject, "ended on \(identity?.host ?? "")", why: evidence, evidence: ["holder": run.holder.description]))
-        let lost = failTasks(of: run.holder)
+        let lost = failTasks(of: run.holder) + refuseResumers(subject, evidence)
         if needsStorage, !run.spec.places.isEmpty {
             change(subject, .quiescing, evidence)
             return [decision] + lost + [.perform(.quiesce(run.holder, run.spec.places))]

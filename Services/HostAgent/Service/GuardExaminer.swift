@@ -44,6 +44,6 @@ struct GuardExaminer: Sendable {
         return status == "io-error" ? .ioError : status == "paused" ? .paused : .running
     }
 
-    /// Tells it to go on. Whether it does is seen when it is asked next: it may meet the same error at once.
-    func resumeGuest() { _ = qemu.resume() }
+    /// Tells it to go on; why it could not be told. Whether it does is seen when it is asked next: it may meet the same error at once.
+    func resumeGuest() -> String? { qemu.resume()?.description }
 }

@@ -46,14 +46,15 @@ final class GuardKeeper {
         guard watches[spec.holder] == nil else { return }
         if !spec.leases.isEmpty { tellWatchdog?(.watching(spec.holder, isNew: patience > .zero)) }
         let watch = GuardWatch(
-            GuardExaminer(spec: spec, places: places), patience: patience, heard: { [self] in tellWatchdog?(.said(spec.holder, $0)) }, report: { [self] in report(spec.holder, $0) })
+            GuardExaminer(spec: spec, places: places), patience: patience, heard: { [self] in tellWatchdog?(.said(spec.holder, $0)) },
+            resumed: { [self] in tell?(.resumed(spec.holder, $0)) }, report: { [self] in report(spec.holder, $0) })
         watches[spec.holder] = watch
         watch.begin()
     }
 
     func stop(_ holder: Holder, _ why: String) { watches[holder]?.stop(why) }
 
-    func resume(_ holder: Holder) { watches[holder]?.resume() }
+    func resume(_ holder: Holder, asked: Bool) { watches[holder]?.resume(asked: asked) }
 
     /// Looks at every process, again each second until nothing was left out.
     func scan() {

@@ -10,6 +10,8 @@ import ServiceKit
 final class GuardWatch {
     private let examiner: GuardExaminer
     private let report: @ReactorActor (GuardSighting) -> Void
+    /// What came of an operator's wish that it goes on.
+    private let resumed: @ReactorActor (ResumeOutcome) -> Void
     /// Every message of the guard, also when it says nothing new.
     private let heard: @ReactorActor (GuardMessage) -> Void
     private var watcher: GuardWatcher
@@ -19,11 +21,13 @@ final class GuardWatch {
     private var isClosed = false
 
     init(
-        _ examiner: GuardExaminer, patience: Duration, heard: @escaping @ReactorActor (GuardMessage) -> Void, report: @escaping @ReactorActor (GuardSighting) -> Void
+        _ examiner: GuardExaminer, patience: Duration, heard: @escaping @ReactorActor (GuardMessage) -> Void,
+        resumed: @escaping @ReactorActor (ResumeOutcome) -> Void, report: @escaping @ReactorActor (GuardSighting) -> Void
     ) {
         self.examiner = examiner
         self.report = report
         self.heard = heard
+        self.resumed = resumed
         watcher = GuardWatcher(isGuest: examiner.isGuest, patienceUntil: Clock.boottime() + patience)
     }
 
@@ -31,7 +35,7 @@ final class GuardWatch {
 
     func stop(_ why: String) { feed(.stop(why: why)) }
 
-    func resume() { feed(.resume) }
+    func resume(asked: Bool) { feed(.resume(asked: asked)) }
 
     func close() {
         isClosed = true
@@ -52,7 +56,8 @@ final class GuardWatch {
         case .send(let message): if socket >= 0, !GuardSocket.send(message, to: socket) { lost() }
         case .examine: Blocking.run("examine") { [examiner] in examiner.run() } then: { [self] in feed(.examined($0)) }
         case .confirm: Blocking.run("qmp") { [examiner] in examiner.guestStatus() } then: { [self] in feed(.confirmed($0)) }
-        case .resumeGuest: Blocking.run("qmp") { [examiner] in examiner.resumeGuest() } then: {}
+        case .resumeGuest: Blocking.run("qmp") { [examiner] in examiner.resumeGuest() } then: { [self] in feed(.resumed(failure: $0)) }
+        case .answer(let outcome): resumed(outcome)
         case .report(let sighting): report(sighting)
         }
     }

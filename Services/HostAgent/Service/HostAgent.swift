@@ -49,7 +49,7 @@ final class HostAgent: RunningService {
             case .spawn(let spec): guards.spawn(spec)
             case .watch(let spec): guards.watch(spec)
             case .stop(let holder, let why): guards.stop(holder, why)
-            case .resume(let holder): guards.resume(holder)
+            case .resume(let holder, let asked): guards.resume(holder, asked: asked)
             case .scan: guards.scan()
             case .quiesce(let holder, let domains): storage.handle(.quiesce(holder, domains))
             case .keep(let place): storage.handle(.keep(place))
@@ -150,6 +150,7 @@ final class HostAgent: RunningService {
         Route("vm.start", commanders) { .vmStart($0.header.id, $0.caller, try $0.body(VMStart.self)) },
         Route("vm.stop", commanders) { .vmStop($0.header.id, $0.caller, try $0.body(VMAttempt.self)) },
         Route("vm.observe", commanders) { .vmObserve($0.header.id, $0.caller, try $0.body(VMAttempt.self)) },
+        Route("vm.resume", commanders) { .vmResume($0.header.id, $0.caller, try $0.body(VMAttempt.self)) },
         Route("spm.start", commanders) { .spmStart($0.header.id, $0.caller, try $0.body(SPMStart.self)) },
         Route("spm.stop", commanders) { .spmStop($0.header.id, $0.caller, try $0.body(SPMTerm.self)) },
         Route("spm.status", commanders) { .spmStatus($0.header.id, $0.caller, try $0.body(SPMTerm.self)) },

@@ -64,6 +64,7 @@ extension PlacementEngine {
     }
 
     mutating func onAnswered(_ name: String, _ id: RequestID, _ answer: AgentAnswer, _ turn: inout Turn) {
+        if vms[name]?.resuming?.id == id { return onResumeAnswered(name, answer, &turn) }
         guard var vm = vms[name], let run = vm.run else { return }
         let isStart = vm.startAsk == id
         guard isStart || vm.ask == id else { return }
@@ -102,7 +103,7 @@ extension PlacementEngine {
     }
 
     /// One tri-state observation of the current run (I4).
-    private mutating func apply(_ seen: VMObservation, to name: String, _ turn: inout Turn) {
+    mutating func apply(_ seen: VMObservation, to name: String, _ turn: inout Turn) {
         guard let vm = vms[name], let run = vm.run, vm.end == nil else { return }
         switch seen.state {
         case .running, .paused:
@@ -215,6 +216,7 @@ extension PlacementEngine {
         vms[name] = vm
         let what = if case .neverStarted = end { "start refused by \(run.host)" } else { "run \(run.attempt) is over" }
         turn.decide(name, what, why: why, evidence: endEvidence(vm), see: hostLink(vm))
+        refuseResumers(name, RequestError(PlacementErrorCode.badState, "\(name) cannot go on: \(why)"), &turn)
         if !isOut { turn.publish("vm.failed", view(vm)) }
     }
 

@@ -34,6 +34,8 @@ public struct PlacementEngine: Engine, Equatable {
         case start(RequestID, VMRequest)
         case stop(RequestID, VMRequest)
         case resetPowerState(RequestID, VMRequest)
+        /// Lets a VM go on that its hypervisor has paused.
+        case resume(RequestID, VMRequest)
         /// fencing-service's snapshot; its proofs verified, the unacceptable ones stripped.
         case fencing(FencingSnapshot)
         case host(HostView)
@@ -43,7 +45,7 @@ public struct PlacementEngine: Engine, Equatable {
         case ha(HAState)
         /// An agent's report; its `ended` proofs verified, the unacceptable ones stripped.
         case report(AgentVMs)
-        /// What came of ``Action/start(_:VMStart:id:)``, ``Action/stop(_:VMAttempt:id:)`` or ``Action/observe(_:VMAttempt:id:)``.
+        /// What came of ``Action/start(_:VMStart:id:)``, ``Action/stop(_:VMAttempt:id:)``, ``Action/observe(_:VMAttempt:id:)`` or ``Action/resume(_:VMAttempt:id:)``.
         case answered(vm: String, id: RequestID, AgentAnswer)
         /// What came of ``Action/createVolume(vm:_:id:)`` or ``Action/createLease(vm:_:id:)``: `nil` for success.
         case prepared(vm: String, id: RequestID, RequestError?)
@@ -60,6 +62,8 @@ public struct PlacementEngine: Engine, Equatable {
         case stop(AgentTarget, VMAttempt, id: RequestID)
         /// To an agent: `vm.observe`.
         case observe(AgentTarget, VMAttempt, id: RequestID)
+        /// To an agent: `vm.resume`.
+        case resume(AgentTarget, VMAttempt, id: RequestID)
     }
 
     var policy = PlacementPolicy()
@@ -92,6 +96,7 @@ public struct PlacementEngine: Engine, Equatable {
         case .start(let id, let request): turn.reply(id, onStart(request, &turn))
         case .stop(let id, let request): turn.reply(id, onStop(request.vm, &turn))
         case .resetPowerState(let id, let request): turn.reply(id, onResetPowerState(request.vm, &turn))
+        case .resume(let id, let request): onResume(id, request.vm, &turn)
         case .fencing(let snapshot): onFencing(snapshot, &turn)
         case .host(let host): onHost(host, &turn)
         case .hostRemoved(let host): onHostRemoved(host, &turn)
@@ -135,6 +140,7 @@ public struct PlacementEngine: Engine, Equatable {
             vm.missingSince = nil
             vm.preparation?.asked = false
             vms[name] = vm
+            refuseResumers(name, RequestError(RequestErrorCode.unknownOutcome, "placement-service restarted while \(name) was asked to go on; see bulwark vm show \(name)"), &turn)
             if wasStarting { markUnknown(name, "placement-service restarted while the start was outstanding", &turn) }
         }
     }

@@ -29,6 +29,8 @@ struct VMRecord: Codable, Hashable, Sendable {
     var startAsk: RequestID?
     /// The stop or observation that is outstanding.
     var ask: RequestID?
+    /// Those who want it to go on, while its agent's answer is outstanding.
+    var resuming: Resuming?
     /// Not before this time another one.
     var nextAsk: Instant?
     /// Counts stops, observations and storage tasks; makes their request ids unique.
@@ -99,6 +101,13 @@ struct Preparation: Codable, Hashable, Sendable {
     var id: RequestID?
     var asked = false
     var retryAt: Instant?
+}
+
+/// Letting a paused VM go on.
+struct Resuming: Codable, Hashable, Sendable {
+    /// Of the request to the agent.
+    var id: RequestID
+    var askers: [RequestID]
 }
 
 /// Why a run is known to be over: the only ways out of I3.

@@ -40,8 +40,12 @@ final class AgentCommands {
         case .start(let target, let start, let id): command("vm.start", start, to: target, vm: start.vm.name, id: id, timeout: startTimeout, shell)
         case .stop(let target, let attempt, let id): command("vm.stop", attempt, to: target, vm: attempt.vm, id: id, timeout: timeout, shell)
         case .observe(let target, let attempt, let id): command("vm.observe", attempt, to: target, vm: attempt.vm, id: id, timeout: timeout, shell)
+        case .resume(let target, let attempt, let id): command("vm.resume", attempt, to: target, vm: attempt.vm, id: id, timeout: Self.resumeTimeout, shell)
         }
     }
+
+    /// Longer than the agent waits for guard and QEMU.
+    private static let resumeTimeout = Messages.Duration.seconds(30)
 
     private func task(_ type: String, _ body: any Encodable & Sendable, vm: String, id: RequestID, _ shell: EngineShell<PlacementEngine>) {
         do {

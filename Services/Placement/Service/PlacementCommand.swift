@@ -64,6 +64,7 @@ struct PlacementCommand: ServiceCommand {
             Route("vm.start", writers) { .start($0.header.id, try $0.body(VMRequest.self)) },
             Route("vm.stop", writers) { .stop($0.header.id, try $0.body(VMRequest.self)) },
             Route("vm.reset-power-state", writers) { .resetPowerState($0.header.id, try $0.body(VMRequest.self)) },
+            Route("vm.resume", writers) { .resume($0.header.id, try $0.body(VMRequest.self)) },
             Route(reading: "vm.list") { engine, _ in .success(engine.list) },
             Route(reading: "vm.show") { engine, request in .success(try engine.show(try request.body(VMRequest.self).vm)) },
             Route(reading: "placement.explain") { engine, request in .success(try engine.explainPlacement(of: try request.body(VMRequest.self).vm)) },

@@ -111,7 +111,7 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
         case .spawn(let spec): spawn(spec)
         case .watch(let spec): observe(spec)
         case .stop(let holder, let why): observers[holder]?.stop(why)
-        case .resume(let holder): observers[holder]?.resume()
+        case .resume(let holder, let asked): observers[holder]?.resume(asked: asked)
         case .scan: scan()
         case .quiesce(let holder, let places): watchStorage(.quiesce(holder, places))
         case .keep(let place): watchStorage(.keep(place))

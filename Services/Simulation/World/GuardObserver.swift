@@ -69,9 +69,10 @@ final class GuardObserver {
         agent.after(.seconds(2)) { [self] in handle(.tick) }
     }
 
-    func resume() {
+    func resume(asked: Bool) {
         hearNow()
-        handle(.resume)
+        handle(.resume(asked: asked))
+        if asked { agent.after(GuardWatcher.resumeLimit + .milliseconds(1)) { [self] in handle(.tick) } }
     }
 
     private func carryOut(_ step: GuardWatcher.Step) {
@@ -98,8 +99,12 @@ final class GuardObserver {
             }
         case .resumeGuest:
             agent.after(Duration(nanoseconds: agent.world.random.between(1_000_000, 10_000_000))) { [self] in
-                if let payload = guest?.payload, !payload.isPaused { payload.go() }
+                let payload = guest?.payload
+                if let payload, !payload.isPaused { payload.go() }
+                handle(.resumed(failure: payload?.state == .running && payload?.isPaused == false ? nil : "QMP did not answer in time"))
+                agent.after(GuardWatcher.relapsePause + .milliseconds(1)) { [self] in handle(.tick) }
             }
+        case .answer(let outcome): agent.submit(.resumed(spec.holder, outcome))
         case .report(let sighting): report(sighting)
         }
     }

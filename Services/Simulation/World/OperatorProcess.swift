@@ -78,6 +78,7 @@ final class OperatorProcess: Process {
             }
         case .vmDefine(let name):
             if let vm = world.scenario.vms.first(where: { $0.name == name }) { define(vm, answered) }
+        case .vmResume(let vm): send(placement, { .resume($0, VMRequest(vm: vm)) }, nil, answered)
         case .vmResetPowerState(let vm): send(placement, { .resetPowerState($0, VMRequest(vm: vm)) }, nil, answered)
         case .hostMaintenance(let host): send(fencing, { .hostMaintenance($0, HostRequest(host: host)) }, .maintenance(host: host, true), answered)
         case .hostActivate(let host): send(fencing, { .hostActivate($0, HostRequest(host: host)) }, .maintenance(host: host, false), answered)

@@ -98,6 +98,7 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
             command(start.vm.name, id, target, .seconds(60)) { .vmStart($0, caller, start) }
         case .stop(let target, let attempt, let id): command(attempt.vm, id, target, .seconds(10)) { .vmStop($0, caller, attempt) }
         case .observe(let target, let attempt, let id): command(attempt.vm, id, target, .seconds(10)) { .vmObserve($0, caller, attempt) }
+        case .resume(let target, let attempt, let id): command(attempt.vm, id, target, .seconds(30)) { .vmResume($0, caller, attempt) }
         }
     }
 
