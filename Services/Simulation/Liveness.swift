@@ -43,12 +43,13 @@ extension World {
         }
         // Which of two machines with one identity it was is known after the right one has booted anew.
         for view in views where view.status == .error { if let host = host(view.name), view.bootID != host.machine.bootID { host.reboot() } }
-        _ = op.command(.haRelease)
-        _ = op.command(.haEnable)
+        let ha = fencing.engine.snapshot.ha
+        if ha.hold != nil { _ = op.command(.haRelease) }
+        if !ha.enabled { _ = op.command(.haEnable) }
         for view in fencing.engine.hostViews where view.status != .up { _ = op.command(.hostActivate(host: view.name)) }
         for domain in scenario.domains {
             if drained.contains(domain) { for host in hosts where host.leases.isRunning { op.open(domain, on: host) } }
-            _ = op.command(.domainActivate(domain: domain))
+            if monitor.engine.views.contains(where: { $0.name == domain && $0.status == .maintenance }) { _ = op.command(.domainActivate(domain: domain)) }
         }
         regain()
     }

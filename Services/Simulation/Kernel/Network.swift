@@ -39,6 +39,8 @@ final class Network {
     }
     func isCut(_ from: String, _ to: String) -> Bool { link(from, to).isCut }
 
+    func isCut(_ from: String, _ to: String, for nanoseconds: Int64) -> Bool { isCut(from, to) && world.now - link(from, to).cutAt >= nanoseconds }
+
     func heal(_ from: String, _ to: String) {
         let link = link(from, to)
         guard link.isCut else { return }
@@ -57,7 +59,7 @@ final class Network {
 
     /// Whether nothing has reached a machine for so long.
     func isDeaf(_ machine: String, for nanoseconds: Int64, among machines: [String]) -> Bool {
-        machines.allSatisfy { $0 == machine || (isCut($0, machine) && world.now - link($0, machine).cutAt >= nanoseconds) }
+        machines.allSatisfy { $0 == machine || isCut($0, machine, for: nanoseconds) }
     }
 
     /// Sends a message to a process; `deliver` runs in whatever life the process then has. `lost` is told when it never will.

@@ -119,6 +119,20 @@ final class ClusterObserver {
         if !isOperators, let open, causes[open] == .silent, world.network.isDeaf(world.manager.name, for: 8_000_000_000, among: world.machineNames) {
             world.violate(.I5, "\(host) is switched off for its silence (case \(open)) while no host at all reaches the manager")
         }
+        if !isOperators, let open, causes[open] == .silent, let machine = world.host(host), world.memberships.renews(machine, for: .seconds(60)), isOneOfMany(host) {
+            world.violate(.I5, "\(host) is switched off for its silence (case \(open)) while half of the others do not reach the manager either, and has renewed its leases without a pause")
+        }
+    }
+
+    /// Whether half of the other hosts run, too, and have not reached the manager for a while: then the silence of this one says more of the network than of it (S17).
+    private func isOneOfMany(_ host: String) -> Bool {
+        let silence = world.scenario.policy.fencing.heartbeat * 4 + .seconds(4)
+        let others = world.hosts.filter { $0.name != host }
+        let silent = others.filter { other in
+            other.machine.isRunning && [.connecting, .nonResponsive].contains(hostStatuses[other.name])
+                && world.network.isCut(other.name, world.manager.name, for: silence.nanoseconds)
+        }
+        return !others.isEmpty && silent.count * 2 >= others.count
     }
 
     // MARK: Promises

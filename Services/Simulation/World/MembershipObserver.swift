@@ -14,6 +14,8 @@ import Messages
 final class MembershipObserver {
     private unowned let world: World
     private var newest: [String: [Int: LeaderRecord]] = [:]
+    /// Of each membership, when its host last renewed it, and since when it has missed no renewal; in true time.
+    private var renewals: [String: [Int: (last: Int64, since: Int64)]] = [:]
 
     /// A guard's kill takes a moment, and a sector's time is whole seconds.
     private static let tolerance = Duration.seconds(2)
@@ -42,6 +44,7 @@ final class MembershipObserver {
         if sector.isFree { judgeAll(id, domain, "has given its host id back", by: writer) { _ in true } }
         judgeAll(id, domain, "is a member with generation \(sector.ownerGeneration)", by: writer) { $0 < sector.ownerGeneration }
         guard !sector.isFree, let host = world.everyHost.first(where: { $0.machine === writer }), host.id == id else { return }
+        noteRenewal(sector, id, domain)
         if host.definition.watchdog { judgeReset(host, sector, id, domain) }
         let end = Self.end(of: sector)
         let boot = host.machine.bootID
@@ -52,6 +55,24 @@ final class MembershipObserver {
                 let last = (host.machine.clock - end).milliseconds / 1000 + 8 * Int64(sector.ioTimeout)
                 judge(host, domain, "renewed its membership last \(last) s ago", host.holdings(isSettled: false)) { _ in true }
             }
+        }
+    }
+
+    private func noteRenewal(_ sector: LeaderRecord, _ id: Int, _ domain: String) {
+        let known = renewals[domain]?[id]
+        let isInTime = known.map { world.now - $0.last < Self.missed(sector) } ?? false
+        renewals[domain, default: [:]][id] = (world.now, isInTime ? known?.since ?? world.now : world.now)
+    }
+
+    /// Two renewal intervals: one was due and did not come.
+    private static func missed(_ sector: LeaderRecord) -> Int64 { 4 * Int64(sector.ioTimeout) * 1_000_000_000 }
+
+    /// Whether a host is a member somewhere and has missed no renewal anywhere for so long, so that nobody can have seen that they stopped.
+    func renews(_ host: HostMachine, for time: Duration) -> Bool {
+        let memberships = newest.compactMap { domain, sectors in sectors[host.id].map { (sector: $0, renewal: renewals[domain]?[host.id]) } }.filter { !$0.sector.isFree }
+        return !memberships.isEmpty && memberships.allSatisfy { sector, renewal in
+            guard let renewal else { return false }
+            return world.now - renewal.last < Self.missed(sector) && world.now - renewal.since >= time.nanoseconds
         }
     }
 

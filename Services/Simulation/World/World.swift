@@ -37,7 +37,7 @@ final class World {
     /// Of the managers' journals, from when the cluster was ready.
     var backup: ManagerBackup?
     private(set) lazy var observer = ClusterObserver(world: self)
-    private lazy var memberships = MembershipObserver(world: self)
+    private(set) lazy var memberships = MembershipObserver(world: self)
     private(set) lazy var leases = LeaseObserver(world: self)
     /// Every payload that lives, in the order of their starts.
     var payloads: [Payload] { everyHost.flatMap(\.guests) }

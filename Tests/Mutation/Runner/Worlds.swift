@@ -1,8 +1,10 @@
 import Messages
 import Simulation
 
-/// Where mutants live: random scenarios, most with more of what the guard is there for. Every world is clean without a mutant.
-let worlds: [String: @Sendable (UInt64) -> Scenario] = [
+/// Where mutants live: random scenarios, most with more of what the guard is there for, and quiet ones with nothing else. Every world is clean without a mutant.
+let worlds = randomWorlds.merging(quietWorlds) { $1 }
+
+private let randomWorlds: [String: @Sendable (UInt64) -> Scenario] = [
     "plain": { .random(seed: $0, hours: 0.5) },
     // Writes of the dead land late, and hosts die often.
     "settle": {
@@ -27,39 +29,6 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
             [(at, .cutBoth(host, "manager")), (at + 1, .vmStop(vm: vm)), (at + 5, .vmStart(vm: vm, host: host)), (at + 12, .heal(host, "manager")), (at + 14, .vmStop(vm: vm))]
         }
         for (index, vm) in world.vms.enumerated() { world.repeats(every: 9, from: index, .vmStart(vm: vm.name, host: nil)) }
-        return world
-    },
-    // A start waits on its way until its VM has been asked for and started elsewhere.
-    "late": {
-        var world = Scenario.random(seed: $0, hours: 0.5)
-        world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
-        world.chaos = Scenario.Chaos()
-        world.timeline = []
-        for index in world.vms.indices {
-            world.vms[index].leases = false
-            world.vms[index].ha = false
-        }
-        world.troubles($0, every: 150) { _, vm, at in
-            [(at, .vmStop(vm: vm))] + ["host1", "host2", "host3"].map { (at + 20, .cut(from: "manager", to: $0)) }
-                + [(at + 21, .vmStart(vm: vm, host: nil)), (at + 22, .kill(.placementService)), (at + 50 + at % 20, .healNetwork)]
-        }
-        return world
-    },
-    // Guests die while their storage hangs.
-    "hanging": {
-        var world = Scenario.random(seed: $0, hours: 0.5)
-        world.policy.fencing.grace = .seconds(30)
-        world.policy.settle = .seconds(5)
-        for index in world.vms.indices where index % 2 == 0 {
-            world.vms[index].leases = false
-            world.vms[index].ha = false
-        }
-        world.troubles($0, every: 90) { host, vm, at in
-            [
-                (at, .storageHangs(domain: "all", host: host)), (at + 3, .guestCrash(vm: vm)), (at + 5, .kill(.vmGuard(vm: vm))), (at + 15, .vmStart(vm: vm, host: nil)),
-                (at + 40, .vmStart(vm: vm, host: nil)), (at + 60, .storageHeals(domain: "all", host: host)),
-            ]
-        }
         return world
     },
     // Memberships end while guests run: storage hangs, lease-services stand still, hosts freeze.
@@ -116,20 +85,6 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         world.troubles($0, every: 90) { host, _, at in [(at, .crash(host: host)), (at + 12 + at % 20, .switchOn(host: host))] }
         return world
     },
-    // A device that cannot tell whose it is switches the next host.
-    "miswired": {
-        var world = Scenario(seed: $0, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
-        world.hosts[0].fence = .wrongMachineUnverified
-        world.troubles($0, every: 200) { _, _, at in [(at, .isolate("host1")), (at + 100, .healNetwork)] }
-        return world
-    },
-    // A device that tells that it is another host's.
-    "foreign": {
-        var world = Scenario(seed: $0, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
-        world.hosts[0].fence = .wrongMachine
-        world.troubles($0, every: 200) { _, _, at in [(at, .isolate("host1")), (at + 100, .healNetwork)] }
-        return world
-    },
     // fencing-service is away while hosts fall silent, and back when they are, too.
     "restarts": {
         var world = Scenario.random(seed: $0, hours: 0.5)
@@ -184,16 +139,6 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         world.troubles($0, every: 200) { host, _, at in
             let faults: [BMCFault] = [.isDead, .hangs, .saysOn, .actsLate, .refuses]
             return [(at, .bmc(host: host, faults[Int(at % 5)])), (at + 1, .cutBoth(host, "manager")), (at + 100, .bmc(host: host, .works)), (at + 101, .heal(host, "manager"))]
-        }
-        return world
-    },
-    // The manager hears two of four.
-    "half": {
-        var world = Scenario.random(seed: $0, hours: 0.5)
-        world.hosts = ["host1", "host2", "host3", "host4"].map { Scenario.Host($0) }
-        world.timeline = []
-        world.troubles($0, every: 250) { _, _, at in
-            [(at, .cutBoth("host1", "manager")), (at, .cutBoth("host2", "manager")), (at, .cutBoth("host3", "manager")), (at + 100, .healNetwork)]
         }
         return world
     },
@@ -414,56 +359,3 @@ let worlds: [String: @Sendable (UInt64) -> Scenario] = [
         return world
     },
 ]
-
-extension Scenario {
-    /// Adds troubles, one after the other, each with a host and a VM that chance picks.
-    ///
-    /// - Parameter pause: seconds between two, on average.
-    fileprivate mutating func troubles(_ seed: UInt64, every pause: Int64, _ make: (_ host: String, _ vm: String, _ at: Int64) -> [(Int64, Happening)]) {
-        var state = seed &* 0x2545_F491_4F6C_DD1D
-        func pick(_ bound: Int) -> Int {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-            return Int((mixed ^ (mixed >> 31)) % UInt64(max(bound, 1)))
-        }
-        var at = Int64(5 + pick(Int(pause)))
-        while .seconds(at + pause) < end {
-            for (time, what) in make(hosts[pick(hosts.count)].name, vms[pick(vms.count)].name, at) where .seconds(time) < end {
-                add(.seconds(time) + .milliseconds(Int64(pick(1000))), what)
-            }
-            at += pause / 2 + Int64(pick(Int(pause)))
-        }
-    }
-
-    /// Programs begin and end to use each resource, on hosts that chance picks.
-    fileprivate mutating func uses(_ seed: UInt64, every pause: Int64) {
-        let hosts = hosts.map(\.name)
-        for (index, resource) in resources.map(\.name).enumerated() {
-            troubles(seed &+ UInt64(1000 * (index + 1)), every: pause) { host, _, at in
-                let other = hosts[Int(at / 7) % hosts.count]
-                switch at % 10 {
-                case 0, 1, 2: return [(at, .leaseTake(resource: resource, host: host, .exclusive))]
-                case 3, 4, 5: return [(at, .leaseTake(resource: resource, host: host, .shared)), (at + 1, .leaseTake(resource: resource, host: other, .shared))]
-                case 6: return [(at, .leaseConvert(resource: resource, host: host, .exclusive)), (at + 5, .leaseConvert(resource: resource, host: host, .shared))]
-                case 7: return [(at, .leaseConvert(resource: resource, host: host, .shared)), (at + 1, .leaseTake(resource: resource, host: other, .shared))]
-                case 8: return [(at, .leaseRequest(resource: resource, host: host, .graceful)), (at + 25, .leaseTake(resource: resource, host: host, .exclusive))]
-                default: return hosts.map { (at, .leaseDrop(resource: resource, host: $0)) } + [(at + 3, .leaseTake(resource: resource, host: other, .exclusive))]
-                }
-            }
-        }
-    }
-
-    fileprivate mutating func repeats(every pause: Int64, from first: Int, _ what: Happening) {
-        var at = pause + Int64(first)
-        while .seconds(at) < end {
-            add(.seconds(at), what)
-            at += pause
-        }
-    }
-
-    fileprivate mutating func add(_ at: Messages.Duration, _ what: Happening) {
-        let index = timeline.firstIndex { at < $0.at } ?? timeline.count
-        timeline.insert(Moment(at: at, what), at: index)
-    }
-}

@@ -1,0 +1,158 @@
+import DomainMonitorEngine
+import Messages
+import Simulation
+
+/// Small clusters in which nothing happens but what a few guards are there for: each of them is reached at once, however much else random clusters come to do.
+let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
+    // A VM is stopped while its start is on the way, and the stop may overtake it.
+    "late": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.troubles($0, every: 40) { host, vm, at in
+            let other = host == "host1" ? "host2" : "host1"
+            return [
+                (at, .vmStop(vm: vm)), (at + 8, .cut(from: "manager", to: host)), (at + 9, .vmStart(vm: vm, host: host)), (at + 11, .vmStop(vm: vm)), (at + 13, .heal(host, "manager")),
+                (at + 14, .vmStart(vm: vm, host: other)), (at + 16, .vmStart(vm: vm, host: other)),
+            ]
+        }
+        return world
+    },
+    // A start never reaches its host, whose agent is away, and nobody waits for it any more.
+    "unheard": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.policy.fencing.grace = .seconds(120)
+        world.troubles($0, every: 120) { host, vm, at in
+            [
+                (at, .vmStop(vm: vm)), (at + 8, .stop(.hostAgent(host: host))), (at + 9, .vmStart(vm: vm, host: host)), (at + 11, .kill(.placementService)),
+                (at + 40, .start(.hostAgent(host: host))),
+            ]
+        }
+        return world
+    },
+    // Nobody can start what has ended, until nothing else happens any more.
+    "waiting": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.end = .seconds(120)
+        world.add(.seconds(60), .startsFail(host: "all", count: 1000))
+        for (index, vm) in world.vms.enumerated() { world.add(.seconds(Int64(70 + 10 * index)), .guestCrash(vm: vm.name)) }
+        return world
+    },
+    // A domain fails everywhere until it is inactive, or on one host until that is no member any more.
+    "outages": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.domains = ["dom1", "dom2"]
+        world.policy.domains.failure = .seconds(20)
+        world.troubles($0, every: 200) { host, _, at in
+            at % 2 == 0
+                ? [(at, .storageFails(domain: "dom2", host: "all")), (at + 60, .storageHeals(domain: "dom2", host: "all"))]
+                : [(at, .storageHangs(domain: "dom2", host: host)), (at + 60, .storageHeals(domain: "dom2", host: host))]
+        }
+        return world
+    },
+    // Journals take a second; hosts die, and placement-service looks again and again at what fencing-service knows.
+    "lingering": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.pace.journal = .seconds(1)
+        world.policy.fencing.grace = .seconds(5)
+        world.troubles($0, every: 150) { host, _, at in [(at, .crash(host: host))] + (3...25).map { (at + 2 * $0, .kill(.placementService)) } }
+        return world
+    },
+    // Guests die while their storage hangs or fails; those without leases are started elsewhere at once.
+    "hanging": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        for index in world.vms.indices where index % 2 == 0 {
+            world.vms[index].leases = false
+            world.vms[index].ha = false
+        }
+        let isLeased = Dictionary(uniqueKeysWithValues: world.vms.map { ($0.name, $0.leases) })
+        world.troubles($0, every: 120) { host, vm, at in
+            if isLeased[vm] == true {
+                return [(at, .storageFails(domain: "all", host: "all")), (at + 1, .kill(.vmGuard(vm: vm))), (at + 8, .storageHeals(domain: "all", host: "all"))]
+            }
+            let other = host == "host1" ? "host2" : "host1"
+            return [
+                (at, .vmStop(vm: vm)), (at + 8, .vmStart(vm: vm, host: host)), (at + 14, .storageHangs(domain: "all", host: host)),
+                (at + 15, at % 2 == 0 ? .vmStop(vm: vm) : .kill(.vmGuard(vm: vm))), (at + 20, .vmStart(vm: vm, host: other)), (at + 25, .vmStart(vm: vm, host: other)),
+                (at + 45, .storageHeals(domain: "all", host: host)),
+            ]
+        }
+        return world
+    },
+    // A host boots anew while commands for its last life are on their way, and what they were to start is started elsewhere.
+    "reboots": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.pace.boot = .seconds(10)
+        for index in world.vms.indices {
+            world.vms[index].leases = false
+            world.vms[index].ha = false
+        }
+        world.troubles($0, every: 150) { host, vm, at in
+            let other = host == "host1" ? "host2" : "host1"
+            return [(at, .vmStop(vm: vm)), (at + 7, .cut(from: "manager", to: host)), (at + 8, .vmStart(vm: vm, host: host)), (at + 10, .reboot(host: host))]
+                + (5...11).map { (at + 5 * $0, .vmStart(vm: vm, host: other)) } + [(at + 60, .heal(host, "manager"))]
+        }
+        return world
+    },
+    // The manager is not heard by the SPM's host, or by whoever is to be the next one, for less time than a silence takes.
+    "unanswered": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 2)
+        world.policy.fencing.grace = .seconds(120)
+        world.troubles($0, every: 200) { host, _, at in [(at, .cut(from: "manager", to: host)), (at + 1, .spmMove), (at + 15 + at % 30, .healNetwork)] }
+        return world
+    },
+    // Somebody starts a second set of managers, which does not hear one of two hosts while the other is off: nobody is left who could refuse.
+    "alone": {
+        var world = Scenario.quiet($0, hosts: 2, vms: 2)
+        world.pace.boot = .seconds(60)
+        world.policy.fencing.grace = .seconds(10)
+        world.troubles($0, every: 250) { host, _, at in
+            let other = host == "host1" ? "host2" : "host1"
+            return [(at, at % 2 == 0 ? .installManagers : .restoreManagers), (at + 30, .crash(host: other)), (at + 32, .cutBoth(host, "manager2")), (at + 110, .heal(host, "manager2")), (at + 120, .endSecondManagers)]
+        }
+        return world
+    },
+    // Guests are paused before their leases are lost, and nobody tells their guards when they are.
+    "pausing": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        for index in world.vms.indices {
+            world.vms[index].onLeaseLoss = .pause
+            world.vms[index].pauseBefore = index % 2 == 0 ? nil : .seconds(1)
+        }
+        world.troubles($0, every: 120) { host, _, at in
+            at % 2 == 0
+                ? [(at, .freeze(.leaseService(host: host))), (at + 50, .unfreeze(.leaseService(host: host)))]
+                : [(at, .stop(.leaseService(host: host))), (at + 50, .start(.leaseService(host: host)))]
+        }
+        return world
+    },
+    // Hosts have neither watchdogs nor fence devices, and stand still.
+    "unwatched": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.policy.fencing.grace = .seconds(10)
+        for index in world.hosts.indices { world.hosts[index].fence = .none }
+        world.troubles($0, every: 200) { host, _, at in [(at, .hang(host: host)), (at + 80, .thaw(host: host))] }
+        return world
+    },
+    // A device that cannot tell whose it is switches the next host.
+    "miswired": {
+        var world = Scenario(seed: $0, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
+        world.hosts[0].fence = .wrongMachineUnverified
+        world.troubles($0, every: 200) { _, _, at in [(at, .isolate("host1")), (at + 100, .healNetwork)] }
+        return world
+    },
+    // A device that tells that it is another host's.
+    "foreign": {
+        var world = Scenario(seed: $0, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
+        world.hosts[0].fence = .wrongMachine
+        world.troubles($0, every: 200) { _, _, at in [(at, .isolate("host1")), (at + 100, .healNetwork)] }
+        return world
+    },
+    // The manager hears one of four.
+    "half": {
+        var world = Scenario.quiet($0, hosts: 4, vms: 4)
+        world.policy.fencing.grace = .seconds(10)
+        world.troubles($0, every: 250) { _, _, at in
+            [(at, .cutBoth("host1", "manager")), (at, .cutBoth("host2", "manager")), (at, .cutBoth("host3", "manager")), (at + 100, .healNetwork)]
+        }
+        return world
+    },
+]
