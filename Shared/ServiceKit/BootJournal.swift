@@ -67,7 +67,8 @@ final class BootJournal: Sendable {
         let file = cl_open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0o600)
         guard file >= 0 else { throw FileJournal.error("open \(fresh)") }
         do throws(JournalError) {
-            try FileJournal.write(FileJournal.frame(Data(state.lineage.utf8)) + Self.frames(entries), to: file)
+            try FileJournal.write(FileJournal.frame(Data(state.lineage.utf8)), to: file)
+            try FileJournal.write(Self.frames(entries), to: file)
             guard rename(fresh, path) == 0 else { throw FileJournal.error("rename") }
         } catch {
             close(file)
@@ -79,15 +80,24 @@ final class BootJournal: Sendable {
         state.isInMemory = Self.inMemory.contains(cl_file_system(file))
     }
 
-    private static func frames(_ entries: [JournalEntry]) -> Data {
-        entries.reduce(into: Data()) { data, entry in
-            var payload = Data(capacity: 24 + entry.input.count)
-            for word in [entry.sequence, UInt64(bitPattern: entry.time.nanoseconds), UInt64(bitPattern: entry.wallTime ?? 0)] {
-                withUnsafeBytes(of: word.littleEndian) { payload.append(contentsOf: $0) }
+    private static func frames(_ entries: [JournalEntry]) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(entries.reduce(0) { $0 + 32 + $1.input.count })
+        for entry in entries {
+            let start = bytes.count
+            append(UInt32(24 + entry.input.count), to: &bytes)
+            append(UInt32(0), to: &bytes)
+            for word in [entry.sequence, UInt64(bitPattern: entry.time.nanoseconds), UInt64(bitPattern: entry.wallTime ?? 0)] { append(word, to: &bytes) }
+            bytes.append(contentsOf: entry.input)
+            bytes.withUnsafeMutableBytes { bytes in
+                let sum = FileJournal.checksum(UnsafeRawBufferPointer(rebasing: bytes[(start + 8)...]))
+                bytes.storeBytes(of: sum.littleEndian, toByteOffset: start + 4, as: UInt32.self)
             }
-            data += FileJournal.frame(payload + entry.input)
         }
+        return bytes
     }
+
+    private static func append(_ word: some FixedWidthInteger, to bytes: inout [UInt8]) { withUnsafeBytes(of: word.littleEndian) { bytes.append(contentsOf: $0) } }
 
     private static func entry(_ payload: Data.SubSequence) -> JournalEntry? {
         guard payload.count > 24 else { return nil }

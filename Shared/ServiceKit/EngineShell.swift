@@ -3,7 +3,7 @@ import CLinux
 import Foundation
 public import Logging
 public import Messages
-import ServiceCore
+public import ServiceCore
 
 /// All that an ``EngineShell`` needs to run an engine as a process.
 public struct ShellSetup<E: Engine> {
@@ -52,26 +52,28 @@ public final class EngineShell<E: Engine>: RunningService {
     public var epoch: String { "\(lineage).\(term)" }
 
     private let setup: ShellSetup<E>
+    /// Beside its setup, all of which would be copied with it.
+    @usableFromInline let perform: @ReactorActor (E.Action, EngineShell<E>) -> Void
     private let routes: [String: Route<E>]
     private let logger: Logger
-    private let timeOffset: Duration
-    private let entriesBetweenSnapshots: Int
-    private let bootEntriesBetweenSnapshots: Int?
-    private let immediate: (@Sendable (JournalEntry) throws(JournalError) -> Void)?
+    @usableFromInline let timeOffset: Duration
+    @usableFromInline let entriesBetweenSnapshots: Int
+    @usableFromInline let bootEntriesBetweenSnapshots: Int?
+    @usableFromInline let immediate: (@Sendable (JournalEntry) throws(JournalError) -> Void)?
     private var writer: JournalWriter?
     private var server: RequestServer?
     private var publisher: EventPublisher?
     private var problems: [String: String] = [:]
 
-    private var core: ShellCore<E>
-    private var entriesSinceSnapshot: Int
-    private var bootEntriesSinceSnapshot = 0
+    @usableFromInline var core: ShellCore<E>
+    @usableFromInline var entriesSinceSnapshot: Int
+    @usableFromInline var bootEntriesSinceSnapshot = 0
     private var ledger = RequestLedger<Data>()
     private var returnPaths: [RequestID: [ReturnPath]] = [:]
     private var lastQuestion: UInt64 = 0
     /// Work that waits for what it rests on to be durable.
     private var questions: [UInt64: @ReactorActor () -> Void] = [:]
-    private var timer: TimerID?
+    @usableFromInline var timer: TimerID?
     private var stopping = false
 
     /// Opens the journal, rebuilds the engine from it and binds nothing yet.
@@ -79,6 +81,7 @@ public final class EngineShell<E: Engine>: RunningService {
     /// - Throws: when the journal cannot be read, or was written by a version that this one does not understand.
     public init(_ setup: ShellSetup<E>) throws {
         self.setup = setup
+        perform = setup.perform
         source = setup.source
         logger = setup.logger
         routes = Dictionary(setup.routes.map { ($0.type, $0) }, uniquingKeysWith: { first, _ in first })
@@ -108,7 +111,7 @@ public final class EngineShell<E: Engine>: RunningService {
     }
 
     /// The engine's clock.
-    public var now: Instant { Clock.boottime() + timeOffset }
+    @inlinable public var now: Instant { Clock.boottime() + timeOffset }
 
     /// Binds the endpoints and begins to answer; the service then submits its `started` input.
     public func start() throws {
@@ -143,21 +146,21 @@ public final class EngineShell<E: Engine>: RunningService {
     // MARK: Inputs
 
     /// Applies an input at once; its effects leave when it is durable (ephemeral inputs: at once).
-    public func submit(_ input: E.Input) { carryOut(core.submit(input, at: now)) }
+    ///
+    /// Inlinable like all that carries it out, so that a service runs its engine without the price of generics.
+    @inlinable public func submit(_ input: E.Input) { carryOut(core.submit(input, at: now)) }
 
     // MARK: What follows
 
     /// - Parameter accepted: the request that the input came with; it becomes durable with it.
-    private func carryOut(_ steps: [ShellCore<E>.Step], accepting accepted: StoredReply? = nil) {
+    @inlinable
+    func carryOut(_ steps: [ShellCore<E>.Step], accepting accepted: StoredReply? = nil) {
         for step in steps {
             switch step {
             case .journal(let record): append(record, accepting: accepted)
-            case .note(let decisions):
-                var batch = JournalBatch()
-                batch.decisions = decisions.map(told)
-                writer?.append(batch, through: 0)
+            case .note(let decisions): note(decisions)
             case .effect(let effect): carryOut(effect)
-            case .answer(let question): questions.removeValue(forKey: question)?()
+            case .answer(let question): answer(question)
             case .wake(let at):
                 if let timer { Reactor.shared.cancel(timer) }
                 timer = Reactor.shared.after(max(.zero, at - now)) { [self] in
@@ -168,7 +171,42 @@ public final class EngineShell<E: Engine>: RunningService {
         }
     }
 
-    private func append(_ record: ShellCore<E>.Record, accepting accepted: StoredReply?) {
+    @usableFromInline
+    func note(_ decisions: [Decision]) {
+        var batch = JournalBatch()
+        batch.decisions = decisions.map(told)
+        writer?.append(batch, through: 0)
+    }
+
+    @usableFromInline
+    func answer(_ question: UInt64) { questions.removeValue(forKey: question)?() }
+
+    /// What most inputs of this boot are: an entry alone, which reaches the kernel at once.
+    @inlinable
+    func append(_ record: ShellCore<E>.Record, accepting accepted: StoredReply?) {
+        guard accepted == nil, record.replies.isEmpty, record.decisions.isEmpty, record.input.isOfThisBoot, let limit = bootEntriesBetweenSnapshots,
+            bootEntriesSinceSnapshot + 1 < limit, entriesSinceSnapshot < entriesBetweenSnapshots, core.durableThrough + 1 == record.number,
+            appendAtOnce(record.input.quickJSON, record.sequence, record.time)
+        else { return commit(record, accepting: accepted) }
+        bootEntriesSinceSnapshot += 1
+        carryOut(core.durable(through: record.number))
+    }
+
+    /// - Returns: whether it is known to the kernel.
+    @usableFromInline
+    func appendAtOnce(_ input: [UInt8]?, _ sequence: UInt64, _ time: Instant) -> Bool {
+        guard let input, let immediate else { return false }
+        do throws(JournalError) {
+            try immediate(JournalEntry(sequence: sequence, time: time, input: Data(input), wallTime: cl_realtime()))
+            return true
+        } catch {
+            // The writer tries again, waits for space, or ends the process.
+            return false
+        }
+    }
+
+    @usableFromInline
+    func commit(_ record: ShellCore<E>.Record, accepting accepted: StoredReply?) {
         let isOfThisBoot = record.input.isOfThisBoot && bootEntriesBetweenSnapshots != nil
         var batch = JournalBatch()
         if let accepted { batch.replies.append(accepted) }
@@ -210,23 +248,28 @@ public final class EngineShell<E: Engine>: RunningService {
         }
     }
 
-    private func carryOut(_ effect: Effect<E.Action>) {
+    @inlinable
+    func carryOut(_ effect: Effect<E.Action>) {
         switch effect {
-        case .reply(let id, let reply):
-            if let frame = ledger[id]?.reply { return answer(id, frame) }
-            // Of an input that leaves no entry: nothing was stored before.
-            let frame = ReplyFrame.encode(id: id, reply)
-            if let stored = settled(id, frame) {
-                var batch = JournalBatch()
-                batch.replies = [stored]
-                writer?.append(batch, through: 0)
-            }
-            answer(id, frame)
+        case .reply(let id, let reply): answer(id, reply)
         case .publish(let event): publish(event)
-        case .perform(let action): setup.perform(action, self)
+        case .perform(let action): perform(action, self)
         // ``ShellCore`` makes steps of their own of these.
         case .wake, .decide: break
         }
+    }
+
+    @usableFromInline
+    func answer(_ id: RequestID, _ reply: Reply) {
+        if let frame = ledger[id]?.reply { return answer(id, frame) }
+        // Of an input that leaves no entry: nothing was stored before.
+        let frame = ReplyFrame.encode(id: id, reply)
+        if let stored = settled(id, frame) {
+            var batch = JournalBatch()
+            batch.replies = [stored]
+            writer?.append(batch, through: 0)
+        }
+        answer(id, frame)
     }
 
     private func told(_ decision: Decision) -> Decision {
@@ -248,7 +291,8 @@ public final class EngineShell<E: Engine>: RunningService {
         carryOut(core.ask(lastQuestion))
     }
 
-    private func publish(_ event: Event) { publisher?.publish(event) }
+    @usableFromInline
+    func publish(_ event: Event) { publisher?.publish(event) }
 
     private func keepAlive() {
         guard !stopping else { return }

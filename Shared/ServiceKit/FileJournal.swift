@@ -188,12 +188,13 @@ public final class FileJournal: Journal {
     }
 
     /// After a full disk the file may end in half a record: cut it off, so that the next try appends to a whole one.
-    static func write(_ data: Data, to file: Int32) throws(JournalError) {
+    static func write(_ bytes: some Collection<UInt8> & ContiguousBytes, to file: Int32) throws(JournalError) {
         var done = 0
-        while done < data.count {
-            let n = data.withUnsafeBytes { bytes in
+        let count = bytes.count
+        while done < count {
+            let n = bytes.withUnsafeBytes { bytes in
                 guard let start = bytes.baseAddress else { return 0 }
-                return Foundation.write(file, start + done, data.count - done)
+                return Foundation.write(file, start + done, count - done)
             }
             if n < 0 && errno == EINTR { continue }
             guard n > 0 else {
@@ -218,9 +219,9 @@ public final class FileJournal: Journal {
         return why == ENOSPC || why == EDQUOT ? .full(text) : .failed(text)
     }
 
-    private static func checksum(_ data: Data) -> UInt32 {
-        data.withUnsafeBytes { $0.reduce(0x811c_9dc5) { ($0 ^ UInt32($1)) &* 0x0100_0193 } }
-    }
+    static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt32 { bytes.reduce(0x811c_9dc5) { ($0 ^ UInt32($1)) &* 0x0100_0193 } }
+
+    private static func checksum(_ data: Data) -> UInt32 { data.withUnsafeBytes { checksum($0) } }
 
     private static func frame(_ record: Record) throws(JournalError) -> Data {
         do {

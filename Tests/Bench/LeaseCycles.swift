@@ -38,7 +38,7 @@ struct LeaseCycles {
             let holder = Holder(role: .vm, name: "bench\(index)", attempt: 1)
             return try LeaseCycle(LeaseClient(run: run, holder: holder), LeaseName(lockspace: "cycles", resource: "disk\(index)"))
         }
-        let bare = Subject(pid: getpid()) { [path = "\(domain)/bare"] _ in try BareCycle(path: path, hosts: Self.hosts) }
+        let bare = Subject(pid: getpid()) { [path = "\(domain)/bare"] index in try BareCycle(path: path, area: index, hosts: Self.hosts) }
 
         var samples: [String: [Sample]] = [:]
         for _ in 0..<rounds {
@@ -48,7 +48,7 @@ struct LeaseCycles {
                     let seconds = Self.seconds / Double(turns)
                     samples["sanlock\(count)", default: []].append(try sanlock.cycle(clients: count, seconds: seconds))
                     samples["ours\(count)", default: []].append(try ours.cycle(clients: count, seconds: seconds))
-                    if count == 1 { samples["bare1", default: []].append(try bare.cycle(clients: 1, seconds: seconds)) }
+                    samples["bare\(count)", default: []].append(try bare.cycle(clients: count, seconds: seconds))
                 }
             }
         }
@@ -75,6 +75,8 @@ struct LeaseCycles {
                 ]
             }
             figures += [
+                Figure("bare.lease.\(count).rate", "those reads and synced writes alone, as many at once", .rate, values("bare\(count)", \.rate)),
+                Figure("lease.rate.\(count)", "cycles for each of those, \(clients)", .ratio, ratio("ours\(count)", "bare\(count)", \.rate)),
                 Figure("lease.cycles.\(count)", "cycles for each of sanlock's, \(clients)", .ratio, ratio("ours\(count)", "sanlock\(count)", \.rate)),
                 Figure("lease.processor.\(count)", "sanlock's processor time for a cycle against ours, \(clients)", .ratio, ratio("sanlock\(count)", "ours\(count)", \.processor)),
             ]
@@ -199,18 +201,20 @@ private struct LeaseCycle: CycleClient {
     }
 }
 
-/// What the algorithm must read and write, from one thread, on an open file: the blocks of all hosts thrice, our block twice, the leader; then our block, a look at the leader, the leader.
+/// What the algorithm must read and write, from one thread for each client, on an open file: the blocks of all hosts thrice, our block twice, the leader; then our block, a look at the leader, the leader.
 private final class BareCycle: CycleClient {
     private let file: Int32
+    private let base: off_t
     private let blocks: Int
     private let buffer: UnsafeMutableRawPointer
 
-    init(path: String, hosts: Int) throws {
+    init(path: String, area: Int, hosts: Int) throws {
+        base = off_t(area) << 20
         blocks = ((2 + hosts) * 512 + 4095) / 4096 * 4096
         buffer = UnsafeMutableRawPointer.allocate(byteCount: 1 << 20, alignment: 4096)
         buffer.initializeMemory(as: UInt8.self, repeating: 0, count: 1 << 20)
         file = cl_open(path, O_RDWR | O_CREAT | O_DIRECT | O_DSYNC | O_CLOEXEC, 0o600)
-        guard file >= 0, pwrite(file, buffer, 1 << 20, 0) == 1 << 20 else { throw LabFailure("\(path): \(String(cString: strerror(errno)))") }
+        guard file >= 0, pwrite(file, buffer, 1 << 20, base) == 1 << 20 else { throw LabFailure("\(path): \(String(cString: strerror(errno)))") }
     }
 
     deinit {
@@ -234,10 +238,10 @@ private final class BareCycle: CycleClient {
     }
 
     private func read(_ count: Int) throws {
-        guard pread(file, buffer, count, 0) == count else { throw LabFailure("a bare read failed: \(String(cString: strerror(errno)))") }
+        guard pread(file, buffer, count, base) == count else { throw LabFailure("a bare read failed: \(String(cString: strerror(errno)))") }
     }
 
     private func write(at offset: off_t) throws {
-        guard pwrite(file, buffer, 512, offset) == 512 else { throw LabFailure("a bare write failed: \(String(cString: strerror(errno)))") }
+        guard pwrite(file, buffer, 512, base + offset) == 512 else { throw LabFailure("a bare write failed: \(String(cString: strerror(errno)))") }
     }
 }

@@ -41,7 +41,7 @@ func tell(_ error: FormatError) {
 enum Leader {
     static func run(_ input: [UInt8]) {
         let bytes = sealed(input, covered: 168)
-        _ = LeaderRecord.isNeverOwned(bytes[...])
+        require(AreaNews(of: bytes, since: bytes, geometry: .standard).hosts.isEmpty, "what is as it was is news")
         _ = IndexRebuild.Found(sector: bytes[...])
         do {
             let record = try LeaderRecord(bytes[...])

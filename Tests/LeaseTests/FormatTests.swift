@@ -55,12 +55,40 @@ struct FormatTests {
         let ids = try Fixtures.load(fixture)
         let geometry = try LeaderRecord(ids[...]).geometry
         #expect(geometry.alignment == alignment << 20)
+        var used: [Int] = []
         for host in 1...geometry.maximumHosts {
             let sector = Array(ids[Int(geometry.deltaOffset(host: host))...].prefix(geometry.sectorSize))
             let record = try LeaderRecord(sector[...])
             try record.verify(.delta, lockspace: "LS1", geometry: geometry)
             #expect(Fixtures.difference(record.sector(bitmap: HostBitmap(sector: sector[...])), sector) == nil)
-            #expect(LeaderRecord.isNeverOwned(sector[...]) == (record.ownerID == 0))
+            if record.ownerID != 0 { used.append(host) }
+        }
+        let news = AreaNews(of: Array(ids), since: [], geometry: geometry)
+        #expect(news.hosts == used && news.highest == used.last ?? 0)
+    }
+
+    /// Every changed byte of a used record is news; what is as it was, or says nothing, is none.
+    @Test func whatChangedInALockspaceIsSeen() throws {
+        var record = LeaderRecord(lockspace: "LS1", ioTimeout: 10)
+        record.ownerGeneration = 1
+        record.timestamp = 1000
+        var area = [UInt8](repeating: 0, count: 40 * 512)
+        for host in [2, 30] {
+            record.ownerID = UInt64(host)
+            record.ioTimeout = UInt16(host)
+            area.replaceSubrange((host - 1) * 512..<host * 512, with: record.sector)
+        }
+        let first = AreaNews(of: area, since: [], geometry: .standard)
+        #expect(first.hosts == [2, 30] && first.highest == 30 && first.shortestTimeout == 2)
+        let same = AreaNews(of: area, since: area, geometry: .standard)
+        #expect(same.hosts == [] && same.highest == 30 && same.shortestTimeout == 2)
+        #expect(AreaNews(of: area, since: area, geometry: .standard, again: [2, 3]).hosts == [2])
+        #expect(AreaNews(of: area, since: Array(area.prefix(1024)), geometry: .standard).hosts == [30])
+        #expect(AreaNews(of: Array(area.prefix(1024)), since: area, geometry: .standard).highest == 2)
+        for byte in 0..<LeaderRecord.size {
+            var changed = area
+            changed[29 * 512 + byte] ^= 0x40
+            #expect(AreaNews(of: changed, since: area, geometry: .standard).hosts == [30], "byte \(byte)")
         }
     }
 

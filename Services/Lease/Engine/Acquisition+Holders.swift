@@ -23,7 +23,7 @@ extension Acquisition {
         shares = []
         var start = 0
         do {
-            found = try verifiedLeader(bytes)
+            if let leader { found = leader } else { found = try verifiedLeader(bytes) }
             for host in read(found.hosts, in: bytes) {
                 start = geometry.blockOffset(host: host)
                 let block = try block(of: host, in: bytes)

@@ -27,13 +27,25 @@ struct Job: Sendable {
     }
 
     var work: Work
+    /// Whose leases it takes or gives back; beside the work, so that it is found without taking that apart.
+    let holder: Holder?
     /// Counts its I/Os: answers of abandoned ones are recognised.
     var attempt: UInt64 = 0
     /// An I/O is under way.
     var isBusy = false
     var wakeAt: Instant?
 
-    init(_ work: Work) { self.work = work }
+    init(_ work: Work) {
+        self.work = work
+        holder =
+            switch work {
+            case .acquire(let work): work.holder
+            case .take(let work): work.holder
+            case .release(let work): work.grant.holder
+            case .drop(let work): work.grant.holder
+            default: nil
+            }
+    }
 
     var changesIndex: Bool {
         switch work {

@@ -70,7 +70,7 @@ extension LeaseEngine {
 
     /// What keeps a guard from its leases on this host alone. Those who wait longer for one of them come first.
     private func obstacle(for request: GuardRequest, behind waiting: [ParkedRequest]) -> Obstacle? {
-        let locks = Set([request.lock] + request.diskLocks)
+        let locks = [request.lock] + request.diskLocks
         let others = grants.values.filter { grant in
             (grant.holder != request.holder || grant.state == .releasing)
                 && (grant.leases.contains { lease in request.leases.contains { $0.name == lease.name } } || locks.contains(grant.lock) || grant.diskLocks.contains(where: locks.contains))
@@ -149,6 +149,7 @@ extension LeaseEngine {
         if grant.state == .releasing { return [] }
         guard grant.state == .granted, isOf(grant, request.leases.sorted { $0.name < $1.name }) else {
             links[grant.holder] = nil
+            nextLockTest = now
             return [refusal(connection, RequestError(LeaseErrorCode.lost, "\(request.holder) was granted other leases than it names"))]
         }
         return answerAdoptions()
@@ -203,8 +204,8 @@ extension LeaseEngine {
     /// Frees what a holder had, once no ballot of it is under way.
     mutating func giveBack(_ grant: Grant, why: String) -> Effects {
         guard grant.state != .releasing else { return [] }
-        for id in jobs.keys.sorted() {
-            if case .acquire(var work)? = jobs[id]?.work, work.holder == grant.holder {
+        for id in jobs.keys.sorted() where jobs[id]?.isAcquire(of: grant.holder) == true {
+            if case .acquire(var work)? = jobs[id]?.work {
                 work.cancelled = work.cancelled ?? RequestError(LeaseErrorCode.heldHere, why)
                 jobs[id]?.work = .acquire(work)
                 jobs[id]?.wakeAt = nil
@@ -219,13 +220,9 @@ extension LeaseEngine {
     }
 
     mutating func testLocks() -> Effects {
+        guard let nextLockTest, now >= nextLockTest else { return [] }
         let orphans = sorted(grants.values.filter { $0.state != .releasing && links[$0.holder]?.connection == nil })
-        guard !orphans.isEmpty else {
-            nextLockTest = nil
-            return []
-        }
-        guard now >= nextLockTest ?? now else { return [] }
-        nextLockTest = now + .milliseconds(500)
+        self.nextLockTest = orphans.isEmpty ? nil : now + .milliseconds(500)
         return orphans.map { .perform(.testLocks($0.holder, $0.locks)) }
     }
 
@@ -245,8 +242,7 @@ extension LeaseEngine {
             return events + [granted(grant, connection, deadline)]
         case .releasing:
             if let effects = beginRemoval(of: grant) { return effects }
-            startRelease(grant)
-            return []
+            return startRelease(grant).map { wakeJob($0) } ?? []
         }
     }
 
@@ -313,9 +309,17 @@ extension LeaseEngine {
 
 extension Job {
     func isAcquire(of holder: Holder) -> Bool {
-        switch work {
-        case .acquire(let work): work.holder == holder
-        case .take(let work): work.holder == holder
+        guard self.holder == holder else { return false }
+        return switch work {
+        case .acquire, .take: true
+        default: false
+        }
+    }
+
+    func isRelease(of holder: Holder) -> Bool {
+        guard self.holder == holder else { return false }
+        return switch work {
+        case .release, .drop: true
         default: false
         }
     }

@@ -274,7 +274,7 @@ extension LeaseEngine {
             return nextLease(id, work)
         }
         work.unconfirmed = nil
-        guard case .sequence(let sequence) = result, case .acquisition(let acquisition) = sequence.machine, case .acquisition(let step) = sequence.end else {
+        guard case .sequence(let sequence) = result, let acquisition = sequence.acquisition, case .acquisition(let step) = sequence.end else {
             return failAcquire(id, work, Membership.error(result, "take lease \(work.request.leases[work.won.count].name.resource)"))
         }
         work.current = acquisition
@@ -311,11 +311,10 @@ extension LeaseEngine {
 
     // MARK: Release
 
-    mutating func startRelease(_ grant: Grant) {
-        if host.sanlock != nil { return startDrop(grant) }
-        let known = jobs.values.contains { if case .release(let work) = $0.work { work.grant.holder == grant.holder } else { false } }
-        guard !known else { return }
-        _ = start(.release(ReleaseWork(grant: grant, began: now)))
+    /// - Returns: its job, if there was none.
+    @discardableResult mutating func startRelease(_ grant: Grant) -> UInt64? {
+        guard !jobs.values.contains(where: { $0.isRelease(of: grant.holder) }) else { return nil }
+        return start(host.sanlock == nil ? .release(ReleaseWork(grant: grant, began: now)) : .drop(DropWork(grant: grant, began: now)))
     }
 
     /// Takes the next lease in hand; those whose membership is over are void already and are not written.

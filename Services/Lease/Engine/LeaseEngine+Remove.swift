@@ -94,7 +94,7 @@ extension LeaseEngine {
                 case .success(let index): return intend(id, work, index)
                 }
             case .acquiring:
-                guard case .sequence(let sequence) = result, case .acquisition(let acquisition) = sequence.machine, case .acquisition(let step) = sequence.end else {
+                guard case .sequence(let sequence) = result, let acquisition = sequence.acquisition, case .acquisition(let step) = sequence.end else {
                     return fail(id, work, Membership.error(result, "take lease \(work.name.resource)"))
                 }
                 return carryOut(step, of: acquisition, id, work)

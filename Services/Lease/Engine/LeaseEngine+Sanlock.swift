@@ -314,11 +314,6 @@ extension LeaseEngine {
 
     // MARK: Drop
 
-    mutating func startDrop(_ grant: Grant) {
-        let known = jobs.values.contains { if case .drop(let work) = $0.work { work.grant.holder == grant.holder } else { false } }
-        if !known { _ = start(.drop(DropWork(grant: grant, began: now))) }
-    }
-
     mutating func stepDrop(_ id: UInt64, _ work: DropWork) -> Effects {
         var work = work
         if let opens = work.opens, now < opens { return pause(id, .drop(work), until: opens) }

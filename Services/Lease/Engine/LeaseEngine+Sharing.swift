@@ -138,7 +138,7 @@ extension LeaseEngine {
             guard let membership = memberships[work.name.lockspace] else { return self.end(id) }
             return note(id, work, GuardLease(name: work.name, lver: lver, generation: membership.record.generation))
         case .acquisition(.pause(let until)):
-            if case .acquisition(let acquisition) = sequence.machine { work.current = acquisition }
+            if let acquisition = sequence.acquisition { work.current = acquisition }
             return pause(id, .convert(work), until: until)
         case .acquisition(.refused(let error)):
             work.refused = error

@@ -91,10 +91,16 @@ public struct LeaseEngine: Engine {
         self.now = now
         var effects = dispatch(input)
         // What a journaled input brings about is held back until it is durable; renewals may not be. They come with the wake-up that follows at once.
-        guard input.isEphemeral else { return effects + [.wake(at: now)] }
+        guard input.isEphemeral else { return effects + (wakeUp(after: input).map { [.wake(at: $0)] } ?? []) }
         effects += tick()
         if let next = nextWake { effects.append(.wake(at: max(next, now))) }
         return effects
+    }
+
+    /// At once, but for what is journaled with every lease: most of that leaves nothing to do but I/O that is under way.
+    private func wakeUp(after input: LeaseInput) -> Instant? {
+        guard case .noted(.grant) = input, parked.isEmpty, !jobs.values.contains(where: { !$0.isBusy && $0.wakeAt == nil }) else { return now }
+        return nextWake.map { max($0, now) }
     }
 
     private mutating func dispatch(_ input: LeaseInput) -> Effects {
@@ -178,6 +184,7 @@ public struct LeaseEngine: Engine {
             // What was noted meanwhile is further on: states only move forward.
             if let known = grants[grant.holder], known.state > grant.state { return [] }
             grants[grant.holder] = grant
+            if links[grant.holder]?.connection == nil { nextLockTest = now }
             return onGrantNoted(grant)
         case .ended(let holder):
             guard let grant = grants.removeValue(forKey: holder) else { return [] }
@@ -197,7 +204,7 @@ public struct LeaseEngine: Engine {
             effects += withMembership(lockspace) { membership, now in membership.tick(at: now) }
             effects += beginIfPossible(lockspace)
         }
-        for id in jobs.keys.sorted() where jobs[id]?.isBusy == false { effects += wakeJob(id) }
+        for id in jobs.lazy.filter({ !$0.value.isBusy }).map(\.key).sorted() { effects += wakeJob(id) }
         effects += tickMaintenance() + tellAnomalies()
         effects += tickParked()
         effects += testLocks()

@@ -104,24 +104,22 @@ extension Membership {
             let used = highest * geometry.sectorSize
             lastArea = area.count <= 2 * used ? area : Array(area.prefix(used))
         }
-        for id in 1...geometry.maximumHosts {
+        // Most hosts have not renewed since: what was read and understood before need not be taken apart again.
+        let news = AreaNews(of: area, since: lastArea, geometry: geometry, again: unread)
+        highest = news.highest
+        shortest = news.shortestTimeout.map(Int64.init)
+        for id in news.hosts {
             let start = Int(geometry.deltaOffset(host: id))
-            guard start + geometry.sectorSize <= area.count else { break }
             let bytes = area[start..<(start + geometry.sectorSize)]
-            let timeout = LeaderRecord.ioTimeout(of: bytes)
-            if timeout > 0 { shortest = min(shortest ?? Int64(timeout), Int64(timeout)) }
-            if LeaderRecord.isNeverOwned(bytes) { continue }
-            highest = id
-            // Most hosts have not renewed since: what was read and understood before need not be taken apart again.
-            let isKnown = hosts.index(forKey: id) != nil
-            if isKnown, LeaderRecord.isSame(area, lastArea, at: start) { continue }
             guard let seen = hosts[id]?.record.renewed(in: area, since: lastArea, at: start) ?? (try? LeaderRecord(bytes)), seen.kind == .delta, seen.lockspace == record.lockspace else {
                 hosts[id] = nil
+                unread.insert(id)
                 anomalies.cannotRead(id)
                 continue
             }
+            unread.remove(id)
             anomalies.saw(id, seen, before: hosts[id]?.record)
-            if isKnown {
+            if hosts.index(forKey: id) != nil {
                 hosts[id]?.see(seen, at: now)
             } else {
                 hosts[id] = HostObservation(record: seen, firstSeen: now)

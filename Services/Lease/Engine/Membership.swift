@@ -79,6 +79,8 @@ struct Membership: Sendable {
     var hosts: [Int: HostObservation] = [:]
     /// The highest host id that was ever used, by the last read of the whole lockspace, and when that was submitted.
     var whole: (highest: Int, at: Instant)?
+    /// Hosts whose sectors were used and could not be read.
+    var unread: Set<Int> = []
     /// The used sectors, as they were read last.
     var lastArea: [UInt8] = []
     /// Of all sectors, used or not; seconds.

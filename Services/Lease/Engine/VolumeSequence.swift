@@ -6,11 +6,6 @@ public import Messages
 ///
 /// Whoever performs it asks before each further I/O whether the lane is still its own, and stops if not: what is reported as timed out is not gone on with.
 public struct VolumeSequence: Hashable, Codable, Sendable {
-    enum Machine: Hashable, Codable, Sendable {
-        case acquisition(Acquisition)
-        case retraction(Retraction)
-    }
-
     /// How it ended.
     enum End: Hashable, Codable, Sendable {
         /// Not a read or write.
@@ -42,7 +37,9 @@ public struct VolumeSequence: Hashable, Codable, Sendable {
     let notAfter: Instant
     /// An answer to the first I/O after this time ends it, with nothing written.
     let promptUntil: Instant?
-    private(set) var machine: Machine
+    /// One of the two.
+    private(set) var acquisition: Acquisition?
+    private var retraction: Retraction?
     /// A write was submitted: something of ours may be on disk.
     private(set) var hasWritten = false
     private(set) var end: End?
@@ -59,7 +56,7 @@ public struct VolumeSequence: Hashable, Codable, Sendable {
     ) {
         var acquisition = acquisition
         acquisition.place = Acquisition.Place(path: path, base: base, ids: layout.ids)
-        self.init(.acquisition(acquisition), Step(step), lease, path, base, layout, acquisition.geometry, notAfter, nil)
+        self.init(acquisition, nil, Step(step), lease, path, base, layout, acquisition.geometry, notAfter, nil)
         unconfirmed = place
         if let place { begin = readIndex(place) }
     }
@@ -67,14 +64,15 @@ public struct VolumeSequence: Hashable, Codable, Sendable {
     init(
         _ retraction: Retraction, _ step: Retraction.Step, of lease: LeaseName, path: String, base: UInt64, layout: DomainLayout, notAfter: Instant, promptUntil: Instant?
     ) {
-        self.init(.retraction(retraction), Step(step), lease, path, base, layout, retraction.geometry, notAfter, promptUntil)
+        self.init(nil, retraction, Step(step), lease, path, base, layout, retraction.geometry, notAfter, promptUntil)
     }
 
     private init(
-        _ machine: Machine, _ step: Step, _ lease: LeaseName, _ path: String, _ base: UInt64, _ layout: DomainLayout, _ geometry: Geometry, _ notAfter: Instant,
+        _ acquisition: Acquisition?, _ retraction: Retraction?, _ step: Step, _ lease: LeaseName, _ path: String, _ base: UInt64, _ layout: DomainLayout, _ geometry: Geometry, _ notAfter: Instant,
         _ promptUntil: Instant?
     ) {
-        self.machine = machine
+        self.acquisition = acquisition
+        self.retraction = retraction
         self.lease = lease
         self.path = path
         self.base = base
@@ -102,34 +100,19 @@ public struct VolumeSequence: Hashable, Codable, Sendable {
         guard case .data(let bytes) = result else { return take(.end(.failed(Membership.error(result, "read the lease index of \(lease.lockspace)")))) }
         indexReads.append(bytes)
         if indexReads.count < LeaseIndex.confirmation(of: place, geometry: geometry).count { return readIndex(place) }
-        guard LeaseIndex.confirms(indexReads, lease: lease.resource, at: place, of: lease.lockspace, geometry: geometry), case .acquisition(var acquisition) = machine else {
+        guard LeaseIndex.confirms(indexReads, lease: lease.resource, at: place, of: lease.lockspace, geometry: geometry), let step = acquisition?.begin() else {
             return take(.end(.moved))
         }
         unconfirmed = nil
         indexReads = []
-        let step = acquisition.begin()
-        machine = .acquisition(acquisition)
         return take(Step(step))
     }
 
     private mutating func step(after result: IOResult, at now: Instant) -> Step? {
-        switch machine {
-        case .acquisition(var acquisition):
-            let step: Acquisition.Step? = switch result {
-            case .data(let bytes): acquisition.onRead(bytes, at: now)
-            case .written: acquisition.onWritten(at: now)
-            default: nil
-            }
-            machine = .acquisition(acquisition)
-            return step.map(Step.init)
-        case .retraction(var retraction):
-            let step: Retraction.Step? = switch result {
-            case .data(let bytes): retraction.onRead(bytes, at: now)
-            case .written: retraction.onWritten()
-            default: nil
-            }
-            machine = .retraction(retraction)
-            return step.map(Step.init)
+        switch result {
+        case .data(let bytes): acquisition?.onRead(bytes, at: now).sequenceStep ?? retraction?.onRead(bytes, at: now).sequenceStep
+        case .written: acquisition?.onWritten(at: now).sequenceStep ?? retraction?.onWritten().sequenceStep
+        default: nil
         }
     }
 
@@ -145,6 +128,14 @@ public struct VolumeSequence: Hashable, Codable, Sendable {
             return nil
         }
     }
+}
+
+extension Acquisition.Step {
+    fileprivate var sequenceStep: VolumeSequence.Step { VolumeSequence.Step(self) }
+}
+
+extension Retraction.Step {
+    fileprivate var sequenceStep: VolumeSequence.Step { VolumeSequence.Step(self) }
 }
 
 extension VolumeSequence.Step {

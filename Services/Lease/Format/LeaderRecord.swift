@@ -161,20 +161,6 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
         return bytes
     }
 
-    /// Whether two areas have the same bytes where a record begins at `offset`; `false` beyond the end of one.
-    public static func isSame(_ a: [UInt8], _ b: [UInt8], at offset: Int) -> Bool {
-        guard offset + size <= a.count, offset + size <= b.count else { return false }
-        return a.withUnsafeBytes { a in
-            b.withUnsafeBytes { b in
-                for word in 0..<(size / 8)
-                where a.loadUnaligned(fromByteOffset: offset + 8 * word, as: UInt64.self) != b.loadUnaligned(fromByteOffset: offset + 8 * word, as: UInt64.self) {
-                    return false
-                }
-                return true
-            }
-        }
-    }
-
     /// This record with another time, if that is all that was written where it begins at `offset` since `earlier` was read: what a renewal does.
     /// `nil`: something else changed, or the checksum is wrong.
     public func renewed(in area: [UInt8], since earlier: [UInt8], at offset: Int) -> LeaderRecord? {
@@ -193,13 +179,5 @@ public struct LeaderRecord: Hashable, Codable, Sendable {
         var renewed = self
         renewed.timestamp = sector.integer(at: Self.timeOffset)
         return renewed
-    }
-
-    /// The io_timeout of a host's sector, read without verifying; 0: none is recorded.
-    public static func ioTimeout(of sector: ArraySlice<UInt8>) -> UInt16 { sector.integer(at: 174) }
-
-    /// Whether nobody ever owned this host id; read without verifying, to skip the many unused sectors of a lockspace cheaply.
-    public static func isNeverOwned(_ sector: ArraySlice<UInt8>) -> Bool {
-        sector.count >= size && sector.integer(at: 32, as: UInt64.self) == 0 && sector.integer(at: 152, as: UInt64.self) == 0
     }
 }

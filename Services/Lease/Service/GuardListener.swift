@@ -80,17 +80,16 @@ final class GuardListener {
         }
     }
 
+    /// One message: guards ask and wait, and whatever more there is makes the descriptor ready again.
     private func receive(_ connection: UInt64) {
-        while let descriptor = connections[connection]?.descriptor {
-            let count = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
-            if count < 0, errno == EAGAIN || errno == EINTR { return }
-            guard count > 0 else { return disconnect(connection) }
-            guard let message = GuardMessage(text: String(decoding: buffer[..<count], as: UTF8.self)) else {
-                refuse(connection, RequestError(RequestErrorCode.malformed, "a guard's message is a verb and key=value lines"))
-                continue
-            }
-            handle(message, connection)
+        guard let descriptor = connections[connection]?.descriptor else { return }
+        let count = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+        if count < 0, errno == EAGAIN || errno == EINTR { return }
+        guard count > 0 else { return disconnect(connection) }
+        guard let message = GuardMessage(text: String(decoding: buffer[..<count], as: UTF8.self)) else {
+            return refuse(connection, RequestError(RequestErrorCode.malformed, "a guard's message is a verb and key=value lines"))
         }
+        handle(message, connection)
     }
 
     private func disconnect(_ connection: UInt64) {
