@@ -1,4 +1,5 @@
 import DomainMonitorEngine
+import FencingEngine
 import Messages
 import Simulation
 
@@ -46,6 +47,19 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
                 ? [(at, .storageFails(domain: "dom2", host: "all")), (at + 60, .storageHeals(domain: "dom2", host: "all"))]
                 : [(at, .storageHangs(domain: "dom2", host: host)), (at + 60, .storageHeals(domain: "dom2", host: host))]
         }
+        return world
+    },
+    // A host that is off for good is replaced by a new machine, whose lease-service goes away just when it is asked to join.
+    "installed": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.policy.fencing.grace = .seconds(10)
+        world.pace.boot = .seconds(5)
+        let happenings: [(Int64, Happening)] = [
+            (30_000, .power(host: "host3", .off)), (120_000, .hostForget(host: "host3")), (130_000, .replace(host: "host3")), (140_000, .hostAdd(host: "host3")),
+            (140_050, .stop(.leaseService(host: "host3"))), (250_000, .start(.leaseService(host: "host3"))),
+        ]
+        for (at, what) in happenings { world.add(.milliseconds(at), what) }
+        world.end = .seconds(400)
         return world
     },
     // Journals take a second; hosts die, and placement-service looks again and again at what fencing-service knows.
