@@ -20,6 +20,7 @@ extension VMDefinition {
     ///         size: 1G
     ///         source: guest.img   # file a new disk begins with; relative to the definition
     ///         readOnly: false
+    ///         shareable: false    # other VMs that say so too may write to it at the same time, on other hosts
     ///
     /// - Parameter domainID: uuid of a storage domain by its name; uuids are given as they are.
     /// - Throws: `RequestError` that names file, line and key.
@@ -27,12 +28,13 @@ extension VMDefinition {
         let file = try DefinitionFile(path: path, kind: "VM", keys: ["name", "memory", "cpus", "disks", "ha", "leases", "priority", "pin", "onLeaseLoss", "pauseBefore", "resume"])
         let memory = try file.bytes("memory", unit: 1 << 20)
         guard memory >= 1 << 20, memory % (1 << 20) == 0 else { throw file.problem(key: "memory", "must be a whole number of MiB") }
-        let disks = try file.sections("disks", kind: "disk", keys: ["image", "domain", "size", "source", "readOnly"]).map { disk in
+        let disks = try file.sections("disks", kind: "disk", keys: ["image", "domain", "size", "source", "readOnly", "shareable"]).map { disk in
             let image = try disk.string("image").lowercased()
             guard UUID(uuidString: image) != nil else { throw disk.problem(key: "image", "must be a uuid; `uuidgen` makes one") }
             return DiskDefinition(
                 image: image, domain: try domainID(try disk.string("domain")), size: try disk.bytes("size", unit: 1),
-                source: try disk.optionalString("source").map { Self.absolute($0, from: path) }, readOnly: try disk.optionalBool("readOnly") ?? false)
+                source: try disk.optionalString("source").map { Self.absolute($0, from: path) }, readOnly: try disk.optionalBool("readOnly") ?? false,
+                shareable: try disk.optionalBool("shareable"))
         }
         self.init(
             name: try file.string("name"), memoryMiB: Int(memory >> 20), cpus: try file.optionalInt("cpus") ?? 1, disks: disks,

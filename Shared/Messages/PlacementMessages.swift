@@ -22,7 +22,7 @@ public struct VMDefinition: Codable, Hashable, Sendable {
     public var disks: [DiskDefinition]
     /// Restarted elsewhere after a proof; requires leases.
     public var ha: Bool
-    /// One lease for each writable disk (S5).
+    /// One lease for each writable disk (S5), shared with other VMs where the disk is shareable.
     public var leases: Bool
     /// 0...100, highest first.
     public var priority: Int
@@ -84,12 +84,17 @@ public struct DiskDefinition: Codable, Hashable, Sendable {
     /// File whose bytes a new disk begins with.
     public var source: String?
     public var readOnly: Bool
-    public init(image: String, domain: String, size: UInt64, source: String? = nil, readOnly: Bool = false) {
+    /// Several VMs may write to it at a time, each on a host of its own: what keeps their writes apart is in the guests. They share its lease; `nil`: no.
+    public var shareable: Bool?
+    public var isShareable: Bool { shareable == true }
+
+    public init(image: String, domain: String, size: UInt64, source: String? = nil, readOnly: Bool = false, shareable: Bool? = nil) {
         self.image = image
         self.domain = domain
         self.size = size
         self.source = source
         self.readOnly = readOnly
+        self.shareable = shareable
     }
 }
 

@@ -67,8 +67,43 @@ import Testing
         }
     }
 
+    /// A journal of placement-service that an operator restored is older than what the hosts have obeyed: each obeys it only after a re-pin (S16).
+    private func aRestoredJournalIsObeyedAfterARepin(_ cluster: TestCluster) throws {
+        let journal = "\(cluster.directory)/placement-service"
+        let backup = "\(cluster.directory)/placement-service.backup"
+        try cluster.lab("kill", "--hold", "placement-service")
+        try FileManager.default.copyItem(atPath: journal, toPath: backup)
+        try cluster.lab("release", "placement-service")
+        // The restored one counts a start more than the backup; it has to be fewer than what was obeyed.
+        for _ in 0..<2 {
+            try cluster.waitForAllUp(within: 20)
+            try cluster.lab("kill", "placement-service")
+        }
+        try cluster.waitForAllUp(within: 20)
+        try cluster.lab("kill", "--hold", "placement-service")
+        try FileManager.default.removeItem(atPath: journal)
+        try FileManager.default.moveItem(atPath: backup, toPath: journal)
+        try cluster.lab("release", "placement-service")
+        try cluster.wait("the hosts do not obey", within: 20) {
+            let health = try cluster.bulwark("health", "placement-service", expecting: nil).text
+            return TestCluster.hostNames.allSatisfy { health.contains("\($0) does not obey") }
+        }
+        let vms = try cluster.vms()
+        let (repinned, other) = try (#require(vms.first { $0.host == "host2" }).name, #require(vms.first { $0.host == "host3" }).name)
+        for vm in [repinned, other] { try cluster.bulwark("vm", "stop", vm) }
+        let report = try cluster.bulwark("host", "repin", "host2", "--yes").text
+        #expect(report.contains("host2 obeys"), "\(report)")
+        try cluster.wait("\(repinned) is down", within: 15) { try cluster.vms().first { $0.name == repinned }?.status == "down" }
+        #expect(try cluster.vms().first { $0.name == other }?.status == "stopping", "host3 obeys nobody older than whom it knows")
+        for host in ["host1", "host3"] { try cluster.bulwark("host", "repin", host, "--yes") }
+        try cluster.wait("\(other) is down", within: 15) { try cluster.vms().first { $0.name == other }?.status == "down" }
+        for vm in [repinned, other] { try cluster.bulwark("vm", "start", vm) }
+        try cluster.waitForAllUp(within: 20)
+    }
+
     @Test func aKilledGuardTakesItsGuestAlong() throws {
         try withCluster { cluster in
+            try aRestoredJournalIsObeyedAfterARepin(cluster)
             let vm = try #require(try cluster.vms().first { $0.host == "host2" })
             let guest = try #require(processes { $0.contains("qemu-system") && $0.contains(cluster.name) && $0.contains("vm:\(vm.name):") }.first)
             let parent = try #require(processes { $0.contains("vm-guard") && $0.contains(cluster.name) && $0.contains("vm:\(vm.name):") }.first)

@@ -108,22 +108,94 @@ import Testing
         return stat?.split(separator: ")").last?.split(separator: " ").first?.first
     }
 
+    private func defineAndStart(_ cluster: TestCluster, _ vm: String, _ more: String) throws {
+        let definition = "\(cluster.directory)/\(vm).yaml"
+        try "name: \(vm)\nmemory: 8M\npin: [host2]\n\(more)\ndisks:\n  - {image: \(UUID().uuidString.lowercased()), domain: data, size: 1M, source: guest.img}\n"
+            .write(toFile: definition, atomically: true, encoding: .utf8)
+        try cluster.bulwark("vm", "define", definition)
+        try cluster.wait("the disk of \(vm) is there", within: 20) { try view(cluster, vm).status == .down }
+        try cluster.bulwark("vm", "start", vm)
+        try cluster.wait("\(vm) is up", within: 20) { try view(cluster, vm).status == .up }
+    }
+
+    private func stopAndRemove(_ cluster: TestCluster, _ vm: String) throws {
+        try cluster.bulwark("vm", "stop", vm)
+        try cluster.wait("\(vm) is down", within: 20) { try view(cluster, vm).status == .down }
+        try cluster.bulwark("vm", "remove", vm, "--yes")
+    }
+
+    /// Its host's process ids are not ours.
+    private func guest(_ cluster: TestCluster, _ vm: String) -> pid_t? {
+        processes { $0.hasPrefix("qemu-system") && $0.contains("guest=\(vm) ") && $0.contains("/\(cluster.name)/host2/") }.first
+    }
+
+    /// Every write of these processes fails with EIO, until the returned process ends.
+    private func failWrites(of pids: [pid_t], _ cluster: TestCluster) throws -> Process {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/strace")
+        process.arguments = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=pwritev,pwrite64", "-e", "inject=pwritev,pwrite64:error=EIO"] + pids.flatMap { ["-p", "\($0)"] }
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        return process
+    }
+
+    private struct Write: Codable, Equatable {
+        var boot: String
+        var count: UInt32
+    }
+
+    private func lastWrite(_ cluster: TestCluster, _ vm: String) throws -> Write? {
+        struct Disk: Codable {
+            var disk: String
+            var lastWrite: Write?
+        }
+        let image = try view(cluster, vm).definition?.disks.first?.image
+        return try JSONDecoder().decode([Disk].self, from: Data(try cluster.bulwark("--json", "lab", "ticks").text.utf8)).first { $0.disk == image }?.lastWrite
+    }
+
+    /// QEMU's own writes fail for a moment. It pauses its guest, who goes on as the same process with the next write: by itself, or, with `resume: leave`, at an operator's word.
+    private func errorsOfTheirDisksPauseGuestsUntilTheyPass(_ cluster: TestCluster) throws {
+        let names = ["erring", "left"]
+        try defineAndStart(cluster, "erring", "ha: false")
+        try defineAndStart(cluster, "left", "ha: false\nresume: leave")
+        let pids = try names.map { try #require(guest(cluster, $0)) }
+        let errors = try failWrites(of: pids, cluster)
+        defer { if errors.isRunning { kill(errors.processIdentifier, SIGKILL) } }
+        try cluster.wait("both are paused", within: 15) {
+            try names.allSatisfy { name in
+                let shown = try view(cluster, name)
+                return shown.status == .paused && shown.reason.contains("I/O error")
+            }
+        }
+        let refusal = try cluster.bulwark("vm", "resume", "left", expecting: 1).errorText
+        #expect(refusal.contains("vm.not-resumed") && refusal.contains("paused it again"), "\(refusal)")
+        let stopped = try #require(try lastWrite(cluster, "left"))
+        // It inherits which signals are blocked here; the kernel lets go of whom it traces.
+        kill(errors.processIdentifier, SIGKILL)
+        errors.waitUntilExit()
+
+        try cluster.wait("one goes on by itself", within: 15) { try view(cluster, "erring").status == .up }
+        #expect(try view(cluster, "left").status == .paused && lastWrite(cluster, "left") == stopped, "the other does not")
+        try cluster.bulwark("vm", "resume", "left")
+        #expect(try view(cluster, "left").status == .up)
+        try cluster.wait("it writes on", within: 10) { try lastWrite(cluster, "left").map { $0.boot == stopped.boot && $0.count > stopped.count } ?? false }
+        #expect(try names.map { guest(cluster, $0) } == pids && names.allSatisfy { try view(cluster, $0).attempt == 1 }, "they are the same guests")
+        #expect(try cluster.explain("vm", "left").contains("its guard has its leases read again first"))
+        for name in names { try stopAndRemove(cluster, name) }
+        let late = try cluster.bulwark("vm", "resume", "left", expecting: 1).errorText
+        #expect(late.contains("vm.not-found"), "\(late)")
+    }
+
     /// All storage hangs, twice. The first time it comes back before the deadline: the guest that is defined to be paused was, and goes on as the same process; the others have only waited.
     /// The second time it does not: the paused one is killed as the others are, and all are back, each on its own disk.
     @Test func aPausedGuestGoesOnInTimeOrIsKilledWithTheOthers() throws {
         try withStorageFaults { cluster in
-            let image = UUID().uuidString.lowercased()
-            let definition = cluster.directory + "/pausing.yaml"
             let others = try cluster.vms()
+            try errorsOfTheirDisksPauseGuestsUntilTheyPass(cluster)
+            #expect(try cluster.vms() == others, "nobody else was touched")
             // 4 x io_timeout of 2 s is the longest margin.
-            try "name: pausing\nmemory: 8M\nha: true\npin: [host2]\nonLeaseLoss: pause\npauseBefore: 8s\ndisks:\n  - {image: \(image), domain: data, size: 1M, source: guest.img}\n"
-                .write(toFile: definition, atomically: true, encoding: .utf8)
-            try cluster.bulwark("vm", "define", definition)
-            try cluster.wait("its disk is there", within: 20) { try view(cluster, "pausing").status == .down }
-            try cluster.bulwark("vm", "start", "pausing")
-            try cluster.wait("it is up", within: 20) { try view(cluster, "pausing").status == .up }
-            // Its host's process ids are not ours.
-            let pid = try #require(processes { $0.hasPrefix("qemu-system") && $0.contains("guest=pausing") && $0.contains("/\(cluster.name)/host2/") }.first)
+            try defineAndStart(cluster, "pausing", "ha: true\nonLeaseLoss: pause\npauseBefore: 8s")
+            let pid = try #require(guest(cluster, "pausing"))
             let actions = cluster.powerActions()
 
             for host in TestCluster.hostNames { try cluster.lab("cut-storage", host) }
@@ -148,9 +220,7 @@ import Testing
             print("all storage was away: guests ended after \(lasted) s, all were up \(Double(cl_boottime() - healed) / 1e9) s after it was back")
             #expect(try view(cluster, "pausing").attempt == 2 && cluster.powerActions() == actions, "started once more, and nobody was fenced")
             // Its disk stays among those that are looked at, but has a name only in this test.
-            try cluster.bulwark("vm", "stop", "pausing")
-            try cluster.wait("it is down", within: 20) { try view(cluster, "pausing").status == .down }
-            try cluster.bulwark("vm", "remove", "pausing", "--yes")
+            try stopAndRemove(cluster, "pausing")
             try cluster.expectOneWriter()
         }
     }

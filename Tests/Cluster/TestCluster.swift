@@ -123,11 +123,11 @@ final class TestCluster: Sendable {
     }
 
     /// All hosts Up and every VM up, each once.
-    func waitForAllUp(within seconds: Double = 60) throws {
+    func waitForAllUp(within seconds: Double = 60, count: Int = 4) throws {
         try wait("every host Up and every VM up", within: seconds) {
             let hosts = try hosts()
             let vms = try vms()
-            return hosts.count == 3 && hosts.values.allSatisfy { $0.status == "Up" } && vms.count == 4 && vms.allSatisfy { $0.status == "up" }
+            return hosts.count == 3 && hosts.values.allSatisfy { $0.status == "Up" } && vms.count == count && vms.allSatisfy { $0.status == "up" }
         }
     }
 
@@ -136,10 +136,10 @@ final class TestCluster: Sendable {
     }
 
     /// Every VM is up on another host than this one.
-    func waitForVMsElsewhere(than host: String, within seconds: Double) throws {
+    func waitForVMsElsewhere(than host: String, within seconds: Double, count: Int = 4) throws {
         try wait("all VMs up elsewhere than \(host)", within: seconds) {
             let vms = try vms()
-            return vms.count == 4 && vms.allSatisfy { $0.status == "up" && $0.host != host && $0.host != nil }
+            return vms.count == count && vms.allSatisfy { $0.status == "up" && $0.host != host && $0.host != nil }
         }
     }
 

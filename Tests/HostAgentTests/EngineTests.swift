@@ -402,3 +402,14 @@ extension EngineBench {
     _ = stopping.stop("web1", 1)
     #expect(stopping.resume("web1", 1).refusals == ["vm.not-resumed"])
 }
+
+/// Its lease is asked for shared, whatever the VM's other disks are.
+@Test func aShareableDiskIsSharedAndNoOther() {
+    var bench = EngineBench()
+    var definition = EngineBench.definition("web1")
+    definition.disks.append(DiskDefinition(image: "a-shared-one", domain: EngineBench.domain, size: 512, shareable: true))
+    let spec = bench.request { .vmStart($0, EngineBench.operator_, VMStart(vm: definition, attempt: 1, generations: [:], proofs: [])) }.spawns.first
+    #expect(spec?.requests.map(\.request) == ["\(EngineBench.domain)|a-shared-one|shared", "\(EngineBench.domain)|image-web1"])
+    #expect(spec?.diskLocks == ["a-shared-one", "image-web1"])
+    #expect(bench.start("web2", 1).spawns.first?.shared == nil)
+}

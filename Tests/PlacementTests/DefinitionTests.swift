@@ -122,3 +122,39 @@ func aBadDefinitionIsRefusedNamingTheKey(key: String, definition: VMDefinition) 
     }
     #expect(ids.count == 4 && Set(ids).count == 4)
 }
+
+// MARK: Shareable disks
+
+private func sharing(_ name: String, shareable: Bool? = true, domain: String = "dom", leases: Bool = true, readOnly: Bool = false) -> VMDefinition {
+    var definition = Bench.vm(name, leases: leases)
+    definition.ha = leases
+    definition.disks.append(DiskDefinition(image: "disk-shared", domain: domain, size: 512, readOnly: readOnly, shareable: shareable))
+    return definition
+}
+
+@Test func aDiskIsInTwoDefinitionsOnlyIfBothShareIt() {
+    var bench = Bench()
+    bench.define(sharing("a"))
+    bench.define(sharing("b"))
+    #expect(bench.phase("b") == .down)
+    for other in [sharing("c", shareable: nil), sharing("c", domain: "dom2"), sharing("c", shareable: nil, readOnly: true)] {
+        bench.feed(.define("r", other))
+        #expect(bench.refusal?.code == PlacementErrorCode.diskInUse.rawValue)
+    }
+    for bad in [sharing("d", leases: false), sharing("d", readOnly: true)] {
+        bench.feed(.define("r", bad))
+        #expect(bench.refusal?.code == PlacementErrorCode.badDefinition.rawValue && bench.refusal?.details?["key"] == "disks[1].shareable")
+    }
+}
+
+@Test func whoSharesADiskRunsOnAHostOfItsOwn() {
+    var bench = Bench()
+    for name in ["a", "b", "c"] { bench.define(sharing(name)) }
+    for name in ["a", "b"] {
+        bench.start(name)
+        bench.answer(name, .observed(Bench.running(name, 1)))
+    }
+    #expect(bench.starts == ["a.1@host1", "b.1@host2"])
+    bench.start("c")
+    #expect(bench.refusal?.code == PlacementErrorCode.noHost.rawValue && bench.refusal?.details?["host1"]?.contains("shares disk disk-shared") == true)
+}

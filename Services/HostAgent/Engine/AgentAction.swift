@@ -23,6 +23,8 @@ public struct GuardSpec: Codable, Hashable, Sendable {
     public var holder: Holder
     /// Sorted; empty for a VM that is defined without leases.
     public var leases: [LeaseName]
+    /// Those of ``leases`` that it shares with others; `nil`: none.
+    public var shared: [LeaseName]?
     /// Image uuids of the writable disks, sorted.
     public var diskLocks: [String]
     public var generations: [String: UInt64]
@@ -30,6 +32,9 @@ public struct GuardSpec: Codable, Hashable, Sendable {
     public var payload: Payload
     /// Domains that it writes to: they must answer after its end before anything is freed (S4).
     public var places: [StoragePlace]
+
+    /// As its guard asks for them.
+    public var requests: [GuardLease] { leases.map { GuardLease(name: $0, mode: shared?.contains($0) == true ? .shared : .exclusive) } }
 }
 
 /// What an agent's engine wants done.

@@ -19,8 +19,9 @@ extension HostAgentEngine {
         }
         let writable = vm.disks.filter { !$0.readOnly }
         let leases = vm.leases ? writable.map { LeaseName(lockspace: $0.domain, resource: $0.image) }.sorted() : []
+        let shared = writable.filter(\.isShareable).map { LeaseName(lockspace: $0.domain, resource: $0.image) }.sorted()
         let spec = GuardSpec(
-            holder: holder, leases: leases, diskLocks: writable.map(\.image).sorted(), generations: start.generations, proofs: start.proofs,
+            holder: holder, leases: leases, shared: shared.isEmpty ? nil : shared, diskLocks: writable.map(\.image).sorted(), generations: start.generations, proofs: start.proofs,
             payload: .guest(vm, volumes: volumes), places: places.sorted { $0.domain < $1.domain })
         return onStart(id, spec, input)
     }

@@ -53,7 +53,7 @@ enum GuardCommand {
     private static func usage() -> Never {
         Log.line(
             """
-            usage: vm-guard run --holder ROLE:NAME:ATTEMPT --run DIR --boot-id ID --vm-lock PATH [--spec FILE] [--lease LOCKSPACE|RESOURCE]... \
+            usage: vm-guard run --holder ROLE:NAME:ATTEMPT --run DIR --boot-id ID --vm-lock PATH [--spec FILE] [--lease LOCKSPACE|RESOURCE[|shared]]... \
             [--disk-lock PATH]... [--generation LOCKSPACE|G]... [--proofs FILE] [--on-lease-loss kill|pause] [--pause-before MILLISECONDS] [--log FILE] \
             [--daemonize] -- PAYLOAD [ARGUMENT]...
             """)

@@ -40,7 +40,7 @@ public struct QEMUCommand: Sendable {
         let device = index < 4 && !disk.readOnly ? "ide-hd,bus=ide.\(index / 2),unit=\(index % 2)" : "virtio-blk-pci"
         // An error that the guest is told is one that it may never try again after: it is paused instead, and goes on with the same I/O.
         let errors = disk.readOnly ? "rerror=stop" : "werror=stop,rerror=stop"
-        return ["-blockdev", block, "-device", "\(device),drive=disk\(index),bootindex=\(index),\(errors)"]
+        return ["-blockdev", block, "-device", "\(device),drive=disk\(index),bootindex=\(index),\(errors)\(disk.isShareable ? ",share-rw=on" : "")"]
     }
 
     /// QEMU's option syntax: a comma is doubled.

@@ -61,7 +61,7 @@ struct GuardStarter: Sendable {
             "run", "--daemonize", "--holder", spec.holder.description, "--run", places.run, "--boot-id", places.bootID, "--vm-lock", places.lock(of: spec.holder),
             "--spec", "\(files).spec", "--log", "\(files).log", "--proofs", "\(files).proofs",
         ]
-        for lease in spec.leases { arguments += ["--lease", GuardLease(name: lease).request] }
+        for lease in spec.requests { arguments += ["--lease", lease.request] }
         for image in spec.diskLocks { arguments += ["--disk-lock", places.diskLock(image)] }
         for lockspace in spec.generations.keys.sorted() { arguments += ["--generation", "\(lockspace)|\(spec.generations[lockspace] ?? 0)"] }
         if case .guest(let vm, _) = spec.payload {

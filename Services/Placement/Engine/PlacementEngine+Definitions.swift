@@ -57,6 +57,8 @@ extension PlacementEngine {
             guard isName(disk.image, longest: 47) else { return bad("\(key).image", "\"\(disk.image)\" is not a uuid") }
             guard isName(disk.domain, longest: 47) else { return bad("\(key).domain", "\"\(disk.domain)\" is not a uuid") }
             guard VolumeCreate.isPossible(size: disk.size) else { return bad("\(key).size", "\(disk.size) bytes is not a positive multiple of 512 below 2^60") }
+            guard !disk.isShareable || !disk.readOnly else { return bad("\(key).shareable", "a read-only disk has no lease to share: it may be in several VMs as it is") }
+            guard !disk.isShareable || vm.leases else { return bad("\(key).shareable", "without leases nothing tells those who share it from those who must not: set leases to true") }
             guard !vm.disks[..<index].contains(where: { $0.image == disk.image }) else { return bad("\(key).image", "disk \(disk.image) is named twice") }
         }
         for (index, host) in vm.pin.enumerated() {
@@ -83,13 +85,13 @@ extension PlacementEngine {
         return isAlphanumeric(first) && text.utf8.allSatisfy { isAlphanumeric($0) || $0 == 45 || $0 == 46 || $0 == 95 }
     }
 
-    /// S5: one writable disk belongs to one definition; read-only everywhere is the only sharing so far.
+    /// S5: one writable disk belongs to one definition, unless all of them say that it is shareable.
     private func diskInUse(by definition: VMDefinition) -> RequestError? {
         for disk in definition.disks {
             for name in vms.keys.sorted() {
-                for other in vms[name]?.definition.disks ?? [] where other.image == disk.image && !(other.readOnly && disk.readOnly) {
+                for other in vms[name]?.definition.disks ?? [] where other.image == disk.image && !(other.readOnly && disk.readOnly) && !other.isShared(with: disk) {
                     return RequestError(
-                        PlacementErrorCode.diskInUse, "disk \(disk.image) belongs to \(name); only a disk that is read-only in both may be in two VMs",
+                        PlacementErrorCode.diskInUse, "disk \(disk.image) belongs to \(name); only a disk that is read-only in both, or shareable in both and in the same domain, may be in two VMs",
                         details: ["disk": disk.image, "vm": name])
                 }
             }
@@ -156,4 +158,9 @@ extension PlacementEngine {
         vm.asks += 1
         return "\(lineage).\(what).\(vm.definition.name).\(vm.attempt).\(vm.asks)"
     }
+}
+
+extension DiskDefinition {
+    /// The same disk, which both definitions let others write to.
+    func isShared(with other: DiskDefinition) -> Bool { image == other.image && domain == other.domain && isShareable && other.isShareable }
 }

@@ -257,6 +257,12 @@ extension PlacementEngine {
             let placedSince = here.filter { ($0.placedAt ?? host.seenAt) > host.seenAt || $0.phase == .starting }.map(\.definition.memoryMiB).reduce(0, +)
             guard free - placedSince >= vm.definition.memoryMiB else { return "\(max(0, free - placedSince)) MiB of memory are free, it needs \(vm.definition.memoryMiB)" }
         }
+        for disk in vm.definition.disks {
+            // A host has one writer of a disk at a time (S3).
+            if let other = here.first(where: { $0.definition.name != vm.definition.name && $0.definition.disks.contains { $0.isShared(with: disk) } }) {
+                return "\(other.definition.name), with which it shares disk \(disk.image), runs there"
+            }
+        }
         for lockspace in vm.lockspaces where view.generations[lockspace] == nil { return "has not joined lockspace \(lockspace)" }
         return nil
     }

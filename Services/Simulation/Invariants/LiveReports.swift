@@ -20,7 +20,8 @@ extension LiveFacts {
         case .fenceCase(let type, let view):
             return takeCase(type, view)
         case .definition(let definition):
-            disks[definition.name] = definition.disks.filter { !$0.readOnly }.map(\.image)
+            // Who may write to a shareable disk together is told by their leases.
+            disks[definition.name] = definition.disks.filter { !$0.readOnly && !$0.isShareable }.map(\.image)
             return []
         case .vms(let report):
             return takeVMs(report, now)

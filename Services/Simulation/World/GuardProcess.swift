@@ -20,7 +20,7 @@ final class GuardProcess: Process, LeaseClient {
         self.host = host
         let vm: VMDefinition? = if case .guest(let vm, _) = spec.payload { vm } else { nil }
         let plan = GuardPlan(
-            holder: spec.holder, vmLock: Self.lock(of: spec.holder), diskLocks: spec.diskLocks.map(Self.diskLock), leases: spec.leases.map { GuardLease(name: $0) },
+            holder: spec.holder, vmLock: Self.lock(of: spec.holder), diskLocks: spec.diskLocks.map(Self.diskLock), leases: spec.requests,
             generations: spec.generations.keys.sorted().map { "\($0)|\(spec.generations[$0] ?? 0)" }, proofs: spec.proofs.isEmpty ? nil : "proofs",
             onLeaseLoss: vm?.onLeaseLoss ?? .kill, pauseBefore: vm?.pauseBefore)
         engine = GuardEngine(plan)

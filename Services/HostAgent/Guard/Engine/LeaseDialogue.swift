@@ -123,7 +123,7 @@ extension GuardEngine {
     private mutating func onGranted(_ message: GuardMessage, _ now: Instant) {
         guard let until = Self.deadline(in: message) else { return refuse("lease.io", "a grant without a deadline") }
         let leases = message.all("lease").compactMap(GuardLease.init)
-        guard leases.map(\.name).sorted() == plan.leases.map(\.name) else { return refuse("lease.io", "the grant names other leases than were asked for") }
+        guard leases.sorted(by: { $0.name < $1.name }).map(\.request) == plan.leases.map(\.request) else { return refuse("lease.io", "the grant names other leases than were asked for") }
         guard now < until else { return refuse("lease.io", "the grant's deadline had passed when it came") }
         granted = leases
         deadline = until
