@@ -72,6 +72,8 @@ struct LeaseServiceCommand: ServiceCommand {
     }
 
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
+        // Lanes and reactor allocate at once, and wait for each other with fewer.
+        cl_limit_malloc(4)
         // Each renewal reads up to an area, and compares it with the one before.
         cl_keep_freed_memory(3 << 20)
         let configuration = context.configuration

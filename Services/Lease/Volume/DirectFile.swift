@@ -35,18 +35,22 @@ public enum DirectFile {
     struct OpenError: Error { var result: IOResult }
 
     static func read(_ file: Int32, path: String, offset: UInt64, length: Int) -> IOResult {
-        withBuffer(length) { buffer in
-            var done = 0
-            while done < length {
-                let count = pread(file, buffer + done, length - done, off_t(offset) + off_t(done))
+        var failure: IOResult?
+        // Read into the array itself, where that is aligned, and moved to its beginning: an area is too much to be copied between two places for each renewal.
+        let bytes = [UInt8](unsafeUninitializedCapacity: length + alignment) { array, read in
+            guard let start = array.baseAddress else { return }
+            let buffer = UnsafeMutableRawPointer(start).alignedUp(toMultipleOf: alignment)
+            while read < length {
+                let count = pread(file, buffer + read, length - read, off_t(offset) + off_t(read))
                 if count < 0 && errno == EINTR { continue }
-                guard count >= 0 else { return .failed(describe("read", path)) }
-                done += count
+                guard count >= 0 else { return failure = .failed(describe("read", path)) }
+                read += count
                 // Direct I/O cannot go on in the middle of a sector: only a file that ends there stops there.
-                guard count > 0, done == length || done % sector == 0 else { return .missing("\(path) ends at byte \(offset + UInt64(done))") }
+                guard count > 0, read == length || read % sector == 0 else { return failure = .missing("\(path) ends at byte \(offset + UInt64(read))") }
             }
-            return .data([UInt8](UnsafeRawBufferPointer(start: buffer, count: length)))
+            memmove(start, buffer, read)
         }
+        return failure ?? .data(bytes)
     }
 
     static func write(_ file: Int32, path: String, offset: UInt64, bytes: [UInt8], notAfter: Instant) -> IOResult {
