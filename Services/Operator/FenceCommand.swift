@@ -32,6 +32,7 @@ struct FenceCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Fence cases of one host or all, closed and open.", discussion: "`bulwark explain host NAME` tells the decisions of each.")
         @Argument(help: "Host; all if left out.") var host: String?
+        @Flag(help: "With the steps of each case and the runs of its fence agents.") var steps = false
         @OptionGroup var options: GlobalOptions
 
         func run() throws {
@@ -40,11 +41,20 @@ struct FenceCommand: ParsableCommand {
             let cases = try hosts.flatMap { try cluster.ask(.fencing, "fence.history", HostRequest(host: $0))["cases"]?.elements ?? [] }
             try options.show(JSONValue.array(cases.map { $0.adding(["name": $0["id"] ?? .null, "status": $0["step"] ?? .null]) })) {
                 var table = Table("CASE", "HOST", "INCARNATION", "STEP", "WHY")
-                for found in try cases.map({ try $0.decoded(as: FenceCaseView.self) }) {
-                    table.add(found.id, found.host, found.incarnation.description, found.step, found.reason)
-                }
-                return table.text(empty: "no host was ever fenced")
+                let found = try cases.map { try $0.decoded(as: FenceCaseView.self) }
+                for found in found { table.add(found.id, found.host, found.incarnation.description, found.step, found.reason) }
+                return table.text(empty: "no host was ever fenced") + (steps ? found.map(Self.story).joined() : "")
             }
+        }
+
+        /// Its steps and runs in the order of their times.
+        private static func story(_ found: FenceCaseView) -> String {
+            let steps = (found.steps ?? []).map { ($0.after, "\($0.step): \($0.reason)") }
+            let runs = (found.runs ?? []).map { run in
+                (run.after, "  \(run.agent) \(run.action) at \(run.address): \(run.outcome)\(run.took.map { " after \($0.milliseconds) ms" } ?? "")\(run.output.isEmpty ? "" : " (\(run.output))")")
+            }
+            let lines = (steps + runs).enumerated().sorted { ($0.element.0, $0.offset) < ($1.element.0, $1.offset) }.map(\.element)
+            return "\n\n\(found.id)" + lines.map { "\n  +\($0.0.milliseconds) ms  \($0.1)" }.joined()
         }
     }
 

@@ -141,6 +141,7 @@ struct HostCommand: ParsableCommand {
         @Option(name: .customLong("case"), help: "The fence case that you looked at.") var caseID: String?
         @Option(help: "The incarnation that you mean.") var incarnation: UInt64?
         @Option(help: "How you know that it is off.") var why: String = "confirmed by the operator"
+        @Flag(name: .customLong("yes-i-checked"), help: "You have looked at the machine itself: it is off, although its fence device reads on.") var checked = false
         @Option(help: "Your name (default: the user who runs the command).") var who: String?
         @OptionGroup var confirmation: Confirmation
         @OptionGroup var options: GlobalOptions
@@ -152,7 +153,7 @@ struct HostCommand: ParsableCommand {
                 throw RequestError(FencingErrorCode.stale, "\(host) has no open fence case (\(facts.view.status.rawValue)); there is nothing to confirm")
             }
             let request = Messages.ConfirmOff(
-                host: host, caseID: caseID ?? open.id, incarnation: incarnation.map(Incarnation.init) ?? open.incarnation, who: who ?? Self.user, why: why)
+                host: host, caseID: caseID ?? open.id, incarnation: incarnation.map(Incarnation.init) ?? open.incarnation, who: who ?? Self.user, why: why, checked: checked)
             try confirmation.require(
                 "confirm that \(host) is OFF",
                 meaning: "for case \(request.caseID) and incarnation \(request.incarnation); its VMs and leases will be taken over", name: host, checked: facts.checked,

@@ -20,10 +20,11 @@ struct PowerCommand: ParsableCommand {
     struct On: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Switch a host on.")
         @Argument(help: "Host.") var host: String
+        @Flag(help: "Without the quiet time after the last power command.") var now = false
         @OptionGroup var options: GlobalOptions
 
         func run() throws {
-            try PowerCommand.show(try options.connect().command(.fencing, "power.on", HostRequest(host: host), timeout: .seconds(90)), host, options)
+            try PowerCommand.show(try options.connect().command(.fencing, "power.on", HostRequest(host: host, now: now), timeout: .seconds(90)), host, options)
         }
     }
 
@@ -34,7 +35,9 @@ struct PowerCommand: ParsableCommand {
         @OptionGroup var confirmation: Confirmation
         @OptionGroup var options: GlobalOptions
 
-        func run() throws { try PowerCommand.command("power.off", "switch off \(host)", host, why, confirmation, options) }
+        @Flag(help: "Without the quiet time after the last power command.") var now = false
+
+        func run() throws { try PowerCommand.command("power.off", "switch off \(host)", host, why, now, confirmation, options) }
     }
 
     struct Cycle: ParsableCommand {
@@ -44,16 +47,18 @@ struct PowerCommand: ParsableCommand {
         @OptionGroup var confirmation: Confirmation
         @OptionGroup var options: GlobalOptions
 
-        func run() throws { try PowerCommand.command("power.cycle", "switch off and on \(host)", host, why, confirmation, options) }
+        @Flag(help: "Without the quiet time after the last power command.") var now = false
+
+        func run() throws { try PowerCommand.command("power.cycle", "switch off and on \(host)", host, why, now, confirmation, options) }
     }
 
     /// A power command that ends whatever runs on the host.
-    static func command(_ type: String, _ action: String, _ host: String, _ why: String?, _ confirmation: Confirmation, _ options: GlobalOptions) throws {
+    static func command(_ type: String, _ action: String, _ host: String, _ why: String?, _ now: Bool, _ confirmation: Confirmation, _ options: GlobalOptions) throws {
         let cluster = try options.connect()
         let facts = try HostFacts(of: host, in: cluster)
         try confirmation.require(
             action, name: host, checked: facts.checked, notChecked: facts.notChecked + ["what guests have not yet written to their disks: it is lost"])
-        try show(try cluster.command(.fencing, type, HostRequest(host: host, reason: why), timeout: .seconds(120)), host, options)
+        try show(try cluster.command(.fencing, type, HostRequest(host: host, reason: why, now: now), timeout: .seconds(120)), host, options)
     }
 
     static func show(_ reply: JSONValue, _ host: String, _ options: GlobalOptions) throws {

@@ -28,14 +28,60 @@ public struct FenceCaseView: Codable, Hashable, Sendable {
     public var reason: String
     /// Why it was opened: `silent`, `unreaped`, `operatorAsked`, `proofRevoked`.
     public var cause: String?
+    /// In `fence.history`: its steps, oldest first; the last hundred.
+    public var steps: [Moment]?
+    /// In `fence.history`: what its fence agents were run for and what came of it, oldest first; the last hundred.
+    public var runs: [FenceRunView]?
 
-    public init(id: String, host: String, incarnation: Incarnation, step: String, reason: String, cause: String? = nil) {
+    /// A step that the case came to.
+    public struct Moment: Codable, Hashable, Sendable {
+        /// Since the case was opened.
+        public var after: Duration
+        public var step: String
+        public var reason: String
+        public init(after: Duration, step: String, reason: String) {
+            self.after = after
+            self.step = step
+            self.reason = reason
+        }
+    }
+
+    public init(
+        id: String, host: String, incarnation: Incarnation, step: String, reason: String, cause: String? = nil, steps: [Moment]? = nil, runs: [FenceRunView]? = nil
+    ) {
         self.id = id
+        self.steps = steps
+        self.runs = runs
         self.cause = cause
         self.host = host
         self.incarnation = incarnation
         self.step = step
         self.reason = reason
+    }
+}
+
+/// One run of one fence agent for a case.
+public struct FenceRunView: Codable, Hashable, Sendable {
+    /// When it was begun, since the case was opened.
+    public var after: Duration
+    /// `status`, `off`, `on`.
+    public var action: String
+    public var agent: String
+    public var address: String
+    /// `nil`: not told by who ran it.
+    public var took: Duration?
+    /// `on`, `off` (of a status), `done`, `failed`, `timed out`.
+    public var outcome: String
+    /// What the agent said if it failed, without secrets, at most 400 characters.
+    public var output: String
+    public init(after: Duration, action: String, agent: String, address: String, took: Duration?, outcome: String, output: String) {
+        self.after = after
+        self.action = action
+        self.agent = agent
+        self.address = address
+        self.took = took
+        self.outcome = outcome
+        self.output = output
     }
 }
 
@@ -93,9 +139,12 @@ public struct FencingSnapshot: Codable, Sendable {
 public struct HostRequest: Codable, Hashable, Sendable {
     public var host: String
     public var reason: String?
-    public init(host: String, reason: String? = nil) {
+    /// Of a power command: without the quiet time after the last one.
+    public var now: Bool?
+    public init(host: String, reason: String? = nil, now: Bool? = nil) {
         self.host = host
         self.reason = reason
+        self.now = now
     }
 }
 
@@ -106,12 +155,15 @@ public struct ConfirmOff: Codable, Hashable, Sendable {
     public var incarnation: Incarnation
     public var who: String
     public var why: String
-    public init(host: String, caseID: String, incarnation: Incarnation, who: String, why: String) {
+    /// The person has looked at the machine itself: it is off, although its fence device reads on.
+    public var checked: Bool?
+    public init(host: String, caseID: String, incarnation: Incarnation, who: String, why: String, checked: Bool? = nil) {
         self.host = host
         self.caseID = caseID
         self.incarnation = incarnation
         self.who = who
         self.why = why
+        self.checked = checked
     }
 }
 
@@ -171,10 +223,20 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
     public var retry: Duration
     /// How long a host that answers may lack lockspaces that other Up hosts have, before it becomes NonOperational.
     public var joinPatience: Duration
+    /// How often a host is switched on again by its cases within ``rebootWindow``; then it stays off until an operator has looked, or the window has passed. `.max`: without limit.
+    public var maximumReboots: Int
+    public var rebootWindow: Duration
+    /// Between two power commands of operators for one host, unless they are told to be at once.
+    public var powerQuiet: Duration
+    /// Percent of the other hosts, 1...100: if so many or more are silent too, the silence may be the manager's own (S17).
+    public var silentShare: Int
+    /// Whether a silent host whose lease renewals are seen to go on is left alone: its guests run, and nobody manages them until it is heard again.
+    public var sparesLiveLeases: Bool
 
     public init(
         heartbeat: Duration = .seconds(1), grace: Duration = .seconds(30), minimumMissed: Int = 3, graceSPM: Duration = .zero, gracePerVM: Duration = .zero,
-        agentTimeout: Duration = .seconds(30), bootTimeout: Duration = .seconds(300), retry: Duration = .seconds(10), joinPatience: Duration = .seconds(60)
+        agentTimeout: Duration = .seconds(30), bootTimeout: Duration = .seconds(300), retry: Duration = .seconds(10), joinPatience: Duration = .seconds(60),
+        maximumReboots: Int = .max, rebootWindow: Duration = .seconds(3600), powerQuiet: Duration = .zero, silentShare: Int = 50, sparesLiveLeases: Bool = false
     ) {
         self.heartbeat = heartbeat
         self.grace = grace
@@ -185,5 +247,24 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         self.bootTimeout = bootTimeout
         self.retry = retry
         self.joinPatience = joinPatience
+        self.maximumReboots = maximumReboots
+        self.rebootWindow = rebootWindow
+        self.powerQuiet = powerQuiet
+        self.silentShare = silentShare
+        self.sparesLiveLeases = sparesLiveLeases
+    }
+
+    /// Journals of earlier versions lack what was added since: there it was not limited.
+    public init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            heartbeat: try values.decode(Duration.self, forKey: .heartbeat), grace: try values.decode(Duration.self, forKey: .grace),
+            minimumMissed: try values.decode(Int.self, forKey: .minimumMissed), graceSPM: try values.decode(Duration.self, forKey: .graceSPM),
+            gracePerVM: try values.decode(Duration.self, forKey: .gracePerVM), agentTimeout: try values.decode(Duration.self, forKey: .agentTimeout),
+            bootTimeout: try values.decode(Duration.self, forKey: .bootTimeout), retry: try values.decode(Duration.self, forKey: .retry),
+            joinPatience: try values.decode(Duration.self, forKey: .joinPatience), maximumReboots: try values.decodeIfPresent(Int.self, forKey: .maximumReboots) ?? .max,
+            rebootWindow: try values.decodeIfPresent(Duration.self, forKey: .rebootWindow) ?? .seconds(3600),
+            powerQuiet: try values.decodeIfPresent(Duration.self, forKey: .powerQuiet) ?? .zero, silentShare: try values.decodeIfPresent(Int.self, forKey: .silentShare) ?? 50,
+            sparesLiveLeases: try values.decodeIfPresent(Bool.self, forKey: .sparesLiveLeases) ?? false)
     }
 }

@@ -12,7 +12,7 @@ public struct HostDefinition: Codable, Hashable, Sendable {
     public var spmPriority: Int?
     /// Whether a hardware watchdog guards the host's leases.
     public var watchdog: Bool?
-    /// Fence devices: agents of one level act together, levels in turn. One level with one agent so far.
+    /// Fence devices: those of one level act together (`off` needs all of them off: two power supplies), levels in turn when one fails.
     public var fence: [FenceDevice]
 
     public init(
@@ -55,6 +55,7 @@ public struct FenceDevice: Codable, Hashable, Sendable {
     public var secretFile: String?
     /// Further agent options, passed over stdin as they are.
     public var options: [String: String]?
+    /// 1...9, lower ones first; `nil` is 1.
     public var level: Int?
     /// Set when an operator vouched that the device belongs to this host (S10).
     public var vouched: Bool?

@@ -28,7 +28,7 @@ import Testing
         let fenceCase = try #require(shown.fenceCase)
         try cluster.wait("the operator's word is accepted once no sign of life is left", within: 40) {
             try cluster.bulwark(
-                "host", "confirm-off", host, "--case", fenceCase.id, "--incarnation", String(fenceCase.incarnation), "--why", "pulled the plug", "--yes",
+                "host", "confirm-off", host, "--case", fenceCase.id, "--incarnation", String(fenceCase.incarnation), "--why", "pulled the plug", "--yes-i-checked", "--yes",
                 expecting: nil
             ).status == 0
         }

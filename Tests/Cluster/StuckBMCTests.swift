@@ -17,6 +17,45 @@ import Testing
         return victims
     }
 
+    /// Its first device is at an address where nothing answers, its second level is its real BMC: fenced through that, without a person.
+    @Test func aDeadFirstLevelIsFollowedByTheSecond() throws {
+        try withCluster { cluster in
+            let file = cluster.directory + "/host2-with-two-levels.yaml"
+            try definitionWithADeadFirstLevel(cluster).write(toFile: file, atomically: true, encoding: .utf8)
+            _ = try cluster.bulwark("host", "update", file)
+            try cluster.lab("crash", "host2")
+            try cluster.waitForVMsElsewhere(than: "host2", within: 60)
+            try cluster.waitForAllUp()
+            let history = try cluster.bulwark("fence", "history", "host2", "--steps").text
+            #expect(history.contains("status at 10.77.1.250: failed") && history.contains("status at 10.77.1.2: off"), "\(history)")
+            try cluster.expectOneWriter()
+        }
+    }
+
+    /// As `bulwark up` has defined it, behind another level.
+    private func definitionWithADeadFirstLevel(_ cluster: TestCluster) throws -> String {
+        struct Shown: Decodable {
+            var endpoints: [String: String]
+            var key: String
+            var signingKey: String
+        }
+        let shown = try JSONDecoder().decode(Shown.self, from: Data(try cluster.bulwark("--json", "host", "show", "host2").text.utf8))
+        let endpoints = shown.endpoints.sorted { $0.key < $1.key }.map { "\($0.key): \"\($0.value)\"" }.joined(separator: ", ")
+        func device(_ level: Int, _ address: String, _ more: String) -> String {
+            "  - {agent: fence_ipmilan, address: \(address), username: admin, secretFile: \(cluster.directory)/host2/bmc/secret, level: \(level), options: {lanplus: \"1\", cipher: \"3\", \(more)}}"
+        }
+        return """
+            name: host2
+            id: 2
+            endpoints: {\(endpoints)}
+            key: "\(shown.key)"
+            signingKey: "\(shown.signingKey)"
+            fence:
+            \(device(1, "10.77.1.250", "power_timeout: \"2\""))
+            \(device(2, "10.77.1.2", "power_wait: \"0\""))
+            """
+    }
+
     @Test func theCaseResumesOnceTheBMCWorks() throws {
         try withCluster { cluster in
             _ = try freezeBehindAStuckBMC(cluster)
@@ -38,9 +77,12 @@ import Testing
             struct Shown: Codable { var fenceCase: Case? }
             let shown = try JSONDecoder().decode(Shown.self, from: Data(try cluster.bulwark("--json", "host", "show", "host2").text.utf8))
             let fenceCase = try #require(shown.fenceCase)
+            let hasty = try cluster.bulwark(
+                "host", "confirm-off", "host2", "--case", fenceCase.id, "--incarnation", String(fenceCase.incarnation), "--why", "I believe so", "--yes", expecting: nil)
+            #expect(hasty.status != 0, "its BMC reads on")
             try cluster.wait("the operator's word is accepted once no sign of life is left", within: 60) {
                 try cluster.bulwark(
-                    "host", "confirm-off", "host2", "--case", fenceCase.id, "--incarnation", String(fenceCase.incarnation), "--why", "pulled the plug", "--yes",
+                    "host", "confirm-off", "host2", "--case", fenceCase.id, "--incarnation", String(fenceCase.incarnation), "--why", "pulled the plug", "--yes-i-checked", "--yes",
                     expecting: nil
                 ).status == 0
             }

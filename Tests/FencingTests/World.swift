@@ -36,6 +36,12 @@ final class World {
         /// Its lease-service began to read others' sectors then.
         var readsSince: Instant?
         var obeys = true
+        /// A second power supply with a device of its own, of the same level.
+        var pair: BMC?
+        /// A device of the second level: a switched outlet for the whole machine.
+        var outlet: BMC?
+        /// Supplies that are switched off.
+        var suppliesOff: Set<String> = []
         /// Armed: it resets the machine when that has not renewed for 11 s.
         var watchdog = false
         /// Delays of the fence agent.
@@ -87,7 +93,15 @@ final class World {
         HostDefinition(
             name: "host\(index)", id: index,
             endpoints: HostEndpoints(agentRequests: "a\(index)", agentEvents: "e\(index)", leaseRequests: "l\(index)", leaseEvents: "m\(index)"),
-            key: "key\(index)", fence: [FenceDevice(agent: "fence_ipmilan", address: "10.0.0.\(index)", vouched: vouched)])
+            key: "key\(index)", fence: devices(index, vouched))
+    }
+
+    private func devices(_ index: Int, _ vouched: Bool?) -> [FenceDevice] {
+        let machine = machines["host\(index)"]
+        var devices = [FenceDevice(agent: "fence_ipmilan", address: "10.0.0.\(index)", vouched: vouched)]
+        if machine?.pair != nil { devices.append(FenceDevice(agent: "fence_apc", address: "pair", vouched: true)) }
+        if machine?.outlet != nil { devices.append(FenceDevice(agent: "fence_apc", address: "outlet", level: 2, vouched: true)) }
+        return devices
     }
 
     func request() -> RequestID {
@@ -232,7 +246,7 @@ final class World {
             case .perform(let action): perform(action)
             }
         }
-        for view in engine.hostViews { noteLives(view) }
+        for host in engine.hosts.values { noteLives(host) }
         for name in engine.names { checkThatNothingIsForgotten(name) }
     }
 
@@ -248,10 +262,10 @@ final class World {
         }
     }
 
-    private func noteLives(_ view: HostView) {
-        guard let boot = view.bootID else { return }
-        bootsOf[view.name, default: [:]][view.incarnation.number] = boot
-        if let fenceCase = view.fenceCase, fenceCase.incarnation > view.incarnation { violations.append("a case about a life to come: \(fenceCase)") }
+    private func noteLives(_ host: HostRecord) {
+        guard let boot = host.bootID else { return }
+        bootsOf[host.name, default: [:]][host.incarnation.number] = boot
+        if let fenceCase = host.fenceCase, fenceCase.incarnation > host.incarnation { violations.append("a case about a life to come: \(fenceCase)") }
     }
 
     private func deliver(_ input: FencingInput, after: Duration) {
@@ -265,7 +279,7 @@ final class World {
         case .unwatch(let host): monitor.unwatch(host)
         case .fence(let run) where run.action == .off && slowOff: waitingOff = run
         case .fence(let run): fence(run)
-        case .identify(let host, _):
+        case .identify(let host, _, _):
             let machine = machines[host]
             let guid = machine.flatMap { $0.bmc == .dead ? nil : $0.guid }
             deliver(.identified(Identification(host: host, guid: guid, unsupported: false, detail: "no answer")), after: .milliseconds(200))
@@ -307,34 +321,42 @@ final class World {
             statusOffSince[name] = nil
         }
         guard let machine = machines[name] else { return }
-        var outcome = FenceOutcome.succeeded
-        switch (machine.bmc, run.action) {
-        case (.dead, _): outcome = .failed("Unable to obtain correct plug status")
-        case (.lies, let action): outcome = action == .status ? .readsOff : .succeeded
-        case (_, .status): outcome = machine.powered ? .succeeded : .readsOff
-        case (.works, .off):
-            offs[name, default: 0] += 1
-            acts.append((now + halfOf(machine.latency), name, .off))
-        case (.works, .on):
-            ons[name, default: 0] += 1
-            acts.append((now + halfOf(machine.latency), name, .on))
-        case (.stuck, .off):
-            offs[name, default: 0] += 1
-            outcome = .failed("Timed out waiting to power OFF")
-        case (.stuck, .on): outcome = .succeeded
+        if run.action == .off { offs[name, default: 0] += 1 }
+        if run.action == .on { ons[name, default: 0] += 1 }
+        let parts = run.devices.map { FenceResult.Part(outcome: outcome(of: run, at: $0, machine), took: machine.latency) }
+        deliver(.fenceEnded(FenceResult(run, parts)), after: machine.latency)
+    }
+
+    private func outcome(of run: FenceRun, at device: FenceDevice, _ machine: Machine) -> FenceOutcome {
+        let bmc = device.address == "pair" ? machine.pair : device.address == "outlet" ? machine.outlet : machine.bmc
+        switch (bmc ?? .works, run.action) {
+        case (.dead, _): return .failed("Unable to obtain correct plug status")
+        case (.lies, let action): return action == .status ? .readsOff : .succeeded
+        case (_, .status): return machine.powered && !machine.suppliesOff.contains(device.address) ? .succeeded : .readsOff
+        case (.works, let action):
+            acts.append((now + halfOf(machine.latency), run.host, action, device.address))
+            return .succeeded
+        case (.stuck, .off): return .failed("Timed out waiting to power OFF")
+        case (.stuck, .on): return .succeeded
         }
-        deliver(.fenceEnded(FenceResult(run: run.id, host: name, outcome: outcome)), after: machine.latency)
     }
 
     /// What BMCs have accepted and will do, whoever still waits for it.
-    private var acts: [(at: Instant, host: String, action: FenceAction)] = []
+    private var acts: [(at: Instant, host: String, action: FenceAction, device: String)] = []
 
     private func halfOf(_ duration: Duration) -> Duration { Duration(nanoseconds: duration.nanoseconds / 2) }
 
     private func actOfBMCs() {
         let due = acts.filter { $0.at <= now }
         acts.removeAll { $0.at <= now }
-        for act in due { if act.action == .off { crash(act.host) } else { powerOn(act.host) } }
+        for act in due {
+            // Of two supplies either one keeps it running.
+            if machines[act.host]?.pair != nil, act.device != "outlet" {
+                if act.action == .off { machines[act.host]?.suppliesOff.insert(act.device) } else { machines[act.host]?.suppliesOff.remove(act.device) }
+                if act.action == .off, machines[act.host]?.suppliesOff.count ?? 0 < 2 { continue }
+            }
+            if act.action == .off { crash(act.host) } else { powerOn(act.host) }
+        }
     }
 
     /// The decision to switch off waits for a slow journal, until ``sendWaitingOff()``.

@@ -33,8 +33,9 @@ public struct FenceAgent: Sendable {
     ///
     /// - Parameters:
     ///   - action: `status`, `off`, `on`.
+    ///   - name: of the lock of the device's runs: the host, or one of its devices.
     ///   - deadline: for the lock and the run together; then its whole group is killed.
-    public func run(_ action: String, on device: FenceDevice, of host: String, deadline: Duration) -> End {
+    public func run(_ action: String, on device: FenceDevice, of name: String, deadline: Duration) -> End {
         let began = cl_boottime()
         guard Self.isAgentName(device.agent) else { return .failed("\"\(device.agent)\" is not the name of a fence agent") }
         let secret: String?
@@ -45,8 +46,8 @@ public struct FenceAgent: Sendable {
         } catch {
             return .failed(error.text)
         }
-        guard let lock = HostLock(path: "\(lockDirectory)/\(host).lock") else { return .failed("the lock \(lockDirectory)/\(host).lock cannot be opened") }
-        guard lock.take(until: began + deadline.nanoseconds) else { return .timedOut("an older run of the agent for \(host) has not ended") }
+        guard let lock = HostLock(path: "\(lockDirectory)/\(name).lock") else { return .failed("the lock \(lockDirectory)/\(name).lock cannot be opened") }
+        guard lock.take(until: began + deadline.nanoseconds) else { return .timedOut("an older run of the agent for \(name) has not ended") }
         var child = ChildProcess(
             "\(directory)/\(device.agent)",
             environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"], input: input,

@@ -6,9 +6,12 @@ extension FencingEngine {
 
     mutating func openCase(_ name: String, _ cause: FenceCase.Cause, _ why: String) {
         guard let host = hosts[name], host.fenceCase == nil else { return }
+        let now = now
         update(name) {
+            $0.level = nil
             var open = FenceCase(id: "\(name)-case-\($0.nextNumber())", incarnation: $0.incarnation, cause: cause, reason: why)
             open.proven = $0.isProvenDead && cause == .silent
+            open.openedAt = now
             $0.fenceCase = open
             $0.retryAt = nil
         }
@@ -22,13 +25,14 @@ extension FencingEngine {
         guard let open = hosts[name]?.fenceCase else { return }
         step(name, .closed, why)
         decide(name, "fence case closed", why: why, open)
-        if var view = hosts[name]?.fenceCase?.view(of: name) {
+        if var view = hosts[name]?.fenceCase?.wholeView(of: name) {
             view.reason = why
             closedCases.append(view)
             if closedCases.count > 100 { closedCases.removeFirst() }
         }
         update(name) {
             $0.fenceCase = nil
+            $0.level = nil
             $0.retryAt = nil
         }
     }
@@ -47,10 +51,25 @@ extension FencingEngine {
         default: "fence.step"
         }
         publish(type, name, open.view(of: name))
+        note(step: open, of: name)
         if step == .held || step == .failed, open.told != reason {
             updateCase(name) { $0.told = reason }
             decide(name, step == .held ? "fence case held" : "fence step failed", why: reason, open)
         }
+    }
+
+    /// This level cannot do it now: the next one is tried at once, and the first one again after `fence.retry`.
+    mutating func failLevel(_ name: String, _ why: String) {
+        guard let host = hosts[name] else { return }
+        let failed = (host.fenceCase?.failedLevels ?? 0) + 1
+        let isLast = failed >= host.levels.count
+        update(name) {
+            $0.level = isLast ? nil : failed
+            $0.fenceCase?.failedLevels = isLast ? nil : failed
+            // What the other level reads is another device's word.
+            if $0.levels.count > 1 { $0.power = .unknown }
+        }
+        postpone(name, .failed, isLast ? why : "\(why); the next level of its fence devices is tried", after: isLast ? nil : .milliseconds(1))
     }
 
     /// Not now; looked at again after `fence.retry`.
@@ -89,9 +108,9 @@ extension FencingEngine {
     /// A status of the case was read: `host.power` says what, or that it could not be read.
     mutating func onPowerRead(_ name: String, _ detail: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
-        if host.power == .unknown { return postpone(name, .failed, "the power status cannot be read: \(detail)\(expiryHint(name))") }
+        if host.power == .unknown { return failLevel(name, "the power status cannot be read: \(detail)\(expiryHint(name))") }
         // S10: another machine that is off says nothing about this one.
-        if host.power == .off, host.deviceIsForeign { return postpone(name, .failed, Self.foreignDevice) }
+        if host.power == .off, host.deviceIsForeign { return failLevel(name, Self.foreignDevice) }
         if open.incarnation < host.incarnation { return onPowerReadOfNewLife(name) }
         switch (open.proven, host.power) {
         case (true, .off): onProvenReadsOff(name, open)
@@ -133,7 +152,7 @@ extension FencingEngine {
         if open.readOff == true, open.cause != .proofRevoked, host.liveness != .heard { return letBoot(name) }
         switch open.step {
         case .confirmingOff:
-            postpone(name, .failed, "the device still reads on after off\(detail.isEmpty ? "" : " (\(detail))"); tried again every \(policy.retry.milliseconds) ms")
+            failLevel(name, "the device still reads on after off\(detail.isEmpty ? "" : " (\(detail))"); tried again every \(policy.retry.milliseconds) ms")
         default:
             considerOff(name)
         }
@@ -157,8 +176,14 @@ extension FencingEngine {
             gather(name, "it answers and its storage does not; other hosts are asked to read it now", by: readers(for: name))
         case nil:
             askAcceptance(name)
+        case .absolute(Self.foreignDevice) where host.levels.count > 1:
+            failLevel(name, Self.foreignDevice)
         case .absolute(let why):
             postpone(name, .held, why)
+        case .lease:
+            let readers = readers(for: name)
+            if readers.isEmpty { return askAcceptance(name) }
+            gather(name, "other hosts are asked whether its lease renewals go on", by: readers)
         case .doubtful(let why):
             updateCase(name) { $0.doubted = true }
             let readers = readers(for: name)
@@ -198,6 +223,11 @@ extension FencingEngine {
             askAcceptance(name)
         case .absolute(let why):
             postpone(name, .held, why)
+        case .lease:
+            guard !open.renewalsSeen else {
+                return postpone(name, .held, "its lease renewals go on, so its guests run: fence.sparesLiveLeases leaves it alone until they end or it is heard")
+            }
+            askAcceptance(name)
         case .doubtful(let why):
             guard open.renewalsStopped, !open.renewalsSeen else {
                 return postpone(name, .held, "\(why), and its lease renewals \(open.renewalsSeen ? "go on" : "are not seen to have stopped")")
@@ -302,6 +332,8 @@ extension FencingEngine {
     private mutating func onGenerationsRead(_ name: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
         guard host.deviceVerified || (open.renewalsStopped && !open.renewalsSeen) else {
+            // A person's word has proven it over already; the device's would only have been better.
+            if open.proven { return powerOn(name) }
             let seen = open.renewalsSeen ? "its renewals go on, or ended only just" : "none is yet"
             return postpone(name, .failed, "its fence device is not verified (S10): off counts only once a missed lease renewal is seen, and \(seen)")
         }
@@ -345,6 +377,7 @@ extension FencingEngine {
 
     private mutating func onProvenReadsOff(_ name: String, _ open: FenceCase) {
         guard let host = hosts[name] else { return }
+        updateCase(name) { $0.readOff = true }
         if open.step == .recheckingOff { return mintPowerOff(name) }
         if open.step == .confirmingOn { return postpone(name, .failed, "it still reads off after on") }
         let completes = !host.uncovered(by: host.proof?.proof).isEmpty && !readers(for: name).isEmpty && open.readings < 3
@@ -353,7 +386,8 @@ extension FencingEngine {
 
     private mutating func onProvenReadsOn(_ name: String, _ open: FenceCase) {
         guard let host = hosts[name] else { return }
-        if host.proof?.proof.kind == .operatorConfirmed, !open.booting { return open.step == .confirmingOff ? postponeStuck(name) : considerOff(name) }
+        // What was seen to be off since the confirmation, and reads on now, somebody has switched on: it may boot.
+        if host.proof?.proof.kind == .operatorConfirmed, !open.booting, open.readOff != true { return open.step == .confirmingOff ? postponeStuck(name) : considerOff(name) }
         let again = open.step == .booting || (open.booting && open.step == .checking)
         let deadline = now + policy.bootTimeout
         updateCase(name) {
@@ -369,9 +403,11 @@ extension FencingEngine {
         guard let host = hosts[name], host.run == nil, host.command == nil else { return }
         if host.deviceIsForeign { return postpone(name, .failed, Self.foreignDevice) }
         if let why = powerOnHold(host) { return step(name, .proven, "its life is proven over; it is not switched on: \(why)") }
+        let (now, window) = (now, policy.rebootWindow)
         update(name) {
             // What the dead life's connection still holds must not be taken for a sign of life.
             $0.connection += 1
+            $0.reboots = ($0.reboots ?? []).filter { now - $0 < window } + [now]
             $0.fenceCase?.booting = true
         }
         watch(name)

@@ -34,6 +34,14 @@ struct FenceCase: Codable, Hashable, Sendable {
     var doubted = false
     /// The reading is evidence for S17, not for a proof.
     var readsForEvidence = false
+    /// How many levels failed in a row.
+    var failedLevels: Int?
+
+    // For people
+    var openedAt: Instant?
+    var steps: [FenceCaseView.Moment]?
+    var runs: [FenceRunView]?
+    var runBeganAt: Instant?
 
     var voters: [String] = []
     /// Some agent other than the suspect answered that it does not obey.
@@ -70,6 +78,14 @@ struct FenceCase: Codable, Hashable, Sendable {
         case resolving
         case failed
         case closed
+    }
+
+    /// With its history.
+    func wholeView(of host: String) -> FenceCaseView {
+        var view = view(of: host)
+        view.steps = steps
+        view.runs = runs
+        return view
     }
 
     func view(of host: String) -> FenceCaseView {

@@ -57,6 +57,8 @@ public struct FencingEngine: Engine {
     var closedCases: [FenceCaseView] = []
 
     // Only while an input is handled.
+    /// Kept in step by ``update(_:_:)``: the hold rules of many cases ask for it again and again.
+    var census = Census()
     var now = Instant(nanoseconds: 0)
     var effects: [Effect<FencingAction>] = []
 
@@ -67,6 +69,7 @@ public struct FencingEngine: Engine {
     public mutating func handle(_ input: FencingInput, at now: Instant) -> [Effect<FencingAction>] {
         self.now = now
         effects = []
+        census = takeCensus()
         defer { effects = [] }
         dispatch(input)
         settle()
@@ -164,7 +167,7 @@ public struct FencingEngine: Engine {
         var times = [ha.holdUntil]
         for name in names {
             guard let host = hosts[name] else { continue }
-            times += [host.expiry?.again, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
+            times += [host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
             if host.run == nil && host.command == nil { times += [host.retryAt, host.fenceCase?.bootDeadline] }
         }
         return times.compactMap { $0 }.filter { $0 > now }.min()
@@ -198,8 +201,17 @@ public struct FencingEngine: Engine {
     mutating func update(_ name: String, _ change: (inout HostRecord) -> Void) {
         guard var host = hosts[name] else { return }
         hosts[name] = nil
+        count(host, -1)
         change(&host)
+        count(host, 1)
         hosts[name] = host
+    }
+
+    /// Into the census, or out of it.
+    private mutating func count(_ host: HostRecord, _ sign: Int) {
+        guard counts(host) else { return }
+        census.counted += sign
+        if host.liveness != .heard { census.silent += sign }
     }
 
     mutating func updateCase(_ name: String, _ change: (inout FenceCase) -> Void) {

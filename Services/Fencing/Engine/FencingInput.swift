@@ -65,8 +65,8 @@ public enum FencingAction: Hashable, Sendable {
     case unwatch(String)
     /// Run the fence agent; ends as ``FencingInput/fenceEnded(_:)`` whatever happens.
     case fence(FenceRun)
-    /// Read the fence device's own identity (S10); ends as ``FencingInput/identified(_:)``.
-    case identify(host: String, FenceDevice)
+    /// Read the own identity of one of the host's fence devices (S10); ends as ``FencingInput/identified(_:)`` with its index.
+    case identify(host: String, FenceDevice, index: Int)
     /// Ask one agent whether it obeys this manager (S16); ends as ``FencingInput/acceptance(_:)``.
     case askAcceptance(AcceptanceQuestion)
     /// Read the lockspaces freshly at one host's lease-service; ends as ``FencingInput/sectorsRead(_:)``.
@@ -90,14 +90,20 @@ public struct HostWatch: Hashable, Sendable {
     public var bootID: String?
 }
 
-/// One run of a fence agent.
+/// One run of the fence agents of a level, all at once.
 public struct FenceRun: Codable, Hashable, Sendable {
     public var id: String
     public var host: String
     public var action: FenceAction
     public var device: FenceDevice
+    /// The others of its level.
+    public var others: [FenceDevice]?
     /// After this the agent is killed.
     public var deadline: Duration
+}
+
+extension FenceRun {
+    public var devices: [FenceDevice] { [device] + (others ?? []) }
 }
 
 public enum FenceOutcome: Codable, Hashable, Sendable {
@@ -114,11 +120,53 @@ public enum FenceOutcome: Codable, Hashable, Sendable {
 public struct FenceResult: Codable, Hashable, Sendable {
     public var run: String
     public var host: String
+    /// Of all its devices together.
     public var outcome: FenceOutcome
+    /// How it went at each device, in their order; `nil`: it was not begun, or not told.
+    public var parts: [Part]?
+
+    public struct Part: Codable, Hashable, Sendable {
+        public var outcome: FenceOutcome
+        public var took: Duration
+        public init(outcome: FenceOutcome, took: Duration) {
+            self.outcome = outcome
+            self.took = took
+        }
+    }
+
     public init(run: String, host: String, outcome: FenceOutcome) {
         self.run = run
         self.host = host
         self.outcome = outcome
+    }
+
+    /// - Parameter parts: of each device, at least one.
+    public init(_ run: FenceRun, _ parts: [Part]) {
+        self.run = run.id
+        host = run.host
+        outcome = .together(parts.map(\.outcome), of: run)
+        self.parts = parts
+    }
+}
+
+extension FenceOutcome {
+    /// What the devices of a level say together: off if all are off, on if any is on, and nothing of which one failed otherwise.
+    ///
+    /// | at the devices                        | together  |
+    /// |---------------------------------------|-----------|
+    /// | all read off                          | readsOff  |
+    /// | a status, and any reads on            | succeeded |
+    /// | off or on, and all did it             | succeeded |
+    /// | else, any timed out                   | timedOut  |
+    /// | else                                  | failed    |
+    static func together(_ outcomes: [FenceOutcome], of run: FenceRun) -> FenceOutcome {
+        if outcomes.count == 1, let only = outcomes.first { return only }
+        if !outcomes.isEmpty, outcomes.allSatisfy({ $0 == .readsOff }) { return .readsOff }
+        let succeeded = outcomes.count { $0 == .succeeded }
+        if succeeded > 0, run.action == .status || succeeded == outcomes.count { return .succeeded }
+        let texts = zip(run.devices, outcomes).compactMap { device, outcome in outcome.text.isEmpty ? nil : "\(device.agent) at \(device.address): \(outcome.text)" }
+        let isTimedOut = outcomes.contains { if case .timedOut = $0 { true } else { false } }
+        return isTimedOut ? .timedOut(texts.joined(separator: "; ")) : .failed(texts.joined(separator: "; "))
     }
 }
 
@@ -130,8 +178,11 @@ public struct Identification: Codable, Hashable, Sendable {
     /// The device has no identity to read: asking again is useless.
     public var unsupported: Bool
     public var detail: String
-    public init(host: String, guid: String?, unsupported: Bool, detail: String) {
+    /// Which of the host's devices; `nil` is the first.
+    public var index: Int?
+    public init(host: String, guid: String?, unsupported: Bool, detail: String, index: Int? = nil) {
         self.host = host
+        self.index = index
         self.guid = guid
         self.unsupported = unsupported
         self.detail = detail

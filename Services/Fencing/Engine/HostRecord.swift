@@ -55,7 +55,16 @@ struct HostRecord: Codable, Hashable, Sendable {
 
     // Power
     var power = PowerState.unknown
+    /// What is known of its first fence device.
     var device = DeviceTrust.unknown
+    /// What is known of the others, by their index.
+    var otherDevices: [Int: DeviceTrust]?
+    /// Which of its levels is tried now, from 0; `nil` is 0.
+    var level: Int?
+    /// When its cases switched it on, within the last window.
+    var reboots: [Instant]?
+    /// When an operator's last power command ended.
+    var commandedAt: Instant?
     /// The one fence command that runs.
     var run: FenceRun?
     /// A command whose effect is not known: nothing but `status` until a status resolves it (S18).
@@ -108,7 +117,23 @@ struct HostRecord: Codable, Hashable, Sendable {
 
     var name: String { definition.name }
     var bootID: String? { lives.last?.bootID }
-    var fenceDevice: FenceDevice? { definition.fence.first }
+
+    /// Its levels in turn, each with the indices of its devices.
+    var levels: [[Int]] {
+        let fence = definition.fence
+        return Set(fence.map { $0.level ?? 1 }).sorted().map { level in fence.indices.filter { (fence[$0].level ?? 1) == level } }
+    }
+
+    /// The devices that act now.
+    var levelDevices: [Int] { levels.isEmpty ? [] : levels[min(level ?? 0, levels.count - 1)] }
+    /// The first of them.
+    var fenceDevice: FenceDevice? { levelDevices.first.map { definition.fence[$0] } }
+
+    func trust(_ index: Int) -> DeviceTrust { index == 0 ? device : otherDevices?[index] ?? .unknown }
+
+    mutating func setTrust(_ index: Int, _ trust: DeviceTrust) {
+        if index == 0 { device = trust } else { otherDevices = (otherDevices ?? [:]).merging([index: trust]) { $1 } }
+    }
 
     /// The current life is proven to be over.
     var isProvenDead: Bool { proof?.proof.covers(host: name, incarnation: incarnation) ?? false }
@@ -118,18 +143,17 @@ struct HostRecord: Codable, Hashable, Sendable {
 
     var hasLife: Bool { incarnation > baseIncarnation }
 
-    /// S10: the device's own identity is what the host reads in-band, or an operator vouched.
-    var deviceVerified: Bool {
-        if fenceDevice?.vouched == true { return true }
-        if case .guid(let guid) = device, let hardwareID { return HardwareIdentity.same(guid, hardwareID) }
-        return false
-    }
+    /// S10: of each device that acts now, its own identity is what the host reads in-band, or an operator vouched.
+    var deviceVerified: Bool { !levelDevices.isEmpty && levelDevices.allSatisfy { isOwn($0) == true } }
 
-    /// The device is known to be another machine's.
-    var deviceIsForeign: Bool {
-        if fenceDevice?.vouched == true { return false }
-        if case .guid(let guid) = device, let hardwareID { return !HardwareIdentity.same(guid, hardwareID) }
-        return false
+    /// One of the devices that act now is known to be another machine's.
+    var deviceIsForeign: Bool { levelDevices.contains { isOwn($0) == false } }
+
+    /// Whether the device is this machine's; `nil`: nobody can tell.
+    func isOwn(_ index: Int) -> Bool? {
+        if definition.fence[index].vouched == true { return true }
+        if case .guid(let guid) = trust(index), let hardwareID { return HardwareIdentity.same(guid, hardwareID) }
+        return nil
     }
 
     /// Lockspaces whose leases the newest proof does not cover although this host joined them.

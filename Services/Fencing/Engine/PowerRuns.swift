@@ -4,13 +4,15 @@ import Messages
 extension FencingEngine {
     mutating func run(_ action: FenceAction, on name: String) {
         guard let host = hosts[name], let device = host.fenceDevice else { return }
+        let others = host.levelDevices.dropFirst().map { host.definition.fence[$0] }
         precondition(host.run == nil, "two fence commands at once: \(host)")
         precondition(!action.isDestructive || host.unresolved == nil, "a fence command while the last outcome is open: \(host)")
         let deadline = policy.agentTimeout
         update(name) {
-            $0.run = FenceRun(id: "\(name)-run-\($0.nextNumber())", host: name, action: action, device: device, deadline: deadline)
+            $0.run = FenceRun(id: "\(name)-run-\($0.nextNumber())", host: name, action: action, device: device, others: others.isEmpty ? nil : others, deadline: deadline)
             $0.retryAt = nil
         }
+        note(runBegan: name)
         if let run = hosts[name]?.run { perform(.fence(run)) }
     }
 
@@ -26,6 +28,7 @@ extension FencingEngine {
     mutating func onFenceEnded(_ result: FenceResult) {
         guard let host = hosts[result.host], let run = host.run, run.id == result.run else { return }
         let before = host.power
+        note(runEnded: run, result)
         update(host.name) {
             $0.run = nil
             if run.action.isDestructive {
@@ -64,6 +67,12 @@ extension FencingEngine {
         guard host.fenceDevice != nil else { return refuse(id, FencingErrorCode.noDevice, "\(host.name) has no fence device") }
         guard host.run == nil, host.command == nil else { return refuse(id, FencingErrorCode.busy, "a fence command of \(host.name) runs; ask again when it has ended") }
         if verb != .status {
+            if request.now != true, let last = host.commandedAt, now - last < policy.powerQuiet {
+                let left = (policy.powerQuiet - (now - last)).milliseconds / 1000 + 1
+                return refuse(
+                    id, FencingErrorCode.busy,
+                    "\(host.name) had a power command \((now - last).milliseconds / 1000) s ago and is given \(policy.powerQuiet.milliseconds / 1000) s to settle: ask again in \(left) s, or at once with --now")
+            }
             if let open = host.unresolved {
                 return refuse(id, FencingErrorCode.busy, "the outcome of the last \(open.rawValue) of \(host.name) is open; power status resolves it")
             }
@@ -76,7 +85,10 @@ extension FencingEngine {
         update(host.name) {
             $0.command = PowerCommand(request: id, verb: verb, steps: verb.steps)
             if verb == .off { $0.keptOff = true }
-            if verb == .on || verb == .cycle { $0.keptOff = false }
+            if verb == .on || verb == .cycle {
+                $0.keptOff = false
+                $0.reboots = nil
+            }
             $0.fenceCase?.readers = []
             $0.fenceCase?.voters = []
         }
@@ -93,8 +105,10 @@ extension FencingEngine {
             update(name) { $0.command = command }
             return run(next, on: name)
         }
+        let now = now
         update(name) {
             $0.command = nil
+            if command.verb != .status { $0.commandedAt = now }
             if command.verb == .off, power == .on { $0.keptOff = false }
         }
         let wanted: PowerState? = switch command.verb {

@@ -56,6 +56,8 @@ extension FencingEngine {
             $0.definition = definition
             if deviceChanged {
                 $0.device = .unknown
+                $0.otherDevices = nil
+                $0.level = nil
                 $0.identifyAt = nil
                 $0.power = .unknown
             }
@@ -82,6 +84,7 @@ extension FencingEngine {
         publish("host.removed", host.name, view(of: host.name))
         decide(host.name, "forgotten", why: request.reason ?? "host.forget")
         hosts[host.name] = nil
+        census = takeCensus()
         if ha.revoked.removeValue(forKey: host.name) != nil || ha.conflicts.removeValue(forKey: host.name) != nil { publishHA() }
         reply(id, .done)
     }
@@ -109,6 +112,7 @@ extension FencingEngine {
         update(host.name) {
             $0.nonOperational = nil
             $0.error = nil
+            $0.reboots = nil
             guard $0.maintenance else { return }
             $0.maintenance = false
             $0.liveness = .observing
@@ -140,7 +144,11 @@ extension FencingEngine {
             return "a host's name is made of a-z, 0-9 and -"
         }
         if !(1...2000).contains(definition.id) { return "a host id is 1...2000" }
-        if definition.fence.count > 1 { return "one fence device per host so far" }
+        if definition.fence.count > 16 { return "a host has at most 16 fence devices" }
+        if let level = definition.fence.compactMap(\.level).first(where: { !(1...9).contains($0) }) { return "level \(level): a fence level is 1...9" }
+        if Set(definition.fence.map { "\($0.agent) \($0.address) \($0.level ?? 1) \(($0.options ?? [:]).sorted { $0.key < $1.key })" }).count < definition.fence.count {
+            return "one fence device is listed twice: two power supplies need an agent each, with its own address or plug"
+        }
         return nil
     }
 
@@ -158,20 +166,23 @@ extension FencingEngine {
     // MARK: The device's identity (S10)
 
     mutating func identifyIfDue(_ name: String) {
-        guard let host = hosts[name], host.device == .unknown, let device = host.fenceDevice, host.run == nil else { return }
+        guard let host = hosts[name], host.run == nil else { return }
+        let unknown = host.definition.fence.indices.filter { host.trust($0) == .unknown }
+        guard !unknown.isEmpty else { return }
         if let at = host.identifyAt, at > now { return }
         let again = now + .seconds(30)
         update(name) { $0.identifyAt = again }
-        perform(.identify(host: name, device))
+        for index in unknown { perform(.identify(host: name, host.definition.fence[index], index: index)) }
     }
 
     mutating func onIdentified(_ identification: Identification) {
-        guard let host = hosts[identification.host], host.fenceDevice != nil else { return }
+        let index = identification.index ?? 0
+        guard let host = hosts[identification.host], host.definition.fence.indices.contains(index) else { return }
         if let guid = identification.guid {
-            update(host.name) { $0.device = .guid(guid) }
+            update(host.name) { $0.setTrust(index, .guid(guid)) }
             if let after = hosts[host.name], after.hardwareID != nil {
                 decide(
-                    host.name, after.deviceVerified ? "fence device verified" : "fence device belongs to another machine",
+                    host.name, after.isOwn(index) == true ? "fence device verified" : "fence device belongs to another machine",
                     why: "the device's GUID is \(guid), the host's hardware id \(after.hardwareID ?? "")")
             }
             // A proof that rests on this device's word and is not signed yet is not made.
@@ -180,7 +191,7 @@ extension FencingEngine {
                 postpone(host.name, .failed, Self.foreignDevice)
             }
         } else if identification.unsupported {
-            update(host.name) { $0.device = .cannotTell }
+            update(host.name) { $0.setTrust(index, .cannotTell) }
             decide(host.name, "fence device cannot be verified", why: identification.detail)
         }
     }

@@ -42,11 +42,11 @@ extension FencingEngine {
 
     /// Lockspaces that hosts which are Up have joined and this one has not.
     func missingLockspaces(_ host: HostRecord) -> [String] {
-        var wanted: Set<String> = []
-        for other in hosts.values where other.name != host.name && other.status == .up && other.liveness == .heard {
-            wanted.formUnion(other.generations.keys)
+        var missing: Set<String> = []
+        for other in hosts.values where other.status == .up && other.liveness == .heard {
+            for lockspace in other.generations.keys where host.generations[lockspace] == nil { missing.insert(lockspace) }
         }
-        return wanted.subtracting(host.generations.keys).sorted()
+        return missing.sorted()
     }
 
     /// Gives a host the status that follows, closes its case if it is back, and tells what changed.

@@ -22,7 +22,7 @@ extension FencingEngine {
 
     /// - Parameter name: `nil` for all hosts.
     public func history(of name: String?) -> FenceHistory {
-        let open = names.compactMap { hosts[$0]?.fenceCase?.view(of: $0) }
+        let open = names.compactMap { hosts[$0]?.fenceCase?.wholeView(of: $0) }
         return FenceHistory(cases: (closedCases + open).filter { name == nil || $0.host == name })
     }
 }

@@ -20,6 +20,11 @@ struct FencingCommand: ServiceCommand {
         ConfigurationKey("fence.agentTimeout", .duration, default: "30s", "how long one run of a fence agent may take; then it is killed and a status decides"),
         ConfigurationKey("fence.bootTimeout", .duration, default: "300s", "how long a host may take from power-on to its first heartbeat"),
         ConfigurationKey("fence.retry", .duration, default: "10s", "time between two attempts of a fence case that is held or failed"),
+        ConfigurationKey("fence.maximumReboots", .integer, default: "2", "how often cases switch a host on again within fence.rebootWindow; then it stays off until an operator has looked"),
+        ConfigurationKey("fence.rebootWindow", .duration, default: "60m", "see fence.maximumReboots"),
+        ConfigurationKey("fence.silentShare", .integer, default: "50", "percent of the other hosts, 1...100: if so many are silent too, the silence may be the manager's own and is to be seen in storage first"),
+        ConfigurationKey("fence.sparesLiveLeases", .boolean, default: "false", "true: a silent host whose lease renewals go on is not fenced; its guests run unmanaged until it is heard again"),
+        ConfigurationKey("power.quiet", .duration, default: "180s", "time between two power commands of operators for one host; --now goes without"),
         ConfigurationKey("network.check", .string, default: "", "an interface that must be up with carrier, else nothing is fenced; empty: not checked"),
     ]
 
@@ -54,7 +59,10 @@ struct FencingCommand: ServiceCommand {
             heartbeat: max(configuration.duration("liveness.heartbeat"), .milliseconds(10)), grace: configuration.duration("liveness.grace"),
             minimumMissed: configuration.integer("liveness.minimumMissed"), graceSPM: configuration.duration("liveness.graceSPM"),
             gracePerVM: configuration.duration("liveness.gracePerVM"), agentTimeout: configuration.duration("fence.agentTimeout"),
-            bootTimeout: configuration.duration("fence.bootTimeout"), retry: max(configuration.duration("fence.retry"), .milliseconds(100)))
+            bootTimeout: configuration.duration("fence.bootTimeout"), retry: max(configuration.duration("fence.retry"), .milliseconds(100)),
+            maximumReboots: max(configuration.integer("fence.maximumReboots"), 0), rebootWindow: configuration.duration("fence.rebootWindow"),
+            powerQuiet: configuration.duration("power.quiet"), silentShare: min(max(configuration.integer("fence.silentShare"), 1), 100),
+            sparesLiveLeases: configuration.boolean("fence.sparesLiveLeases"))
     }
 
     private static func lockDirectory(_ context: ServiceContext) throws -> String {

@@ -56,7 +56,7 @@ final class FencingWorld {
             hello?.forget(host)
             subscribers.removeValue(forKey: host)?.close()
         case .fence(let run): fence(run, shell)
-        case .identify(let host, let device): identify(host, device, shell)
+        case .identify(let host, let device, let index): identify(host, device, index, shell)
         case .askAcceptance(let question): ask(question, shell)
         case .readSectors(let question): read(question, shell)
         case .sign(let proof): sign(proof, shell)
@@ -117,32 +117,47 @@ final class FencingWorld {
             return Reactor.shared.post { shell.submit(.fenceEnded(result)) }
         }
         let agent = agent
-        Blocking.run(
-            "fence \(run.host)", { agent.run(run.action.rawValue, on: run.device, of: run.host, deadline: run.deadline) },
-            then: { end in
-                let outcome: FenceOutcome = switch end {
-                case .succeeded: .succeeded
-                case .readsOff: .readsOff
-                case .failed(let text): .failed(text)
-                case .timedOut(let text): .timedOut(text)
-                }
-                shell.submit(.fenceEnded(FenceResult(run: run.id, host: run.host, outcome: outcome)))
-            })
+        var parts: [FenceResult.Part?] = run.devices.map { _ in nil }
+        for (index, device) in run.devices.enumerated() {
+            // A lock for each device of the level: they act together.
+            let lock = index == 0 ? run.host : "\(run.host).\(index)"
+            let began = shell.now
+            Blocking.run(
+                "fence \(lock)", { agent.run(run.action.rawValue, on: device, of: lock, deadline: run.deadline) },
+                then: { end in
+                    parts[index] = FenceResult.Part(outcome: Self.outcome(end), took: shell.now - began)
+                    let ended = parts.compactMap { $0 }
+                    if ended.count == parts.count { shell.submit(.fenceEnded(FenceResult(run, ended))) }
+                })
+        }
     }
 
-    private func identify(_ host: String, _ device: FenceDevice, _ shell: Shell) {
+    private static func outcome(_ end: FenceAgent.End) -> FenceOutcome {
+        switch end {
+        case .succeeded: .succeeded
+        case .readsOff: .readsOff
+        case .failed(let text): .failed(text)
+        case .timedOut(let text): .timedOut(text)
+        }
+    }
+
+    private func identify(_ host: String, _ device: FenceDevice, _ index: Int, _ shell: Shell) {
+        let problem = "identity of \(host)" + (index == 0 ? "" : " (device \(index + 1))")
+        func identified(_ guid: String?, unsupported: Bool = false, _ detail: String) {
+            shell.submit(.identified(Identification(host: host, guid: guid, unsupported: unsupported, detail: detail, index: index)))
+        }
         Blocking.run(
             "identify \(host)", { DeviceIdentity.read(device) },
             then: { identity in
                 switch identity {
                 case .guid(let guid):
-                    shell.setProblem("identity of \(host)", nil)
-                    shell.submit(.identified(Identification(host: host, guid: guid, unsupported: false, detail: "")))
+                    shell.setProblem(problem, nil)
+                    identified(guid, "")
                 case .unsupported(let why):
-                    shell.submit(.identified(Identification(host: host, guid: nil, unsupported: true, detail: why)))
+                    identified(nil, unsupported: true, why)
                 case .unreadable(let why):
-                    shell.setProblem("identity of \(host)", "the fence device of \(host) does not tell who it is (\(why)); it counts as unverified (S10)")
-                    shell.submit(.identified(Identification(host: host, guid: nil, unsupported: false, detail: why)))
+                    shell.setProblem(problem, "the fence device \(device.agent) at \(device.address) of \(host) does not tell who it is (\(why)); it counts as unverified (S10)")
+                    identified(nil, why)
                 }
             })
     }

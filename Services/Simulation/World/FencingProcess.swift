@@ -60,7 +60,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
             greet(greetings.forget(host))
             listening.removeValue(forKey: host)?.close()
         case .fence(let run): fence(run)
-        case .identify(let host, _): identify(host)
+        case .identify(let host, _, _): identify(host)
         case .askAcceptance(let question): askAcceptance(question)
         case .readSectors(let question): readSectors(question)
         case .sign(let proof): after(.milliseconds(1)) { [self] in submit(.proofSigned(world.keys.sign(proof, with: managers.signingKey))) }

@@ -114,7 +114,7 @@ final class OperatorProcess: Process {
         if world.scenario.recovers, world.host(host)?.hasPower == true { return done(RequestError(RequestErrorCode.conflict, "the operator has looked: \(host) is on")) }
         guard let view = managers.fencing.engine.view(of: host) else { return done(RequestError(RequestErrorCode.notFound, "there is no host \(host)")) }
         let body = ConfirmOff(
-            host: host, caseID: view.fenceCase?.id ?? "", incarnation: view.fenceCase?.incarnation ?? view.incarnation, who: "operator", why: "looked at the machine")
+            host: host, caseID: view.fenceCase?.id ?? "", incarnation: view.fenceCase?.incarnation ?? view.incarnation, who: "operator", why: "looked at the machine", checked: true)
         send(managers.fencing, { .confirmOff($0, body) }, nil, done)
     }
 
