@@ -28,9 +28,9 @@ public struct FenceCaseView: Codable, Hashable, Sendable {
     public var reason: String
     /// Why it was opened: `silent`, `unreaped`, `operatorAsked`, `proofRevoked`.
     public var cause: String?
-    /// In `fence.history`: its steps, oldest first; the last hundred.
+    /// In `fence.history`, of open cases and the last twenty: its steps, oldest first; the first and the last fifty.
     public var steps: [Moment]?
-    /// In `fence.history`: what its fence agents were run for and what came of it, oldest first; the last hundred.
+    /// In `fence.history`: what its fence agents were run for and what came of it, oldest first; as ``steps``.
     public var runs: [FenceRunView]?
 
     /// A step that the case came to.

@@ -226,6 +226,23 @@ struct RuleTests {
         #expect(start(world, two, 2)?.refusal == "lease.held")
     }
 
+    /// Somebody's reading was wrong, or is old: whom this host sees renew keeps what it holds.
+    @Test(arguments: [false, true]) func S6_aProofThatLeasesExpiredOpensNothingOfAHostThatIsSeenAlive(isAlive: Bool) throws {
+        let world = calmWorld()
+        let (one, two) = (world.hosts[0], world.hosts[1])
+        _ = start(world, one, 1)
+        if isAlive {
+            world.run(for: .seconds(60))
+        } else {
+            one.powerOff()
+            world.run(for: .seconds(1000))
+        }
+        world.proveOff(one, by: .leaseExpired)
+        let guest = start(world, two, 2, wait: .seconds(7))
+        #expect(guest?.isRunning == !isAlive)
+        if isAlive { #expect(guest?.refusal == "lease.held") }
+    }
+
     @Test func S8_theDeadlineCountsFromTheSubmissionOfARenewal() throws {
         let world = calmWorld()
         let one = world.hosts[0]

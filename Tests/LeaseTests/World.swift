@@ -84,10 +84,10 @@ final class World {
     }
 
     /// Power is off for certain; reads the generation afterwards, as fencing does (S9).
-    func proveOff(_ host: SimulatedHost) {
+    func proveOff(_ host: SimulatedHost, by kind: ProofKind = .powerOff) {
         guard let sector = disk.read(DomainLayout(root: Self.root).ids, Self.geometry.deltaOffset(host: host.id), 4096), let record = try? LeaderRecord(sector[...]) else { return }
         let proof = Proof(
-            id: "off-\(host.id)-\(host.boots)", kind: .powerOff, host: host.name, hostID: host.id, incarnations: Incarnation(UInt64(host.boots)),
+            id: "off-\(host.id)-\(host.boots)", kind: kind, host: host.name, hostID: host.id, incarnations: Incarnation(UInt64(host.boots)),
             generations: [Self.lockspace: record.ownerGeneration], statement: "off")
         proofs.append(AcceptedProof(proof: proof, age: .zero, receivedAt: now))
         tell("proof: host \(host.id) off, generations up to \(record.ownerGeneration)")

@@ -2,12 +2,26 @@ import Messages
 
 /// What people see of a case afterwards; nothing is decided by it.
 extension FencingEngine {
-    private static let longest = 100
+    /// The beginning and the end of a long case are kept.
+    private static let kept = 50
+
+    private static func append<T>(_ more: [T], to list: [T]?) -> [T] {
+        var list = (list ?? []) + more
+        if list.count > 2 * kept { list.removeSubrange(kept..<list.count - kept) }
+        return list
+    }
+
+    /// Of the last twenty closed cases all is kept.
+    mutating func forgetOldHistories() {
+        guard closedCases.count > 20 else { return }
+        closedCases[closedCases.count - 21].steps = nil
+        closedCases[closedCases.count - 21].runs = nil
+    }
 
     mutating func note(step open: FenceCase, of name: String) {
         let after = now - (open.openedAt ?? now)
         updateCase(name) {
-            $0.steps = Array((($0.steps ?? []) + [.init(after: after, step: open.step.rawValue, reason: open.reason)]).suffix(Self.longest))
+            $0.steps = Self.append([.init(after: after, step: open.step.rawValue, reason: open.reason)], to: $0.steps)
         }
     }
 
@@ -26,7 +40,7 @@ extension FencingEngine {
                 return FenceRunView(
                     after: after, action: run.action.rawValue, agent: device.agent, address: device.address, took: part?.took, outcome: outcome.word(of: run.action), output: outcome.text)
             }
-            open.runs = Array(((open.runs ?? []) + seen).suffix(Self.longest))
+            open.runs = Self.append(seen, to: open.runs)
         }
     }
 }

@@ -28,6 +28,7 @@ extension FencingEngine {
         if var view = hosts[name]?.fenceCase?.wholeView(of: name) {
             view.reason = why
             closedCases.append(view)
+            forgetOldHistories()
             if closedCases.count > 100 { closedCases.removeFirst() }
         }
         update(name) {

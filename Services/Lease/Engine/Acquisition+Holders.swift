@@ -134,10 +134,10 @@ extension Acquisition {
         return now >= opens ? .over(nil) : .settling(until: opens)
     }
 
-    /// What this host saw renewed within its dead time has not expired, whatever another host's view of it was (S6).
+    /// Whom this host itself sees alive has not let its leases expire, whatever another host read (S6).
     private func isContradicted(_ proof: Proof, at now: Instant) -> Bool {
         guard proof.kind == .leaseExpired, let seen = observed[proof.hostID] else { return false }
-        return [.live, .fail].contains(seen.state(firing: firing, at: now))
+        return seen.state(firing: firing, at: now) == .live
     }
 
     /// When the holder was due to be reset by its watchdog, if it is watched and has said nothing for all of that time; its own io_timeout counts.

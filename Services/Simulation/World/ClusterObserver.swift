@@ -127,12 +127,16 @@ final class ClusterObserver {
     /// Whether half of the other hosts run, too, and have not reached the manager for a while: then the silence of this one says more of the network than of it (S17).
     private func isOneOfMany(_ host: String) -> Bool {
         let silence = world.scenario.policy.fencing.heartbeat * 4 + .seconds(4)
-        let others = world.hosts.filter { $0.name != host }
+        // The silence of one whose last life is proven over, and whose next one was not heard yet, has a cause of its own.
+        let others = world.hosts.filter { other in
+            guard other.name != host, let view = world.fencing.engine.view(of: other.name) else { return false }
+            return view.proof?.proof.covers(host: view.name, incarnation: view.incarnation) != true
+        }
         let silent = others.filter { other in
             other.machine.isRunning && [.connecting, .nonResponsive].contains(hostStatuses[other.name])
                 && world.network.isCut(other.name, world.manager.name, for: silence.nanoseconds)
         }
-        return !others.isEmpty && silent.count * 2 >= others.count
+        return !others.isEmpty && silent.count * 100 >= others.count * world.scenario.policy.fencing.silentShare
     }
 
     // MARK: Promises
