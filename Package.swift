@@ -100,7 +100,7 @@ let package = Package(
         ]),
 
         // The command
-        service("bulwark", "Services/Operator", ["Simulation", "Invariants", "Replay", "LeaseFormat", "LeaseEngine", "LeaseVolume", "CLinux", arguments, yaml]),
+        service("bulwark", "Services/Operator", ["Simulation", "Invariants", "Replay", "FencingAgents", "LeaseFormat", "LeaseEngine", "LeaseVolume", "CLinux", arguments, yaml]),
 
         // Local clusters for programs that measure or break them
         library("TestLab", "Tests/Lab", ["Messages", "Bus", "ServiceKit", "LeaseVolume", "CLinux"]),

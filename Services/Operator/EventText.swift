@@ -27,6 +27,7 @@ struct EventText {
         case "host.status": body(HostView.self).map(Self.host) ?? raw
         case "host.registered": body(HostView.self).map { "\($0.name) registered with host id \($0.id), incarnation \($0.incarnation)" } ?? raw
         case "host.removed": body(HostRequest.self).map { "\($0.host) forgotten" } ?? body(HostView.self).map { "\($0.name) forgotten" } ?? raw
+        case "fence.rehearsed": body(Rehearsal.self).map(\.sentence) ?? raw
         case "host.proof": body(SignedProof.self).map { "proof \(Self.proof($0.proof))" } ?? raw
         case "host.proof-revoked":
             "ALARM: a proof was revoked, recovery is held: \(body(SignedProof.self).map { Self.proof($0.proof) } ?? raw)"

@@ -5,7 +5,44 @@ import Messages
 /// `bulwark fence`: cases, now and before.
 struct FenceCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "fence", abstract: "Fencing: now, its history, its policy.", subcommands: [Now.self, History.self, Policy.self])
+        commandName: "fence", abstract: "Fencing: now, its history, its policy.", subcommands: [Now.self, Rehearse.self, History.self, Policy.self])
+
+    struct Rehearse: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Try every way to fence hosts, up to the power status: devices, credentials and network path.",
+            discussion: "Nothing is switched. Exit status 1 if a host cannot be fenced in any way.")
+        @Argument(help: "Hosts; all if left out.") var hosts: [String] = []
+        @OptionGroup var options: GlobalOptions
+
+        func run() throws {
+            let cluster = try options.connect()
+            let hosts = hosts.isEmpty ? try cluster.ask(.fencing, "host.list").decoded(as: HostList.self).hosts.map(\.name).sorted(by: naturally) : hosts
+            var replies: [JSONValue] = []
+            var refused: [String] = []
+            for host in hosts {
+                do {
+                    replies.append(try cluster.command(.fencing, "fence.rehearse", HostRequest(host: host), timeout: .seconds(300)))
+                } catch let error as RequestError {
+                    refused.append("\(host): \(error)")
+                }
+            }
+            let rehearsals = try replies.map { try $0.decoded(as: Rehearsal.self) }
+            try options.show(.array(replies)) {
+                var table = Table("HOST", "LEVEL", "AGENT", "ADDRESS", "STATUS", "VERIFIED", "TOOK", "SAID")
+                for rehearsal in rehearsals {
+                    for device in rehearsal.devices {
+                        table.add(
+                            rehearsal.host, String(device.level), device.agent, device.address, device.outcome, device.verified ? "yes" : "no",
+                            device.took.map { "\($0.milliseconds) ms" } ?? "", device.output)
+                    }
+                }
+                return table.text(empty: "no host was rehearsed") + rehearsals.map { "\n\($0.sentence)" }.joined() + refused.map { "\n\($0)" }.joined()
+            }
+            if !refused.isEmpty || rehearsals.contains(where: { $0.ways == 0 }) {
+                throw RequestError(FencingErrorCode.agentFailed, "not every host can be fenced; see above")
+            }
+        }
+    }
 
     struct Now: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Open a fence case for a host without waiting for the grace period.")

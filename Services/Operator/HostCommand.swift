@@ -47,6 +47,7 @@ struct HostCommand: ParsableCommand {
 
         func run() throws {
             let definition = try HostDefinition(file: file)
+            try FenceDefinitionCheck.tell(definition)
             let reply = try options.connect().command(.fencing, "host.add", definition)
             try options.show(reply) { "\(definition.name) added with host id \(definition.id)" }
         }
@@ -59,6 +60,7 @@ struct HostCommand: ParsableCommand {
 
         func run() throws {
             let definition = try HostDefinition(file: file)
+            try FenceDefinitionCheck.tell(definition)
             let reply = try options.connect().command(.fencing, "host.update", definition)
             try options.show(reply) { "\(definition.name) updated" }
         }

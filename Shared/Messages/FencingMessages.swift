@@ -203,6 +203,50 @@ public struct FenceHistory: Codable, Sendable {
     public init(cases: [FenceCaseView]) { self.cases = cases }
 }
 
+/// Reply to `fence.rehearse`, and body of `fence.rehearsed`: every way to fence the host was tried up to its status, network path and credentials included.
+public struct Rehearsal: Codable, Hashable, Sendable {
+    public var host: String
+    /// Levels all of whose devices told a status: each alone could fence it.
+    public var ways: Int
+    public var devices: [Device]
+
+    public struct Device: Codable, Hashable, Sendable {
+        public var level: Int
+        public var agent: String
+        public var address: String
+        /// `on`, `off`, `failed`, `timed out`.
+        public var outcome: String
+        public var output: String
+        public var took: Duration?
+        /// It is known to be this host's (S10).
+        public var verified: Bool
+        public init(level: Int, agent: String, address: String, outcome: String, output: String, took: Duration?, verified: Bool) {
+            self.level = level
+            self.agent = agent
+            self.address = address
+            self.outcome = outcome
+            self.output = output
+            self.took = took
+            self.verified = verified
+        }
+    }
+
+    public init(host: String, ways: Int, devices: [Device]) {
+        self.host = host
+        self.ways = ways
+        self.devices = devices
+    }
+
+    /// For people.
+    public var sentence: String {
+        switch ways {
+        case 0: "\(host) CANNOT be fenced: no level of its devices answers in full"
+        case 1: "\(host) can be fenced in 1 way"
+        default: "\(host) can be fenced in \(ways) independent ways"
+        }
+    }
+}
+
 /// What fencing-service decides by: its configuration, and the reply to `policy.get`.
 public struct FencingPolicy: Codable, Hashable, Sendable {
     /// Time between heartbeats.
@@ -232,11 +276,14 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
     public var silentShare: Int
     /// Whether a silent host whose lease renewals are seen to go on is left alone: its guests run, and nobody manages them until it is heard again.
     public var sparesLiveLeases: Bool
+    /// How often every way to fence each host is tried up to its status; zero: only when asked.
+    public var rehearseEvery: Duration
 
     public init(
         heartbeat: Duration = .seconds(1), grace: Duration = .seconds(30), minimumMissed: Int = 3, graceSPM: Duration = .zero, gracePerVM: Duration = .zero,
         agentTimeout: Duration = .seconds(30), bootTimeout: Duration = .seconds(300), retry: Duration = .seconds(10), joinPatience: Duration = .seconds(60),
-        maximumReboots: Int = .max, rebootWindow: Duration = .seconds(3600), powerQuiet: Duration = .zero, silentShare: Int = 50, sparesLiveLeases: Bool = false
+        maximumReboots: Int = .max, rebootWindow: Duration = .seconds(3600), powerQuiet: Duration = .zero, silentShare: Int = 50, sparesLiveLeases: Bool = false,
+        rehearseEvery: Duration = .zero
     ) {
         self.heartbeat = heartbeat
         self.grace = grace
@@ -252,6 +299,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         self.powerQuiet = powerQuiet
         self.silentShare = silentShare
         self.sparesLiveLeases = sparesLiveLeases
+        self.rehearseEvery = rehearseEvery
     }
 
     /// Journals of earlier versions lack what was added since: there it was not limited.
@@ -265,6 +313,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
             joinPatience: try values.decode(Duration.self, forKey: .joinPatience), maximumReboots: try values.decodeIfPresent(Int.self, forKey: .maximumReboots) ?? .max,
             rebootWindow: try values.decodeIfPresent(Duration.self, forKey: .rebootWindow) ?? .seconds(3600),
             powerQuiet: try values.decodeIfPresent(Duration.self, forKey: .powerQuiet) ?? .zero, silentShare: try values.decodeIfPresent(Int.self, forKey: .silentShare) ?? 50,
-            sparesLiveLeases: try values.decodeIfPresent(Bool.self, forKey: .sparesLiveLeases) ?? false)
+            sparesLiveLeases: try values.decodeIfPresent(Bool.self, forKey: .sparesLiveLeases) ?? false,
+            rehearseEvery: try values.decodeIfPresent(Duration.self, forKey: .rehearseEvery) ?? .zero)
     }
 }

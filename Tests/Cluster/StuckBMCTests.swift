@@ -21,8 +21,13 @@ import Testing
     @Test func aDeadFirstLevelIsFollowedByTheSecond() throws {
         try withCluster { cluster in
             let file = cluster.directory + "/host2-with-two-levels.yaml"
-            try definitionWithADeadFirstLevel(cluster).write(toFile: file, atomically: true, encoding: .utf8)
+            let definition = try definitionWithADeadFirstLevel(cluster)
+            try definition.replacingOccurrences(of: "power_timeout", with: "power_timout").write(toFile: file, atomically: true, encoding: .utf8)
+            #expect(try cluster.bulwark("host", "update", file, expecting: nil).errorText.contains("fence_ipmilan has no option \"power_timout\""))
+            try definition.write(toFile: file, atomically: true, encoding: .utf8)
             _ = try cluster.bulwark("host", "update", file)
+            let rehearsal = try cluster.bulwark("fence", "rehearse", "host2").text
+            #expect(rehearsal.contains("host2 can be fenced in 1 way"), "\(rehearsal)")
             try cluster.lab("crash", "host2")
             try cluster.waitForVMsElsewhere(than: "host2", within: 60)
             try cluster.waitForAllUp()

@@ -346,6 +346,61 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         clean(world)
     }
 
+    // MARK: Rehearsals
+
+    private func rehearsal(_ world: World, _ id: RequestID) -> Rehearsal? {
+        guard case .success(let body)? = world.replies[id] else { return nil }
+        return body as? Rehearsal
+    }
+
+    @Test func aRehearsalTriesEveryLevelAndSwitchesNothing() {
+        let world = World {
+            $0.machines["host2"]?.pair = .works
+            $0.machines["host2"]?.outlet = .works
+        }
+        world.run(3)
+        let (good, bad, twice) = (world.request(), world.request(), world.request())
+        world.submit(.rehearse(good, HostRequest(host: "host2")))
+        world.submit(.rehearse(twice, HostRequest(host: "host2")))
+        #expect(world.refusal(twice) == "fence.busy")
+        world.run(2)
+        #expect(rehearsal(world, good)?.ways == 2)
+        #expect(rehearsal(world, good)?.devices.map { "\($0.level) \($0.agent) \($0.outcome) \($0.verified)" } == ["1 fence_ipmilan on true", "1 fence_apc on true", "2 fence_apc on true"])
+        world.machines["host2"]?.pair = .dead
+        world.submit(.rehearse(bad, HostRequest(host: "host2")))
+        world.run(2)
+        #expect(rehearsal(world, bad)?.ways == 1)
+        #expect(world.offs.isEmpty && world.ons.isEmpty && world.allUp)
+        #expect(world.events.count { $0.type == "fence.rehearsed" } == 2)
+        clean(world)
+    }
+
+    @Test func aRehearsalEndsWhereACaseBegins() {
+        let world = World { $0.machines["host2"]?.outlet = .works }
+        world.run(3)
+        world.crash("host2")
+        world.run(4.5)
+        world.machines["host2"]?.latency = .seconds(2)
+        let id = world.request()
+        world.submit(.rehearse(id, HostRequest(host: "host2")))
+        world.run(until: 40, "host2 is back") { world.allUp && world.view("host2").incarnation.number == 2 }
+        #expect(rehearsal(world, id)?.devices.count == 1)
+        clean(world)
+    }
+
+    @Test func rehearsalsComeOnTheirScheduleAndARestartCutsThemOff() {
+        let world = World { $0.policy.rehearseEvery = .seconds(60) }
+        world.run(150)
+        #expect(world.events.count { $0.type == "fence.rehearsed" && $0.subject == "host1" } == 3)
+        let id = world.request()
+        world.submit(.rehearse(id, HostRequest(host: "host2")))
+        world.restart()
+        world.run(1)
+        #expect(world.refusal(id) == "outcome.unknown")
+        #expect(world.offs.isEmpty && world.ons.isEmpty)
+        clean(world)
+    }
+
     @Test func theHistoryTellsStepsAndRuns() {
         let world = World()
         world.crash("host2")

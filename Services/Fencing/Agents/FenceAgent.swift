@@ -50,7 +50,7 @@ public struct FenceAgent: Sendable {
         guard lock.take(until: began + deadline.nanoseconds) else { return .timedOut("an older run of the agent for \(name) has not ended") }
         var child = ChildProcess(
             "\(directory)/\(device.agent)",
-            environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"], input: input,
+            environment: Self.environment, input: input,
             deadline: Duration(nanoseconds: max(1, began + deadline.nanoseconds - cl_boottime())))
         child.ownPIDNamespace = true
         child.inheriting = [lock.descriptor]
@@ -66,6 +66,8 @@ public struct FenceAgent: Sendable {
         case .notStarted(let why): return .failed(why)
         }
     }
+
+    static let environment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"]
 
     struct Unusable: Error { var text: String }
 

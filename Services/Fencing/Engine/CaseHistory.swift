@@ -46,7 +46,7 @@ extension FencingEngine {
 }
 
 extension FenceOutcome {
-    fileprivate func word(of action: FenceAction) -> String {
+    func word(of action: FenceAction) -> String {
         switch self {
         case .succeeded: action == .status ? "on" : "done"
         case .readsOff: "off"

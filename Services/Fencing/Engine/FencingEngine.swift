@@ -91,6 +91,7 @@ public struct FencingEngine: Engine {
         case .confirmOff(let id, let body): onConfirmOff(id, body)
         case .power(let id, let verb, let request): onPower(id, verb, request)
         case .fenceNow(let id, let request): onFenceNow(id, request)
+        case .rehearse(let id, let request): onRehearse(id, request)
         case .haHold(let id, let request): onHold(id, request)
         case .haEnable(let id): onEnable(id)
         case .haDisable(let id): onDisable(id)
@@ -137,6 +138,7 @@ public struct FencingEngine: Engine {
             watch(name)
             if let minted = hosts[name]?.minted { perform(.sign(minted)) }
             askAgainToConfirm(name)
+            if hosts[name]?.command?.verb == .rehearse { endRehearsal(name, "fencing-service restarted") }
             if hosts[name]?.command != nil {
                 update(name) { $0.command?.steps = [.status] }
                 run(.status, on: name)
@@ -167,7 +169,7 @@ public struct FencingEngine: Engine {
         var times = [ha.holdUntil]
         for name in names {
             guard let host = hosts[name] else { continue }
-            times += [host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
+            times += [nextRehearsal(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
             if host.run == nil && host.command == nil { times += [host.retryAt, host.fenceCase?.bootDeadline] }
         }
         return times.compactMap { $0 }.filter { $0 > now }.min()
@@ -183,6 +185,7 @@ public struct FencingEngine: Engine {
             mintRebootedIfIncomplete(name)
             resolveLater(name)
             followExpiry(name)
+            rehearseIfDue(name)
         }
         for name in names { settleStatus(name) }
     }

@@ -17,6 +17,7 @@ public enum FencingInput: EngineInput {
     case confirmOff(RequestID, ConfirmOff)
     case power(RequestID, PowerVerb, HostRequest)
     case fenceNow(RequestID, HostRequest)
+    case rehearse(RequestID, HostRequest)
     case haHold(RequestID, HoldRequest)
     case haEnable(RequestID)
     case haDisable(RequestID)
@@ -49,7 +50,11 @@ public struct FencingStart: Codable, Hashable, Sendable {
     }
 }
 
-public enum PowerVerb: String, Codable, Hashable, Sendable { case status, on, off, cycle }
+public enum PowerVerb: String, Codable, Hashable, Sendable {
+    case status, on, off, cycle
+    /// A status through every level.
+    case rehearse
+}
 
 /// What a fence agent can be told to do.
 public enum FenceAction: String, Codable, Hashable, Sendable {

@@ -65,6 +65,8 @@ struct HostRecord: Codable, Hashable, Sendable {
     var reboots: [Instant]?
     /// When an operator's last power command ended.
     var commandedAt: Instant?
+    /// When every way to fence it was tried last, or it was heard first.
+    var rehearsedAt: Instant?
     /// The one fence command that runs.
     var run: FenceRun?
     /// A command whose effect is not known: nothing but `status` until a status resolves it (S18).
@@ -188,6 +190,8 @@ struct PowerCommand: Codable, Hashable, Sendable {
     var verb: PowerVerb
     /// Actions that are still to be run; the first one runs now.
     var steps: [FenceAction]
+    /// Of a rehearsal: what the devices of the levels so far have told.
+    var rehearsed: [Rehearsal.Device]?
 }
 
 /// A `host.confirm-off` that waits for the other hosts' view of the suspect's renewals.

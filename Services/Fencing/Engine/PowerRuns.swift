@@ -44,7 +44,9 @@ extension FencingEngine {
         if !run.action.isDestructive, let power = hosts[host.name]?.power, power != before || host.command != nil {
             publish("power.state", host.name, PowerStateEvent(host: host.name, state: power, detail: result.outcome.text))
         }
-        if host.command != nil {
+        if host.command?.verb == .rehearse {
+            continueRehearsal(run, result)
+        } else if host.command != nil {
             continueCommand(host.name, detail)
         } else if let open = host.fenceCase {
             if run.action.isDestructive {
@@ -112,7 +114,7 @@ extension FencingEngine {
             if command.verb == .off, power == .on { $0.keptOff = false }
         }
         let wanted: PowerState? = switch command.verb {
-        case .status: power == .unknown ? .on : nil
+        case .status, .rehearse: power == .unknown ? .on : nil
         case .off: .off
         case .on, .cycle: .on
         }
@@ -149,6 +151,7 @@ extension PowerVerb {
         case .off: [.off, .status]
         case .on: [.on, .status]
         case .cycle: [.off, .status, .on, .status]
+        case .rehearse: []
         }
     }
 }

@@ -24,6 +24,7 @@ struct FencingCommand: ServiceCommand {
         ConfigurationKey("fence.rebootWindow", .duration, default: "60m", "see fence.maximumReboots"),
         ConfigurationKey("fence.silentShare", .integer, default: "50", "percent of the other hosts, 1...100: if so many are silent too, the silence may be the manager's own and is to be seen in storage first"),
         ConfigurationKey("fence.sparesLiveLeases", .boolean, default: "false", "true: a silent host whose lease renewals go on is not fenced; its guests run unmanaged until it is heard again"),
+        ConfigurationKey("fence.rehearseEvery", .duration, default: "24h", "how often every way to fence each host is tried up to its status; 0s: only by bulwark fence rehearse"),
         ConfigurationKey("power.quiet", .duration, default: "180s", "time between two power commands of operators for one host; --now goes without"),
         ConfigurationKey("network.check", .string, default: "", "an interface that must be up with carrier, else nothing is fenced; empty: not checked"),
     ]
@@ -62,7 +63,8 @@ struct FencingCommand: ServiceCommand {
             bootTimeout: configuration.duration("fence.bootTimeout"), retry: max(configuration.duration("fence.retry"), .milliseconds(100)),
             maximumReboots: max(configuration.integer("fence.maximumReboots"), 0), rebootWindow: configuration.duration("fence.rebootWindow"),
             powerQuiet: configuration.duration("power.quiet"), silentShare: min(max(configuration.integer("fence.silentShare"), 1), 100),
-            sparesLiveLeases: configuration.boolean("fence.sparesLiveLeases"))
+            sparesLiveLeases: configuration.boolean("fence.sparesLiveLeases"),
+            rehearseEvery: configuration.duration("fence.rehearseEvery"))
     }
 
     private static func lockDirectory(_ context: ServiceContext) throws -> String {
@@ -86,6 +88,7 @@ struct FencingCommand: ServiceCommand {
             Route("power.off", people) { .power($0.header.id, .off, try $0.body(HostRequest.self)) },
             Route("power.cycle", people) { .power($0.header.id, .cycle, try $0.body(HostRequest.self)) },
             Route("fence.now", people) { .fenceNow($0.header.id, try $0.body(HostRequest.self)) },
+            Route("fence.rehearse", people) { .rehearse($0.header.id, try $0.body(HostRequest.self)) },
             Route("ha.hold", people) { .haHold($0.header.id, try $0.body(HoldRequest.self)) },
             Route("ha.enable", people) { .haEnable($0.header.id) },
             Route("ha.disable", people) { .haDisable($0.header.id) },

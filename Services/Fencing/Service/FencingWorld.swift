@@ -146,9 +146,17 @@ final class FencingWorld {
         func identified(_ guid: String?, unsupported: Bool = false, _ detail: String) {
             shell.submit(.identified(Identification(host: host, guid: guid, unsupported: unsupported, detail: detail, index: index)))
         }
+        let directory = agent.directory
+        let definition = "definition of \(host)" + (index == 0 ? "" : " (device \(index + 1))")
         Blocking.run(
-            "identify \(host)", { DeviceIdentity.read(device) },
-            then: { identity in
+            "identify \(host)", { (DeviceIdentity.read(device), FenceMetadata.ask(device.agent, directory: directory)) },
+            then: { identity, answer in
+                let problems: [String] = switch answer {
+                case .metadata(let metadata): metadata.problems(with: device)
+                case .notInstalled: ["\(directory)/\(device.agent) is not installed on this machine"]
+                case .unreadable(let why): [why]
+                }
+                shell.setProblem(definition, problems.isEmpty ? nil : "the fence device \(device.agent) at \(device.address) of \(host): \(problems.joined(separator: "; "))")
                 switch identity {
                 case .guid(let guid):
                     shell.setProblem(problem, nil)

@@ -1,0 +1,77 @@
+import Messages
+
+/// Tries every way to fence a host up to its status, so that a wrong password is found before it matters.
+extension FencingEngine {
+    mutating func onRehearse(_ id: RequestID, _ request: HostRequest) {
+        guard let host = known(id, request.host) else { return }
+        if host.command?.request == id { return }
+        guard host.fenceDevice != nil else { return refuse(id, FencingErrorCode.noDevice, "\(host.name) has no fence device: it cannot be fenced at all") }
+        if let open = host.fenceCase { return refuse(id, RequestErrorCode.conflict, "fence case \(open.id) of \(host.name) is open: this is no rehearsal any more") }
+        guard host.run == nil, host.command == nil else { return refuse(id, FencingErrorCode.busy, "a fence command of \(host.name) runs; ask again when it has ended") }
+        beginRehearsal(host, id)
+    }
+
+    /// On its schedule: a host that is well and has nothing under way.
+    mutating func rehearseIfDue(_ name: String) {
+        guard let host = hosts[name], let due = nextRehearsal(host) else { return }
+        guard due <= now else { return }
+        beginRehearsal(host, "")
+    }
+
+    func nextRehearsal(_ host: HostRecord) -> Instant? {
+        guard policy.rehearseEvery > .zero, host.fenceDevice != nil, host.liveness == .heard, host.fenceCase == nil, host.run == nil, host.command == nil, host.unresolved == nil
+        else { return nil }
+        return host.rehearsedAt.map { $0 + policy.rehearseEvery } ?? now
+    }
+
+    private mutating func beginRehearsal(_ host: HostRecord, _ request: RequestID) {
+        let now = now
+        update(host.name) {
+            $0.command = PowerCommand(request: request, verb: .rehearse, steps: $0.levels.map { _ in .status })
+            $0.rehearsedAt = now
+            $0.level = 0
+        }
+        run(.status, on: host.name)
+    }
+
+    mutating func continueRehearsal(_ run: FenceRun, _ result: FenceResult) {
+        let name = run.host
+        guard let host = hosts[name], var command = host.command, !command.steps.isEmpty else { return }
+        command.steps.removeFirst()
+        let told = zip(host.levelDevices, run.devices).enumerated().map { position, pair in
+            let part = result.parts.flatMap { $0.indices.contains(position) ? $0[position] : nil }
+            let outcome = part?.outcome ?? result.outcome
+            return Rehearsal.Device(
+                level: pair.1.level ?? 1, agent: pair.1.agent, address: pair.1.address, outcome: outcome.word(of: run.action), output: outcome.text, took: part?.took,
+                verified: host.isOwn(pair.0) == true)
+        }
+        command.rehearsed = (command.rehearsed ?? []) + told
+        let next = (host.level ?? 0) + 1
+        update(name) {
+            $0.command = command
+            if !command.steps.isEmpty { $0.level = next }
+        }
+        // A host that has fallen silent meanwhile is the case's.
+        if command.steps.isEmpty || hosts[name]?.fenceCase != nil { endRehearsal(name, nil) } else { self.run(.status, on: name) }
+    }
+
+    /// - Parameter why: why it ends before every level was tried.
+    mutating func endRehearsal(_ name: String, _ why: String?) {
+        guard let host = hosts[name], let command = host.command else { return }
+        update(name) {
+            $0.command = nil
+            $0.level = nil
+        }
+        let devices = command.rehearsed ?? []
+        let works = Dictionary(grouping: devices, by: \.level).filter { $0.value.allSatisfy { ["on", "off"].contains($0.outcome) } }
+        let rehearsal = Rehearsal(host: name, ways: works.count, devices: devices)
+        if why == nil { publish("fence.rehearsed", name, rehearsal) }
+        if !command.request.isEmpty {
+            if let why { refuse(command.request, RequestErrorCode.unknownOutcome, "the rehearsal of \(name) was cut off: \(why); ask again") } else { reply(command.request, .success(rehearsal)) }
+        }
+        if why == nil, works.isEmpty {
+            decide(name, "cannot be fenced", why: devices.map { "\($0.agent) at \($0.address): \($0.outcome) \($0.output)" }.joined(separator: "; "))
+        }
+        checkPower(name)
+    }
+}
