@@ -922,6 +922,21 @@ private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation
         clean(world)
     }
 
+    /// Seed 1023 of a nightly run: nobody knows whether host3 is off, so its silence may be the network's.
+    @Test func s17AnOperatorsOffThatFailedIsNoReasonToLeaveAHostOut() {
+        let world = World()
+        world.leasesAnswer = false
+        world.machines["host3"]?.bmc = .dead
+        world.machines["host3"]?.cut = true
+        world.submit(.power(world.request(), .off, HostRequest(host: "host3")))
+        world.run(10)
+        world.machines["host2"]?.cut = true
+        world.run(20)
+        #expect(world.offs["host2"] == nil)
+        #expect(world.step("host2") == "held")
+        clean(world)
+    }
+
     @Test func s17AHostThatReadsOffNeedsNoMajority() {
         let world = World()
         world.crash("host2")

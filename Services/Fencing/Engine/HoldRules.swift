@@ -62,7 +62,8 @@ extension FencingEngine {
     }
 
     /// Hosts whose silence says something about the manager's view: not those that are off for a known reason.
-    func counts(_ host: HostRecord) -> Bool { host.hasLife && !host.maintenance && !host.isProvenDead && !host.keptOff }
+    /// An operator's off is a known reason once the host reads off: one that failed says nothing.
+    func counts(_ host: HostRecord) -> Bool { host.hasLife && !host.maintenance && !host.isProvenDead && !(host.keptOff && host.power == .off) }
 
     /// Hosts that are asked to read the suspect's sectors: all that can in a small cluster, else three for each of its lockspaces, others with each question.
     func readers(for name: String) -> [String] {
