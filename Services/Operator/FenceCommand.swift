@@ -107,6 +107,7 @@ struct FenceCommand: ParsableCommand {
         private static func words(_ policy: FencingPolicy) -> String {
             var table = Table("SETTING", "VALUE", "MEANING")
             func add(_ name: String, _ value: Duration, _ meaning: String) { table.add(name, "\(value.seconds) s", meaning) }
+            table.add("profile", (policy.profile ?? .standard).rawValue, policy.isAutomatic ? "decides what no key sets" : "nothing is fenced or restarted by itself: operators act")
             add("heartbeat", policy.heartbeat, "time between a host's heartbeats")
             add("grace", policy.grace, "silence that is forgiven before a case is opened")
             table.add("minimumMissed", String(policy.minimumMissed), "heartbeats that must be missing as well")

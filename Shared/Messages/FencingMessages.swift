@@ -278,12 +278,14 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
     public var sparesLiveLeases: Bool
     /// How often every way to fence each host is tried up to its status; zero: only when asked.
     public var rehearseEvery: Duration
+    /// Where the values come from, and whether anything happens without an operator; `nil`: that of before there were any.
+    public var profile: FencingProfile?
 
     public init(
         heartbeat: Duration = .seconds(1), grace: Duration = .seconds(30), minimumMissed: Int = 3, graceSPM: Duration = .zero, gracePerVM: Duration = .zero,
         agentTimeout: Duration = .seconds(30), bootTimeout: Duration = .seconds(300), retry: Duration = .seconds(10), joinPatience: Duration = .seconds(60),
         maximumReboots: Int = .max, rebootWindow: Duration = .seconds(3600), powerQuiet: Duration = .zero, silentShare: Int = 50, sparesLiveLeases: Bool = false,
-        rehearseEvery: Duration = .zero
+        rehearseEvery: Duration = .zero, profile: FencingProfile? = nil
     ) {
         self.heartbeat = heartbeat
         self.grace = grace
@@ -300,6 +302,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         self.silentShare = silentShare
         self.sparesLiveLeases = sparesLiveLeases
         self.rehearseEvery = rehearseEvery
+        self.profile = profile
     }
 
     /// Journals of earlier versions lack what was added since: there it was not limited.
@@ -314,6 +317,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
             rebootWindow: try values.decodeIfPresent(Duration.self, forKey: .rebootWindow) ?? .seconds(3600),
             powerQuiet: try values.decodeIfPresent(Duration.self, forKey: .powerQuiet) ?? .zero, silentShare: try values.decodeIfPresent(Int.self, forKey: .silentShare) ?? 50,
             sparesLiveLeases: try values.decodeIfPresent(Bool.self, forKey: .sparesLiveLeases) ?? false,
-            rehearseEvery: try values.decodeIfPresent(Duration.self, forKey: .rehearseEvery) ?? .zero)
+            rehearseEvery: try values.decodeIfPresent(Duration.self, forKey: .rehearseEvery) ?? .zero,
+            profile: try values.decodeIfPresent(FencingProfile.self, forKey: .profile))
     }
 }

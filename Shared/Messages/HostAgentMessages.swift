@@ -301,3 +301,10 @@ public struct FenceAccept: Codable, Hashable, Sendable {
         self.caseID = caseID
     }
 }
+
+/// Body of `manager.hello`.
+public struct ManagerWords: Codable, Hashable, Sendable {
+    /// fencing-service: how often it wants to hear the agent; `nil`: it does not say.
+    public var heartbeat: Duration?
+    public init(heartbeat: Duration? = nil) { self.heartbeat = heartbeat }
+}

@@ -11,11 +11,14 @@ public struct ConfigurationKey: Sendable {
     /// `nil`: must be given.
     public var standard: String?
     public var meaning: String
+    /// Another key that decides the default: by its value, where that is another than ``standard``.
+    public var decider: (key: String, defaults: [String: String])?
 
-    public init(_ name: String, _ kind: Kind, default standard: String?, _ meaning: String) {
+    public init(_ name: String, _ kind: Kind, default standard: String?, by decider: (key: String, defaults: [String: String])? = nil, _ meaning: String) {
         self.name = name
         self.kind = kind
         self.standard = standard
+        self.decider = decider
         self.meaning = meaning
     }
 
@@ -41,7 +44,7 @@ public struct ConfigurationKey: Sendable {
 public struct Configuration: Sendable {
     public struct Value: Sendable {
         public var text: String
-        /// `default`, `file <path>` or `environment <NAME>`.
+        /// `default`, `file <path>`, `environment <NAME>`, or the key that decided and its value.
         public var origin: String
     }
 
@@ -70,6 +73,10 @@ public struct Configuration: Sendable {
             if let value = values[key.name], !Self.fits(value.text, key.kind) {
                 problems.append("\"\(key.name)\" is \"\(value.text)\" (\(value.origin)), not a \(key.kind.rawValue)")
             }
+        }
+        for key in schema where values[key.name]?.origin == "default" {
+            guard let decider = key.decider, let decision = values[decider.key]?.text, let text = decider.defaults[decision] else { continue }
+            values[key.name] = Value(text: text, origin: "\(decider.key) \(decision)")
         }
         guard problems.isEmpty else {
             throw RequestError(code: "config.invalid", message: "\(file ?? "configuration"): " + problems.joined(separator: "; "))

@@ -8,7 +8,7 @@ struct ConfigurationReport: Encodable {
     struct Value: Encodable {
         var name: String
         var value: String
-        /// `default`, `file <path>` or `environment <NAME>`.
+        /// See ``Configuration/Value/origin``.
         var origin: String
         var kind: String
         var meaning: String

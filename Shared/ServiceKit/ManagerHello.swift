@@ -12,6 +12,7 @@ public final class ManagerHello {
     private let source: String
     private let lineage: String
     private let term: UInt64
+    private let words: Data
     private let onProblem: @ReactorActor (_ key: String, _ text: String?) -> Void
     /// Gets what a host's agent said, if that is news; `nil`: it obeys this service.
     public var onAnswer: (@ReactorActor (_ host: String, _ refusal: String?) -> Void)?
@@ -22,9 +23,11 @@ public final class ManagerHello {
     private var timers: [String: TimerID] = [:]
 
     /// - Parameters:
+    ///   - words: what it says beside who it is.
     ///   - patience: how long an answer is awaited, and the pause after one that did not come or was about something else.
     ///   - refusedPause: the pause after an agent said that it obeys others: what it obeys may change.
-    public init<E: Engine>(of shell: EngineShell<E>, security: BusSecurity?, patience: Messages.Duration = .seconds(3), refusedPause: Messages.Duration = .seconds(60)) {
+    public init<E: Engine>(of shell: EngineShell<E>, security: BusSecurity?, saying words: ManagerWords = ManagerWords(), patience: Messages.Duration = .seconds(3), refusedPause: Messages.Duration = .seconds(60)) {
+        self.words = (try? JSON.encode(words)) ?? Data("{}".utf8)
         self.security = security
         greetings = Greetings(patience: patience, refusedPause: refusedPause)
         source = shell.source
@@ -74,7 +77,7 @@ public final class ManagerHello {
             let client = try RequestClient(
                 endpoint: host.endpoints.agentRequests, serverKey: host.key, security: security, from: source, lineage: lineage, term: term)
             clients[name] = client
-            client.request("manager.hello", bodyJSON: Data("{}".utf8), target: bootID, timeout: greetings.patience) { [self] result in
+            client.request("manager.hello", bodyJSON: words, target: bootID, timeout: greetings.patience) { [self] result in
                 guard clients[name] === client else { return }
                 clients.removeValue(forKey: name)?.close()
                 if case .failure(let error) = result { carryOut(greetings.answered(name, number, error)) } else { carryOut(greetings.answered(name, number, nil)) }

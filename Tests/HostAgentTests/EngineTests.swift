@@ -248,6 +248,20 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     #expect(bench.send(.fenceAccept("4", pinned, FenceAccept(host: "host1", caseID: "c"))).refusals == ["object.conflict"])
 }
 
+/// How often fencing-service wants to hear it outlives a restart of the agent, and nobody else's hello changes it.
+@Test func aHelloSaysHowOftenTheHeartBeats() throws {
+    var bench = EngineBench()
+    func caller(_ name: String, _ lineage: String) -> Caller { Caller(role: .service, from: name, lineage: lineage, term: 1) }
+    let fast = ManagerWords(heartbeat: .milliseconds(500))
+    #expect(bench.engine.heartbeatInterval == nil)
+    #expect(bench.send(.hello("1", caller("fencing-service", "a"), fast)).refusals == [])
+    #expect(bench.send(.hello("2", caller("placement-service", "b"), ManagerWords())).refusals == [])
+    #expect(bench.send(.hello("3", caller("fencing-service", "foreign"), ManagerWords(heartbeat: .seconds(9)))).refusals == ["manager.foreign"])
+    try bench.restart()
+    _ = bench.start()
+    #expect(bench.engine.heartbeatInterval == .milliseconds(500))
+}
+
 /// Who introduces itself first is obeyed, before any command.
 @Test func aHelloPinsItsSender() throws {
     var bench = EngineBench()

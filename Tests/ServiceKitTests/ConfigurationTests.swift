@@ -26,6 +26,23 @@ private let schema = [
         #expect(configuration.values["liveness.grace"]?.origin == "environment BULWARK_LIVENESS_GRACE")
     }
 
+    @Test func anotherKeyMayDecideADefaultAndSingleKeysGoAboveIt() throws {
+        let schema = [
+            ConfigurationKey("fence.profile", .string, default: "default", "a set of defaults"),
+            ConfigurationKey("liveness.grace", .duration, default: "30s", by: ("fence.profile", ["fast": "3s"]), "silence that is forgiven"),
+        ]
+        let table: [(environment: [String: String], grace: Duration, origin: String)] = [
+            ([:], .seconds(30), "default"),
+            (["BULWARK_FENCE_PROFILE": "default"], .seconds(30), "default"),
+            (["BULWARK_FENCE_PROFILE": "fast"], .seconds(3), "fence.profile fast"),
+            (["BULWARK_FENCE_PROFILE": "fast", "BULWARK_LIVENESS_GRACE": "4s"], .seconds(4), "environment BULWARK_LIVENESS_GRACE"),
+        ]
+        for row in table {
+            let configuration = try Configuration(schema: schema, file: nil, environment: row.environment)
+            #expect(configuration.duration("liveness.grace") == row.grace && configuration.values["liveness.grace"]?.origin == row.origin, "\(row)")
+        }
+    }
+
     @Test func everythingWrongIsNamedAtOnce() {
         #expect { try load("liveness: {grace: soon, colour: red}\n") } throws: { error in
             let text = (error as? RequestError)?.message ?? ""

@@ -23,9 +23,14 @@ struct HighAvailability: Codable, Hashable, Sendable {
 }
 
 extension FencingEngine {
+    /// Why nothing automatic may happen to power: an operator's word, or the profile.
+    var powerHold: String? {
+        policy.isAutomatic ? ha.powerHold : "fence.profile is no-ha: operators act (host confirm-off, fence now, power off, host forget)"
+    }
+
     var haState: HAState {
         HAState(
-            enabled: ha.enabled, hold: ha.hold, recoveryAllowed: ha.enabled && ha.hold == nil && ha.alarms.isEmpty,
+            enabled: ha.enabled && policy.isAutomatic, hold: ha.hold, recoveryAllowed: policy.isAutomatic && ha.enabled && ha.hold == nil && ha.alarms.isEmpty,
             alarms: ha.alarms.isEmpty ? nil : ha.alarms)
     }
 

@@ -17,7 +17,7 @@ extension FencingEngine {
         if host.deviceIsForeign { return .absolute(Self.foreignDevice) }
         if open.cause == .operatorAsked { return nil }
         if let why = host.obeysOthers { return .absolute("\(host.name) obeys other managers (S16): \(why)") }
-        if let why = ha.powerHold { return .absolute(why) }
+        if let why = powerHold { return .absolute(why) }
         if open.cause == .silent, host.liveness != .silent { return .absolute("fencing-service listens to it for a full grace first") }
         if open.cause == .unreaped, let why = nobodyElseJoined(host) { return .absolute(why) }
         if let networkProblem { return .doubtful("the manager's own network check fails: \(networkProblem)") }
@@ -105,6 +105,6 @@ extension FencingEngine {
             return "it was switched on \(recent.count) times in \(policy.rebootWindow.milliseconds / 60_000) minutes and came to nothing: look at it, then host activate or power on; "
                 + "else it is tried again in \((first + policy.rebootWindow - now).milliseconds / 60_000 + 1) minutes"
         }
-        return ha.powerHold
+        return powerHold
     }
 }

@@ -20,7 +20,7 @@ extension FencingEngine {
         guard let open = host.fenceCase, !open.proven, open.incarnation == host.incarnation else { return "no case about its life is open" }
         if host.liveness != .silent { return "it has not been silent for its grace" }
         if !host.watchdogArmed { return "no armed watchdog was reported" }
-        if let why = ha.powerHold { return why }
+        if let why = powerHold { return why }
         return unexpired(host).isEmpty ? "all its leases are proven expired" : nil
     }
 
@@ -93,6 +93,6 @@ extension FencingEngine {
     func expiryHint(_ name: String) -> String {
         guard let host = hosts[name], host.fenceCase?.proven == false else { return "" }
         if !host.watchdogArmed { return "; it reported no armed watchdog: when you have made sure that it is off, say so with bulwark host confirm-off \(name)" }
-        return ha.powerHold == nil ? "; its watchdog is armed: its leases are free for others once they have expired" : ""
+        return powerHold == nil ? "; its watchdog is armed: its leases are free for others once they have expired" : ""
     }
 }

@@ -11,15 +11,18 @@ import ServiceKit
 struct FencingCommand: ServiceCommand {
     static let service = "fencing-service"
     static let schema = [
-        ConfigurationKey("liveness.heartbeat", .duration, default: "1s", "time between the heartbeats of an agent"),
-        ConfigurationKey("liveness.grace", .duration, default: "30s", "silence that is forgiven before a host is NonResponsive and a fence case opens"),
+        ConfigurationKey(
+            "fence.profile", .string, default: FencingProfile.standard.rawValue,
+            "default; fast: guests of a crashed host run elsewhere within 8 s; no-ha: nothing is fenced or restarted by itself. It decides the defaults of other keys"),
+        byProfile("liveness.heartbeat", .duration, default: "1s", "time between the heartbeats of an agent, which is told"),
+        byProfile("liveness.grace", .duration, default: "30s", "silence that is forgiven before a host is NonResponsive and a fence case opens"),
         ConfigurationKey("liveness.minimumMissed", .integer, default: "3", "heartbeats that must be missing as well"),
         ConfigurationKey("liveness.graceSPM", .duration, default: "0s", "further grace for the SPM host"),
         ConfigurationKey("liveness.gracePerVM", .duration, default: "0s", "further grace for each VM that the host runs"),
         ConfigurationKey("fence.agentDirectory", .string, default: "/usr/sbin", "where the fence agents are"),
-        ConfigurationKey("fence.agentTimeout", .duration, default: "30s", "how long one run of a fence agent may take; then it is killed and a status decides"),
+        byProfile("fence.agentTimeout", .duration, default: "30s", "how long one run of a fence agent may take; then it is killed and a status decides"),
         ConfigurationKey("fence.bootTimeout", .duration, default: "300s", "how long a host may take from power-on to its first heartbeat"),
-        ConfigurationKey("fence.retry", .duration, default: "10s", "time between two attempts of a fence case that is held or failed"),
+        byProfile("fence.retry", .duration, default: "10s", "time between two attempts of a fence case that is held or failed"),
         ConfigurationKey("fence.maximumReboots", .integer, default: "2", "how often cases switch a host on again within fence.rebootWindow; then it stays off until an operator has looked"),
         ConfigurationKey("fence.rebootWindow", .duration, default: "60m", "see fence.maximumReboots"),
         ConfigurationKey("fence.silentShare", .integer, default: "50", "percent of the other hosts, 1...100: if so many are silent too, the silence may be the manager's own and is to be seen in storage first"),
@@ -30,6 +33,29 @@ struct FencingCommand: ServiceCommand {
     ]
 
     @OptionGroup var options: ServiceOptions
+
+    private static func byProfile(_ name: String, _ kind: ConfigurationKey.Kind, default standard: String, _ meaning: String) -> ConfigurationKey {
+        let defaults = FencingProfile.allCases.compactMap { profile in profile.settings[name].map { (profile.rawValue, $0) } }
+        return ConfigurationKey(name, kind, default: standard, by: ("fence.profile", Dictionary(uniqueKeysWithValues: defaults)), meaning)
+    }
+
+    static func check(_ configuration: Configuration) throws(RequestError) {
+        func refuse(_ message: String) -> RequestError { RequestError(code: "config.invalid", message: message) }
+        let profile = configuration.string("fence.profile")
+        guard FencingProfile(rawValue: profile) != nil else {
+            throw refuse("fence.profile is \"\(profile)\"; there are \(FencingProfile.allCases.map(\.rawValue).joined(separator: ", "))")
+        }
+        let clashes = policy(configuration).clashes
+        if !clashes.isEmpty { throw refuse(clashes.joined(separator: "; ")) }
+    }
+
+    static func notGuaranteed(_ configuration: Configuration) -> [String] {
+        switch FencingProfile(rawValue: configuration.string("fence.profile")) {
+        case .noHA: ["fence.profile is no-ha: no host is fenced and no VM restarted by itself; a silent host is shown, and its VMs wait for an operator"]
+        case .fast: ["fence.profile is fast: its promise is about hosts whose devices answer within fence.agentTimeout; a host that hangs is switched off first, which takes as long as its device takes"]
+        default: []
+        }
+    }
 
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
         guard let security = try context.security(key: service) else {
@@ -57,14 +83,14 @@ struct FencingCommand: ServiceCommand {
 
     private static func policy(_ configuration: Configuration) -> FencingPolicy {
         FencingPolicy(
-            heartbeat: max(configuration.duration("liveness.heartbeat"), .milliseconds(10)), grace: configuration.duration("liveness.grace"),
+            heartbeat: configuration.duration("liveness.heartbeat"), grace: configuration.duration("liveness.grace"),
             minimumMissed: configuration.integer("liveness.minimumMissed"), graceSPM: configuration.duration("liveness.graceSPM"),
             gracePerVM: configuration.duration("liveness.gracePerVM"), agentTimeout: configuration.duration("fence.agentTimeout"),
-            bootTimeout: configuration.duration("fence.bootTimeout"), retry: max(configuration.duration("fence.retry"), .milliseconds(100)),
+            bootTimeout: configuration.duration("fence.bootTimeout"), retry: configuration.duration("fence.retry"),
             maximumReboots: max(configuration.integer("fence.maximumReboots"), 0), rebootWindow: configuration.duration("fence.rebootWindow"),
             powerQuiet: configuration.duration("power.quiet"), silentShare: min(max(configuration.integer("fence.silentShare"), 1), 100),
             sparesLiveLeases: configuration.boolean("fence.sparesLiveLeases"),
-            rehearseEvery: configuration.duration("fence.rehearseEvery"))
+            rehearseEvery: configuration.duration("fence.rehearseEvery"), profile: FencingProfile(rawValue: configuration.string("fence.profile")))
     }
 
     private static func lockDirectory(_ context: ServiceContext) throws -> String {

@@ -31,7 +31,7 @@ final class FencingWorld {
     }
 
     func start(_ shell: Shell, networkCheck: String, spm: ClusterFile.Endpoints?) {
-        hello = ManagerHello(of: shell, security: security)
+        hello = ManagerHello(of: shell, security: security, saying: ManagerWords(heartbeat: shell.engine.currentPolicy.heartbeat))
         hello?.onAnswer = { shell.submit(.greeted(host: $0, refusal: $1)) }
         if !networkCheck.isEmpty { checkNetwork(networkCheck, shell) }
         guard let spm else { return }

@@ -105,7 +105,7 @@ public enum AgentInput: EngineInput {
     case storageCreate(RequestID, Caller, StorageCreate)
     case fenceAccept(RequestID, Caller, FenceAccept)
     /// A manager service introduces itself, so that its lineage and term are pinned before anybody else comes (S16).
-    case hello(RequestID, Caller)
+    case hello(RequestID, Caller, ManagerWords? = nil)
     /// An operator says which lineage of a manager service to obey.
     case pin(RequestID, ManagerPin)
     case shutdown(RequestID, Caller)

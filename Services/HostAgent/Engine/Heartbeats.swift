@@ -4,7 +4,7 @@ public import Messages
 ///
 /// The first heartbeat waits a moment for the first look at guests and memberships: a restart of this process is then no news to anybody (I7).
 public struct Heartbeats: Sendable {
-    private let interval: Duration
+    private var interval: Duration
     /// When the first one comes at the latest: a second after it was first asked for.
     private var latest: Instant?
     private var sequence: UInt64 = 0
@@ -12,6 +12,9 @@ public struct Heartbeats: Sendable {
     public private(set) var nextWake = Instant(nanoseconds: 0)
 
     public init(every interval: Duration) { self.interval = interval }
+
+    /// Another interval from the next heartbeat on.
+    public mutating func change(to interval: Duration) { self.interval = interval }
 
     /// - Parameters:
     ///   - isInitializing: the engine still finds out what runs here.

@@ -30,6 +30,8 @@ public struct HostAgentEngine: Engine {
     var creations: [RequestID: StorageCreate] = [:]
     var tasks: [RequestID: TaskRun] = [:]
     var shutdowns: [RequestID] = []
+    /// How often fencing-service wants to hear this host, as it last said.
+    public private(set) var heartbeatInterval: Duration?
 
     /// Holders not looked at since the start.
     var unseen: [String] = []
@@ -73,7 +75,7 @@ public struct HostAgentEngine: Engine {
         case .storageDisconnect(let id, let caller, let domain): commanded(id, caller) { $0.onDisconnect(id, domain) }
         case .storageCreate(let id, let caller, let domain): commanded(id, caller) { $0.onCreate(id, domain) }
         case .fenceAccept(let id, let caller, let fence): commanded(id, caller) { $0.onFenceAccept(id, fence) }
-        case .hello(let id, let caller): commanded(id, caller) { _ in [.reply(to: id, .done)] }
+        case .hello(let id, let caller, let words): commanded(id, caller) { $0.onHello(id, words) }
         case .pin(let id, let pin): onPin(id, pin)
         case .shutdown(let id, let caller): commanded(id, caller) { $0.onShutdown(id) }
         case .sighted(let holder, let sighting): onSighted(holder, sighting)
@@ -94,6 +96,11 @@ public struct HostAgentEngine: Engine {
     private mutating func commanded(_ id: RequestID, _ caller: Caller, _ command: (inout HostAgentEngine) -> Effects) -> Effects {
         if let refusal = pins.refusal(of: caller) { return [.reply(to: id, .refused(refusal))] }
         return command(&self)
+    }
+
+    private mutating func onHello(_ id: RequestID, _ words: ManagerWords?) -> Effects {
+        if let wanted = words?.heartbeat { heartbeatInterval = min(max(wanted, .milliseconds(10)), .seconds(60)) }
+        return [.reply(to: id, .done)]
     }
 
     private mutating func onPin(_ id: RequestID, _ pin: ManagerPin) -> Effects {

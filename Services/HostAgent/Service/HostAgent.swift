@@ -101,6 +101,7 @@ final class HostAgent: RunningService {
 
     /// The heartbeat comes from the engine's own loop: whatever stops that stops it.
     private func beat() {
+        heartbeats.change(to: shell.engine.heartbeatInterval ?? places.heartbeat)
         if let sequence = heartbeats.beat(isInitializing: shell.engine.isInitializing, hasMemberships: leases.hasAnswered, at: Clock.boottime()) {
             shell.submit(.pulse(sequence: sequence, memoryFreeMiB: Memory.availableMiB()))
         }
@@ -159,7 +160,7 @@ final class HostAgent: RunningService {
         Route("storage.disconnect", commanders) { .storageDisconnect($0.header.id, $0.caller, try $0.body(StorageConnect.self)) },
         Route("storage.create", commanders) { .storageCreate($0.header.id, $0.caller, try $0.body(StorageCreate.self)) },
         Route("fence.accept", commanders) { .fenceAccept($0.header.id, $0.caller, try $0.body(FenceAccept.self)) },
-        Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller) },
+        Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller, try? $0.body(ManagerWords.self)) },
         Route("manager.pin", [.operator_]) { .pin($0.header.id, try $0.body(ManagerPin.self)) },
         Route("agent.shutdown", [.operator_]) { .shutdown($0.header.id, $0.caller) },
     ]

@@ -19,7 +19,7 @@ struct HostAgentCommand: ServiceCommand {
         ConfigurationKey("listen.events", .string, default: "", "further endpoint for events"),
         ConfigurationKey("run", .string, default: nil, "the host's run directory: sockets, locks and guards, emptied at each boot"),
         ConfigurationKey("state", .string, default: nil, "the host's state directory, kept over boots"),
-        ConfigurationKey("agent.heartbeat", .duration, default: "1s", "time between heartbeats"),
+        ConfigurationKey("agent.heartbeat", .duration, default: "1s", "time between heartbeats until fencing-service says how often it wants them (its liveness.heartbeat)"),
         ConfigurationKey("agent.qemu", .string, default: "qemu-system-x86_64", "QEMU's executable"),
         ConfigurationKey("agent.accelerator", .string, default: "tcg", "tcg or kvm"),
         ConfigurationKey("agent.imageLocking", .boolean, default: "true", "QEMU's own image locks; off in a lab, where they could hide mistakes"),
