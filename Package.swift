@@ -59,7 +59,7 @@ let package = Package(
 
         // Fencing service
         engine("FencingEngine", "Services/Fencing/Engine"),
-        library("FencingAgents", "Services/Fencing/Agents", ["Messages", "ServiceKit", "CLinux"]),
+        library("FencingAgents", "Services/Fencing/Agents", ["Messages", "Bus", "ServiceKit", "CLinux"]),
         service("fencing-service", "Services/Fencing/Service", ["FencingEngine", "FencingAgents", "SQLiteJournal"]),
 
         // SPM coordinator
@@ -81,7 +81,7 @@ let package = Package(
         engine("GuardEngine", "Services/HostAgent/Guard/Engine"),
         .executableTarget(
             name: "vm-guard", dependencies: ["Messages", "GuardEngine", "CLinux", "CSanlock"], path: "Services/HostAgent/Guard", exclude: ["Engine"], swiftSettings: settings),
-        service("host-agent", "Services/HostAgent/Service", ["HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "CLinux"]),
+        service("host-agent", "Services/HostAgent/Service", ["HostAgentEngine", "HostAgentHypervisor", "HostAgentStorage", "FencingAgents", "CLinux"]),
 
         // Simulator
         library(
@@ -122,7 +122,7 @@ let package = Package(
         tests("BusTests", "Tests/BusTests", ["Bus", "ServiceCore", "Messages", "CZeroMQ", "CLinux"]),
         tests("ServiceKitTests", "Tests/ServiceKitTests", ["ServiceKit", "SQLiteJournal", "Bus", "Messages", "CLinux"]),
         tests("LeaseTests", "Tests/LeaseTests", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "Messages", "CChecksum"], resources: [.copy("Fixtures")]),
-        tests("FencingTests", "Tests/FencingTests", ["FencingEngine", "FencingAgents", "Messages"]),
+        tests("FencingTests", "Tests/FencingTests", ["FencingEngine", "FencingAgents", "HostAgentEngine", "Messages"]),
         tests("SPMTests", "Tests/SPMTests", ["SPMEngine", "Messages"]),
         tests("PlacementTests", "Tests/PlacementTests", ["PlacementEngine", "Messages"]),
         tests("DomainMonitorTests", "Tests/DomainMonitorTests", ["DomainMonitorEngine", "Messages"]),

@@ -88,7 +88,7 @@ struct FenceCommand: ParsableCommand {
         private static func story(_ found: FenceCaseView) -> String {
             let steps = (found.steps ?? []).map { ($0.after, "\($0.step): \($0.reason)") }
             let runs = (found.runs ?? []).map { run in
-                (run.after, "  \(run.agent) \(run.action) at \(run.address): \(run.outcome)\(run.took.map { " after \($0.milliseconds) ms" } ?? "")\(run.output.isEmpty ? "" : " (\(run.output))")")
+                (run.after, "  \(run.agent) \(run.action) at \(run.address)\(run.via.map { " through \($0)" } ?? ""): \(run.outcome)\(run.took.map { " after \($0.milliseconds) ms" } ?? "")\(run.output.isEmpty ? "" : " (\(run.output))")")
             }
             let lines = (steps + runs).enumerated().sorted { ($0.element.0, $0.offset) < ($1.element.0, $1.offset) }.map(\.element)
             return "\n\n\(found.id)" + lines.map { "\n  +\($0.0.milliseconds) ms  \($0.1)" }.joined()

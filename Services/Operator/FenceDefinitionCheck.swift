@@ -11,6 +11,7 @@ enum FenceDefinitionCheck {
         var (problems, unchecked): ([String], [String]) = ([], [])
         for device in definition.fence {
             switch FenceMetadata.ask(device.agent, directory: directory) {
+            case .notInstalled where device.via == .hosts: unchecked.append("\(device.agent) is not installed here (\(directory)): its options were not checked")
             case .metadata(let metadata): problems += metadata.problems(with: device).map { "the device at \(device.address): \($0)" }
             case .notInstalled: unchecked.append("\(device.agent) is not installed here (\(directory)): its options were not checked; fencing-service checks them, see its health")
             case .unreadable(let why): problems.append(why)

@@ -41,7 +41,7 @@ extension Scenario {
     }
 
     private static func hosts(_ file: DefinitionFile) throws -> [Host] {
-        let elements = try file.elements("hosts", kind: "host", keys: ["name", "fence", "memory", "spmPriority", "drift", "watchdog", "ioTimeout"])
+        let elements = try file.elements("hosts", kind: "host", keys: ["name", "fence", "memory", "spmPriority", "drift", "watchdog", "ioTimeout", "twoSupplies", "outlet", "via"])
         if elements.count == 1, case .text(let text, _) = elements[0], let count = Int(text) {
             guard (1...100).contains(count) else { throw file.problem(key: "hosts", "must be between 1 and 100") }
             return (1...count).map { Host("host\($0)") }
@@ -62,6 +62,9 @@ extension Scenario {
                 host.drift = try keys.optionalInt("drift") ?? host.drift
                 host.watchdog = try keys.optionalBool("watchdog") ?? host.watchdog
                 host.ioTimeout = try keys.optionalInt("ioTimeout")
+                host.hasTwoSupplies = try keys.optionalBool("twoSupplies")
+                host.hasOutlet = try keys.optionalBool("outlet")
+                host.via = try keys.optionalChoice("via")
                 return host
             }
         }

@@ -49,6 +49,9 @@ extension Scenario.Host {
         if spmPriority != standard.spmPriority { keys.append(("spmPriority", Node("\(spmPriority)", Tag(.int)))) }
         if watchdog { keys.append(("watchdog", Node("true", Tag(.bool)))) }
         if let ioTimeout { keys.append(("ioTimeout", Node("\(ioTimeout)", Tag(.int)))) }
+        if hasTwoSupplies == true { keys.append(("twoSupplies", Node("true", Tag(.bool)))) }
+        if hasOutlet == true { keys.append(("outlet", Node("true", Tag(.bool)))) }
+        if let via { keys.append(("via", Node(via.rawValue))) }
         if drift != standard.drift { keys.append(("drift", Node("\(drift)", Tag(.int)))) }
         return Node(keys, Tag(.map), .flow)
     }

@@ -75,6 +75,10 @@ public enum Happening: Codable, Hashable, Sendable {
     // MARK: BMC
 
     case bmc(host: String, BMCFault)
+    /// The device of its second power supply.
+    case supply(host: String, BMCFault)
+    /// The device of its outlet.
+    case outlet(host: String, BMCFault)
 
     // MARK: Hypervisor
 
@@ -222,6 +226,8 @@ extension Happening {
         case .storageSlow(let domain, let host): "storage \(domain) slow on \(host)"
         case .storageHeals(let domain, let host): "storage \(domain) heals on \(host)"
         case .bmc(let host, let fault): "bmc of \(host) \(fault.rawValue)"
+        case .supply(let host, let fault): "supply of \(host) \(fault.rawValue)"
+        case .outlet(let host, let fault): "outlet of \(host) \(fault.rawValue)"
         case .startsFail(let host, let count): "starts fail on \(host) \(count) times"
         case .startsSlow(let host): "starts slow on \(host)"
         case .startsWork(let host): "starts work on \(host)"
@@ -317,7 +323,13 @@ extension Happening {
         Form("storage DOMAINS heals on HOSTS") { .storageHeals(domain: $0[0], host: $0[1]) },
     ]
 
-    private static let bmcForms = BMCFault.allCases.map { fault in Form<Happening>("bmc of HOST \(fault.rawValue)") { .bmc(host: $0[0], fault) } }
+    private static let bmcForms = BMCFault.allCases.flatMap { fault in
+        [
+            Form<Happening>("bmc of HOST \(fault.rawValue)") { .bmc(host: $0[0], fault) },
+            Form<Happening>("supply of HOST \(fault.rawValue)") { .supply(host: $0[0], fault) },
+            Form<Happening>("outlet of HOST \(fault.rawValue)") { .outlet(host: $0[0], fault) },
+        ]
+    }
 
     private static let hypervisorForms: [Form<Happening>] = [
         Form("starts fail on HOSTS NUMBER times") { words in Int(words[1]).map { .startsFail(host: words[0], count: $0) } },

@@ -61,6 +61,12 @@ public struct Scenario: Codable, Hashable, Sendable {
         public var watchdog: Bool
         /// Seconds that its lease-service is configured with, as a foreign sanlock daemon may be; `nil`: what the lockspace says.
         public var ioTimeout: Int?
+        /// A second power supply, with a fence device of its own in the same level.
+        public var hasTwoSupplies: Bool?
+        /// A switched outlet for the whole machine: its second fence level.
+        public var hasOutlet: Bool?
+        /// From where its devices are reached.
+        public var via: FenceRoute?
 
         public init(_ name: String, fence: Fence = .verified, memoryMiB: Int = 16384, spmPriority: Int = 5, drift: Int = 0, watchdog: Bool = false, ioTimeout: Int? = nil) {
             self.name = name

@@ -60,6 +60,84 @@ public struct FenceCaseView: Codable, Hashable, Sendable {
     }
 }
 
+/// What a fence agent can be told to do.
+public enum FenceAction: String, Codable, Hashable, Sendable {
+    case status, off, on
+    /// Whether it changes the power state.
+    public var isDestructive: Bool { self != .status }
+}
+
+/// How a run of a fence agent ended.
+public enum FenceOutcome: Codable, Hashable, Sendable {
+    /// Exit 0: done; for status: on.
+    case succeeded
+    /// Exit 2 of status.
+    case readsOff
+    /// The agent ended and says that it failed. What the device does is not known.
+    case failed(String)
+    /// The agent was killed at its deadline, or an earlier run of it still lingers.
+    case timedOut(String)
+}
+
+/// How a run went at one device.
+public struct FencePart: Codable, Hashable, Sendable {
+    public var outcome: FenceOutcome
+    public var took: Duration
+    public init(outcome: FenceOutcome, took: Duration) {
+        self.outcome = outcome
+        self.took = took
+    }
+}
+
+/// Body of `fence.prepare`, to the host that is to run fence agents for another one as its proxy: runs with lower numbers are refused from now on.
+public struct FencePrepare: Codable, Hashable, Sendable {
+    /// Whose power it is about.
+    public var host: String
+    /// Rises with every run for that host.
+    public var number: UInt64
+    public init(host: String, number: UInt64) {
+        self.host = host
+        self.number = number
+    }
+}
+
+/// Reply to `fence.prepare`.
+public struct FenceTicket: Codable, Hashable, Sendable {
+    /// The proxy's own time: a run that names it begins no later than its deadline afterwards, however long it was under way.
+    public var ticket: Instant
+    /// No older run for that host is left there.
+    public var isIdle: Bool
+    public init(ticket: Instant, isIdle: Bool) {
+        self.ticket = ticket
+        self.isIdle = isIdle
+    }
+}
+
+/// Body of `fence.run`: the proxy runs these agents, all at once. No secret is in it: each device names the file that lies on the proxy.
+public struct FenceProxyRun: Codable, Hashable, Sendable {
+    public var host: String
+    public var number: UInt64
+    public var ticket: Instant
+    public var action: FenceAction
+    public var devices: [FenceDevice]
+    /// From the ticket on; then the agents are killed.
+    public var deadline: Duration
+    public init(host: String, number: UInt64, ticket: Instant, action: FenceAction, devices: [FenceDevice], deadline: Duration) {
+        self.host = host
+        self.number = number
+        self.ticket = ticket
+        self.action = action
+        self.devices = devices
+        self.deadline = deadline
+    }
+}
+
+/// Reply to `fence.run`: one part for each device, in their order.
+public struct FenceProxyResult: Codable, Hashable, Sendable {
+    public var parts: [FencePart]
+    public init(parts: [FencePart]) { self.parts = parts }
+}
+
 /// One run of one fence agent for a case.
 public struct FenceRunView: Codable, Hashable, Sendable {
     /// When it was begun, since the case was opened.
@@ -74,7 +152,9 @@ public struct FenceRunView: Codable, Hashable, Sendable {
     public var outcome: String
     /// What the agent said if it failed, without secrets, at most 400 characters.
     public var output: String
-    public init(after: Duration, action: String, agent: String, address: String, took: Duration?, outcome: String, output: String) {
+    /// The host that ran it; `nil`: the manager.
+    public var via: String?
+    public init(after: Duration, action: String, agent: String, address: String, took: Duration?, outcome: String, output: String, via: String? = nil) {
         self.after = after
         self.action = action
         self.agent = agent
@@ -82,6 +162,7 @@ public struct FenceRunView: Codable, Hashable, Sendable {
         self.took = took
         self.outcome = outcome
         self.output = output
+        self.via = via
     }
 }
 

@@ -59,10 +59,12 @@ public struct FenceDevice: Codable, Hashable, Sendable {
     public var level: Int?
     /// Set when an operator vouched that the device belongs to this host (S10).
     public var vouched: Bool?
+    /// Who runs the agent; `nil` is ``FenceRoute/manager``.
+    public var via: FenceRoute?
 
     public init(
         agent: String, address: String, username: String? = nil, secretFile: String? = nil, options: [String: String]? = nil, level: Int? = nil,
-        vouched: Bool? = nil
+        vouched: Bool? = nil, via: FenceRoute? = nil
     ) {
         self.agent = agent
         self.address = address
@@ -71,7 +73,15 @@ public struct FenceDevice: Codable, Hashable, Sendable {
         self.options = options
         self.level = level
         self.vouched = vouched
+        self.via = via
     }
+}
+
+/// From where a fence device is reached.
+public enum FenceRoute: String, Codable, Hashable, Sendable, CaseIterable {
+    case manager
+    /// Another host that answers runs the agent as a proxy (`fence.run`); its secret file lies there, at the same path.
+    case hosts
 }
 
 public enum HostStatus: String, Codable, Sendable, CaseIterable {

@@ -40,6 +40,10 @@ final class World {
         var pair: BMC?
         /// A device of the second level: a switched outlet for the whole machine.
         var outlet: BMC?
+        /// Its devices are reached through other hosts.
+        var via: FenceRoute?
+        /// As a proxy it can reach no device.
+        var reachesNoDevice = false
         /// Supplies that are switched off.
         var suppliesOff: Set<String> = []
         /// Armed: it resets the machine when that has not renewed for 11 s.
@@ -98,7 +102,7 @@ final class World {
 
     private func devices(_ index: Int, _ vouched: Bool?) -> [FenceDevice] {
         let machine = machines["host\(index)"]
-        var devices = [FenceDevice(agent: "fence_ipmilan", address: "10.0.0.\(index)", vouched: vouched)]
+        var devices = [FenceDevice(agent: "fence_ipmilan", address: "10.0.0.\(index)", vouched: machine?.via == .hosts ? true : vouched, via: machine?.via)]
         if machine?.pair != nil { devices.append(FenceDevice(agent: "fence_apc", address: "pair", vouched: true)) }
         if machine?.outlet != nil { devices.append(FenceDevice(agent: "fence_apc", address: "outlet", level: 2, vouched: true)) }
         return devices
@@ -128,6 +132,7 @@ final class World {
 
     private func tick() {
         now = now + .milliseconds(100)
+        thawProxies()
         actOfBMCs()
         for name in machines.keys.sorted() where isDueForReset(name) { reboot(name) }
         for name in machines.keys.sorted() { live(name) }
@@ -291,6 +296,11 @@ final class World {
                     detail: answers ? "manager.foreign" : "no answer")), after: answers ? .milliseconds(20) : .seconds(3))
         case .readSectors(let question):
             deliver(.sectorsRead(SectorAnswer(serial: question.serial, host: question.host, reader: question.reader, sectors: sectors(question))), after: .milliseconds(30))
+        case .askProxy(let question):
+            let isIdle = reachable(question.proxy) && !begun.contains { $0.proxy == question.proxy }
+            let reply: Result<FenceTicket, RequestError> = reachable(question.proxy)
+                ? .success(FenceTicket(ticket: now, isIdle: isIdle)) : .failure(RequestError(RequestErrorCode.unknownOutcome, ""))
+            deliver(.proxyTold(ProxyAnswer(question, reply)), after: .milliseconds(20))
         case .sign(let proof):
             check(proof)
             proofs.append(proof)
@@ -323,8 +333,46 @@ final class World {
         guard let machine = machines[name] else { return }
         if run.action == .off { offs[name, default: 0] += 1 }
         if run.action == .on { ons[name, default: 0] += 1 }
+        if let obstacle = engine.obstacle(to: run) { return deliver(.fenceEnded(FenceResult(run: run.id, host: name, outcome: .failed(obstacle))), after: .milliseconds(1)) }
+        if !run.proxied.isEmpty, let proxy = run.proxy { return fence(run, by: proxy, machine) }
         let parts = run.devices.map { FenceResult.Part(outcome: outcome(of: run, at: $0, machine), took: machine.latency) }
         deliver(.fenceEnded(FenceResult(run, parts)), after: machine.latency)
+    }
+
+    // MARK: Proxies
+
+    /// Which hosts were asked to run an agent, in order.
+    private(set) var proxied: [(proxy: String, action: FenceAction)] = []
+    /// Commands that stand still with their proxy, which had begun them: they come when it thaws.
+    private var begun: [(proxy: String, run: FenceRun)] = []
+    /// It stands still when it has begun its next command.
+    var freezesInACommand: String?
+
+    private func fence(_ run: FenceRun, by proxy: String, _ machine: Machine) {
+        proxied.append((proxy, run.action))
+        if freezesInACommand == proxy, run.action.isDestructive {
+            freezesInACommand = nil
+            machines[proxy]?.frozen = true
+            begun.append((proxy, run))
+            return deliver(.fenceEnded(FenceResult(run, run.devices.map { _ in FencePart(outcome: .timedOut("no answer"), took: run.deadline) }, isOwed: true)), after: run.deadline)
+        }
+        guard reachable(proxy) else {
+            guard case .ended(let parts) = run.prepared(.failure(RequestError(RequestErrorCode.unknownOutcome, "")), after: .seconds(3)) else { return }
+            return deliver(.fenceEnded(FenceResult(run, parts)), after: .seconds(3))
+        }
+        let reaches = machines[proxy]?.reachesNoDevice == false
+        let parts = run.devices.map { FencePart(outcome: reaches ? outcome(of: run, at: $0, machine) : .failed("no route to host"), took: machine.latency) }
+        deliver(.fenceEnded(FenceResult(run, parts)), after: machine.latency)
+    }
+
+    private func thawProxies() {
+        for (proxy, run) in begun where machines[proxy]?.frozen != true {
+            begun.removeAll { $0.run.id == run.id }
+            guard machines[proxy]?.powered == true, let machine = machines[run.host] else { continue }
+            if machine.powered, engine.hosts[run.host]?.status == .up { violations.append("a late \(run.action) of \(proxy) hits \(run.host), which is Up") }
+            if ons[run.host, default: 0] > 0, run.action == .off { violations.append("a late off of \(proxy) comes after \(run.host) was switched on") }
+            _ = outcome(of: run, at: run.device, machine)
+        }
     }
 
     private func outcome(of run: FenceRun, at device: FenceDevice, _ machine: Machine) -> FenceOutcome {

@@ -1,3 +1,4 @@
+public import Bus
 import CLinux
 import Foundation
 public import Messages
@@ -67,6 +68,36 @@ public struct FenceAgent: Sendable {
         }
     }
 
+    /// Runs the agents of several devices of one host at once, each on a thread of its own, and tells how each ended, in their order.
+    ///
+    /// - Parameter host: whose locks they take, one for each device.
+    @ReactorActor public func run(
+        _ action: FenceAction, on devices: [FenceDevice], of host: String, deadline: Duration, then: @escaping @Sendable @ReactorActor ([FencePart]) -> Void
+    ) {
+        let collected = Collected(devices.count)
+        for (index, device) in devices.enumerated() {
+            let lock = index == 0 ? host : "\(host).\(index)"
+            let began = Clock.boottime()
+            Blocking.run(
+                "fence \(lock)", { run(action.rawValue, on: device, of: lock, deadline: deadline).outcome },
+                then: { outcome in
+                    if let all = collected.add(FencePart(outcome: outcome, took: Clock.boottime() - began), at: index) { then(all) }
+                })
+        }
+    }
+
+    @ReactorActor private final class Collected {
+        private var parts: [FencePart?]
+        init(_ count: Int) { parts = Array(repeating: nil, count: count) }
+
+        /// - Returns: all of them, once they are there.
+        func add(_ part: FencePart, at index: Int) -> [FencePart]? {
+            parts[index] = part
+            let ended = parts.compactMap { $0 }
+            return ended.count == parts.count ? ended : nil
+        }
+    }
+
     static let environment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"]
 
     struct Unusable: Error { var text: String }
@@ -127,5 +158,16 @@ private final class HostLock {
             usleep(20_000)
         }
         return true
+    }
+}
+
+extension FenceAgent.End {
+    public var outcome: FenceOutcome {
+        switch self {
+        case .succeeded: .succeeded
+        case .readsOff: .readsOff
+        case .failed(let text): .failed(text)
+        case .timedOut(let text): .timedOut(text)
+        }
     }
 }

@@ -38,7 +38,8 @@ extension FencingEngine {
                 let part = result.parts.flatMap { $0.indices.contains(index) ? $0[index] : nil }
                 let outcome = part?.outcome ?? result.outcome
                 return FenceRunView(
-                    after: after, action: run.action.rawValue, agent: device.agent, address: device.address, took: part?.took, outcome: outcome.word(of: run.action), output: outcome.text)
+                    after: after, action: run.action.rawValue, agent: device.agent, address: device.address, took: part?.took, outcome: outcome.word(of: run.action), output: outcome.text,
+                    via: device.via == .hosts ? run.proxy : nil)
             }
             open.runs = Self.append(seen, to: open.runs)
         }

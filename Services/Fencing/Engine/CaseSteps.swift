@@ -34,6 +34,8 @@ extension FencingEngine {
         update(name) {
             $0.fenceCase = nil
             $0.level = nil
+            $0.failedProxies = nil
+            $0.hasAnotherProxy = nil
             $0.retryAt = nil
         }
     }
@@ -62,6 +64,10 @@ extension FencingEngine {
     /// This level cannot do it now: the next one is tried at once, and the first one again after `fence.retry`.
     mutating func failLevel(_ name: String, _ why: String) {
         guard let host = hosts[name] else { return }
+        if host.hasAnotherProxy == true {
+            update(name) { $0.hasAnotherProxy = nil }
+            return postpone(name, .failed, "\(why); tried again through another host", after: .milliseconds(1))
+        }
         let failed = (host.fenceCase?.failedLevels ?? 0) + 1
         let isLast = failed >= host.levels.count
         update(name) {

@@ -105,6 +105,7 @@ public struct FencingEngine: Engine {
         case .greeted(let host, let refusal): update(host) { $0.obeysOthers = refusal }
         case .sectorsRead(let answer): onSectorsRead(answer)
         case .proofSigned(let proof): onProofSigned(proof)
+        case .proxyTold(let answer): onProxyTold(answer)
         }
     }
 
@@ -117,6 +118,8 @@ public struct FencingEngine: Engine {
         networkProblem = nil
         let doubtedUntil = now + policy.heartbeat * 5
         for name in names {
+            // Its proxy goes on without this service.
+            if let lost = hosts[name]?.run { noteOwed(lost) }
             update(name) { host in
                 host.liveness = .observing
                 host.silence = nil
@@ -130,6 +133,7 @@ public struct FencingEngine: Engine {
                 host.obeysOthers = nil
                 if host.rebootDoubtedUntil != nil { host.rebootDoubtedUntil = doubtedUntil }
                 if let lost = host.run, lost.action.isDestructive { host.unresolved = lost.action }
+                host.hasAnotherProxy = nil
                 host.run = nil
                 host.fenceCase?.readers = []
                 host.fenceCase?.voters = []
@@ -169,7 +173,7 @@ public struct FencingEngine: Engine {
         var times = [ha.holdUntil]
         for name in names {
             guard let host = hosts[name] else { continue }
-            times += [nextRehearsal(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
+            times += [nextRehearsal(host), nextQuestion(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
             if host.run == nil && host.command == nil { times += [host.retryAt, host.fenceCase?.bootDeadline] }
         }
         return times.compactMap { $0 }.filter { $0 > now }.min()
@@ -178,6 +182,7 @@ public struct FencingEngine: Engine {
     /// What follows from the new state, whichever input made it.
     private mutating func settle() {
         for name in names {
+            settleOwed(name)
             identifyIfDue(name)
             openCaseForUnreapedGuards(name)
             reconsiderHeld(name)

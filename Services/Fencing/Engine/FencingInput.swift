@@ -37,6 +37,7 @@ public enum FencingInput: EngineInput {
     case greeted(host: String, refusal: String?)
     case sectorsRead(SectorAnswer)
     case proofSigned(SignedProof)
+    case proxyTold(ProxyAnswer)
 }
 
 /// What the process knows at its start.
@@ -56,13 +57,6 @@ public enum PowerVerb: String, Codable, Hashable, Sendable {
     case rehearse
 }
 
-/// What a fence agent can be told to do.
-public enum FenceAction: String, Codable, Hashable, Sendable {
-    case status, off, on
-    /// Whether it changes the power state.
-    public var isDestructive: Bool { self != .status }
-}
-
 /// What the engine wants done; results come back as inputs.
 public enum FencingAction: Hashable, Sendable {
     /// Listen to this host (again), see ``LivenessMonitor/watch(_:at:)``.
@@ -76,6 +70,8 @@ public enum FencingAction: Hashable, Sendable {
     case askAcceptance(AcceptanceQuestion)
     /// Read the lockspaces freshly at one host's lease-service; ends as ``FencingInput/sectorsRead(_:)``.
     case readSectors(SectorQuestion)
+    /// Ask a proxy whether a run that it has not answered is over (`fence.prepare` with this number); ends as ``FencingInput/proxyTold(_:)``.
+    case askProxy(ProxyQuestion)
     /// Sign; ends as ``FencingInput/proofSigned(_:)``. Nothing is published before that is durable (S15).
     case sign(Proof)
 }
@@ -105,21 +101,16 @@ public struct FenceRun: Codable, Hashable, Sendable {
     public var others: [FenceDevice]?
     /// After this the agent is killed.
     public var deadline: Duration
+    /// The host that runs the agents of those devices that are reached through hosts; `nil`: there is none.
+    public var proxy: String?
+    /// Rises with every run for the host.
+    public var number: UInt64?
 }
 
 extension FenceRun {
     public var devices: [FenceDevice] { [device] + (others ?? []) }
-}
-
-public enum FenceOutcome: Codable, Hashable, Sendable {
-    /// Exit 0: done; for status: on.
-    case succeeded
-    /// Exit 2 of status.
-    case readsOff
-    /// The agent ended and says that it failed. What the device does is not known.
-    case failed(String)
-    /// The agent was killed at its deadline, or an earlier run of it still lingers.
-    case timedOut(String)
+    /// Positions of the devices that are reached through ``proxy``.
+    public var proxied: [Int] { devices.indices.filter { devices[$0].via == .hosts } }
 }
 
 public struct FenceResult: Codable, Hashable, Sendable {
@@ -130,14 +121,10 @@ public struct FenceResult: Codable, Hashable, Sendable {
     /// How it went at each device, in their order; `nil`: it was not begun, or not told.
     public var parts: [Part]?
 
-    public struct Part: Codable, Hashable, Sendable {
-        public var outcome: FenceOutcome
-        public var took: Duration
-        public init(outcome: FenceOutcome, took: Duration) {
-            self.outcome = outcome
-            self.took = took
-        }
-    }
+    /// `true`: the proxy was told to do it and did not answer, so that it may still come.
+    public var isOwed: Bool?
+
+    public typealias Part = FencePart
 
     public init(run: String, host: String, outcome: FenceOutcome) {
         self.run = run
@@ -146,11 +133,12 @@ public struct FenceResult: Codable, Hashable, Sendable {
     }
 
     /// - Parameter parts: of each device, at least one.
-    public init(_ run: FenceRun, _ parts: [Part]) {
+    public init(_ run: FenceRun, _ parts: [Part], isOwed: Bool = false) {
         self.run = run.id
         host = run.host
         outcome = .together(parts.map(\.outcome), of: run)
         self.parts = parts
+        self.isOwed = isOwed ? true : nil
     }
 }
 

@@ -99,6 +99,7 @@ extension FencingEngine {
     /// Why a proven host is not switched on.
     func powerOnHold(_ host: HostRecord) -> String? {
         if host.keptOff { return "an operator switched it off" }
+        if let why = host.owedText { return why }
         if policy.maximumReboots == 0 { return "fence.maximumReboots is 0: no case switches a host on" }
         let recent = (host.reboots ?? []).filter { now - $0 < policy.rebootWindow }
         if recent.count >= policy.maximumReboots, let first = recent.first {

@@ -73,6 +73,12 @@ struct HostRecord: Codable, Hashable, Sendable {
     var unresolved: FenceAction?
     /// What the last destructive run said if it failed.
     var lastOutput = ""
+    /// Proxies whose last run for it failed, the latest last.
+    var failedProxies: [String]?
+    /// The last run failed through its proxy, and another one was not tried yet.
+    var hasAnotherProxy: Bool?
+    /// By proxy: the command that it may still carry out, since it did not answer.
+    var owed: [String: OwedRun]?
     /// What an operator asked for.
     var command: PowerCommand?
     var confirmation: PendingConfirmation?

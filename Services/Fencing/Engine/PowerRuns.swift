@@ -8,8 +8,12 @@ extension FencingEngine {
         precondition(host.run == nil, "two fence commands at once: \(host)")
         precondition(!action.isDestructive || host.unresolved == nil, "a fence command while the last outcome is open: \(host)")
         let deadline = policy.agentTimeout
+        let proxy = proxy(for: host)
         update(name) {
-            $0.run = FenceRun(id: "\(name)-run-\($0.nextNumber())", host: name, action: action, device: device, others: others.isEmpty ? nil : others, deadline: deadline)
+            let number = $0.nextNumber()
+            $0.run = FenceRun(
+                id: "\(name)-run-\(number)", host: name, action: action, device: device, others: others.isEmpty ? nil : others, deadline: deadline, proxy: proxy,
+                number: host.needsProxy ? number : nil)
             $0.retryAt = nil
         }
         note(runBegan: name)
@@ -19,6 +23,7 @@ extension FencingEngine {
     /// Why a run that was decided on is not to begin any more; `nil`: it may. Asked when its turn comes: its decision may have waited for a slow journal meanwhile, and an `off` that silence
     /// was the reason for hits nobody who is heard again (S11). It then ends as ``FencingInput/fenceEnded(_:)`` all the same.
     public func obstacle(to run: FenceRun) -> String? {
+        if !run.proxied.isEmpty, let why = proxyObstacle(run) { return why }
         guard run.action == .off, let host = hosts[run.host], host.run?.id == run.id, host.liveness == .heard, host.command == nil, let open = host.fenceCase,
             open.cause == .silent, open.incarnation == host.incarnation
         else { return nil }
@@ -29,6 +34,8 @@ extension FencingEngine {
         guard let host = hosts[result.host], let run = host.run, run.id == result.run else { return }
         let before = host.power
         note(runEnded: run, result)
+        if result.isOwed == true { noteOwed(run) }
+        noteProxy(run, result)
         update(host.name) {
             $0.run = nil
             if run.action.isDestructive {
@@ -78,6 +85,7 @@ extension FencingEngine {
             if let open = host.unresolved {
                 return refuse(id, FencingErrorCode.busy, "the outcome of the last \(open.rawValue) of \(host.name) is open; power status resolves it")
             }
+            if verb != .off, let why = host.owedText { return refuse(id, FencingErrorCode.busy, why) }
             if host.deviceIsForeign { return refuse(id, FencingErrorCode.held, "the fence device of \(host.name) belongs to another machine") }
             if let open = host.fenceCase, !open.proven, verb != .off {
                 return refuse(id, RequestErrorCode.conflict, "fence case \(open.id) of \(host.name) is open (\(open.step.rawValue)): it switches the host on itself once its life is proven over")

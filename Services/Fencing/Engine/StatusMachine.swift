@@ -27,6 +27,7 @@ extension FencingEngine {
     private func statusOfAnswering(_ host: HostRecord) -> (HostStatus, String) {
         let acting: HostStatus = host.fenceCase == nil ? .connecting : .reboot
         if let open = host.unresolved { return (acting, "the outcome of its last power \(open.rawValue) is open") }
+        if let why = host.owedText { return (acting, why) }
         if let run = host.run, run.action.isDestructive { return (acting, "a power \(run.action.rawValue) runs") }
         if host.initializing { return (.initializing, "its agent finds out what runs there") }
         if let reason = host.nonOperational { return (.nonOperational, reason) }

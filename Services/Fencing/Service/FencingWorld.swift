@@ -22,7 +22,7 @@ final class FencingWorld {
     private var hello: ManagerHello?
 
     /// How long another host's answer is awaited.
-    private static let patience = Duration.seconds(3)
+    private static let patience = FenceRun.proxyPatience
 
     init(policy: FencingPolicy, security: BusSecurity, agent: FenceAgent) throws {
         self.security = security
@@ -58,6 +58,7 @@ final class FencingWorld {
         case .fence(let run): fence(run, shell)
         case .identify(let host, let device, let index): identify(host, device, index, shell)
         case .askAcceptance(let question): ask(question, shell)
+        case .askProxy(let question): ask(question, shell)
         case .readSectors(let question): read(question, shell)
         case .sign(let proof): sign(proof, shell)
         }
@@ -116,32 +117,42 @@ final class FencingWorld {
             let result = FenceResult(run: run.id, host: run.host, outcome: .failed(obstacle))
             return Reactor.shared.post { shell.submit(.fenceEnded(result)) }
         }
-        let agent = agent
-        var parts: [FenceResult.Part?] = run.devices.map { _ in nil }
-        for (index, device) in run.devices.enumerated() {
-            // A lock for each device of the level: they act together.
-            let lock = index == 0 ? run.host : "\(run.host).\(index)"
-            let began = shell.now
-            Blocking.run(
-                "fence \(lock)", { agent.run(run.action.rawValue, on: device, of: lock, deadline: run.deadline) },
-                then: { end in
-                    parts[index] = FenceResult.Part(outcome: Self.outcome(end), took: shell.now - began)
-                    let ended = parts.compactMap { $0 }
-                    if ended.count == parts.count { shell.submit(.fenceEnded(FenceResult(run, ended))) }
-                })
+        var parts: [FencePart?] = run.devices.map { _ in nil }
+        var owed = false
+        func ended(_ positions: [Int], _ some: [FencePart], isOwed: Bool = false) {
+            for (position, part) in zip(positions, some) { parts[position] = part }
+            owed = owed || isOwed
+            let all = parts.compactMap { $0 }
+            if all.count == parts.count { shell.submit(.fenceEnded(FenceResult(run, all, isOwed: owed))) }
+        }
+        let proxied = run.proxied
+        let own = run.devices.indices.filter { !proxied.contains($0) }
+        if !own.isEmpty { agent.run(run.action, on: own.map { run.devices[$0] }, of: run.host, deadline: run.deadline) { ended(own, $0) } }
+        guard !proxied.isEmpty, let proxy = run.proxy else { return }
+        let began = shell.now
+        put("fence.prepare", run.prepare, to: proxy, { $0.agentRequests }, shell, isForThisLife: true) { [self] reply in
+            switch run.prepared(ReplyFrame.body(FenceTicket.self, reply, from: proxy), after: shell.now - began) {
+            case .ended(let parts): ended(proxied, parts)
+            case .run(let order):
+                put("fence.run", order, to: proxy, { $0.agentRequests }, shell, timeout: order.deadline + Self.patience, isForThisLife: true) { reply in
+                    let (parts, isOwed) = run.ran(ReplyFrame.body(FenceProxyResult.self, reply, from: proxy), after: shell.now - began)
+                    ended(proxied, parts, isOwed: isOwed)
+                }
+            }
         }
     }
 
-    private static func outcome(_ end: FenceAgent.End) -> FenceOutcome {
-        switch end {
-        case .succeeded: .succeeded
-        case .readsOff: .readsOff
-        case .failed(let text): .failed(text)
-        case .timedOut(let text): .timedOut(text)
+    private func ask(_ question: ProxyQuestion, _ shell: Shell) {
+        put("fence.prepare", FencePrepare(host: question.host, number: question.number), to: question.proxy, { $0.agentRequests }, shell, isForThisLife: true) {
+            shell.submit(.proxyTold(ProxyAnswer(question, ReplyFrame.body(FenceTicket.self, $0, from: question.proxy))))
         }
     }
 
     private func identify(_ host: String, _ device: FenceDevice, _ index: Int, _ shell: Shell) {
+        if device.via == .hosts {
+            let cannotTell = Identification(host: host, guid: nil, unsupported: true, detail: "\(device.agent) is run by other hosts; an operator can vouch for the device", index: index)
+            return Reactor.shared.post { shell.submit(.identified(cannotTell)) }
+        }
         let problem = "identity of \(host)" + (index == 0 ? "" : " (device \(index + 1))")
         func identified(_ guid: String?, unsupported: Bool = false, _ detail: String) {
             shell.submit(.identified(Identification(host: host, guid: guid, unsupported: unsupported, detail: detail, index: index)))
@@ -195,12 +206,12 @@ final class FencingWorld {
     /// What could not be sent is as good as unanswered (I4).
     private func put(
         _ type: String, _ body: any Encodable & Sendable, to host: String, _ endpoint: (HostEndpoints) -> String, _ shell: Shell,
-        _ completion: @escaping RequestClient.Completion
+        timeout: Duration = FencingWorld.patience, isForThisLife: Bool = false, _ completion: @escaping RequestClient.Completion
     ) {
         func fail(_ why: String) { completion(.failure(RequestError(RequestErrorCode.unknownOutcome, why))) }
         guard let view = shell.engine.view(of: host) else { return fail("no longer registered") }
         do {
-            try client(endpoint(view.endpoints), view.key, shell).request(type, body, timeout: Self.patience, completion: completion)
+            try client(endpoint(view.endpoints), view.key, shell).request(type, body, target: isForThisLife ? view.bootID : nil, timeout: timeout, completion: completion)
         } catch {
             fail("\(error)")
         }

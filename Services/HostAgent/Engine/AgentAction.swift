@@ -57,6 +57,8 @@ public enum AgentAction: Sendable {
     /// No longer; leave its lockspace, until that succeeds.
     case drop(StoragePlace)
     case create(RequestID, StorageCreate)
+    /// Run these fence agents for another host; ends as ``AgentInput/fenceRan(_:_:)``.
+    case fence(RequestID, FenceProxyRun)
     /// Hand this to the SPM's worker; `path` is where the domain of a new volume is.
     case task(RequestID, TaskRun, path: String?)
 }

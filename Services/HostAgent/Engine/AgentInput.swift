@@ -104,6 +104,8 @@ public enum AgentInput: EngineInput {
     case storageDisconnect(RequestID, Caller, StorageConnect)
     case storageCreate(RequestID, Caller, StorageCreate)
     case fenceAccept(RequestID, Caller, FenceAccept)
+    case fencePrepare(RequestID, Caller, FencePrepare)
+    case fenceRun(RequestID, Caller, FenceProxyRun)
     /// A manager service introduces itself, so that its lineage and term are pinned before anybody else comes (S16).
     case hello(RequestID, Caller, ManagerWords? = nil)
     /// An operator says which lineage of a manager service to obey.
@@ -119,6 +121,8 @@ public enum AgentInput: EngineInput {
     case quiesced(Holder)
     case signed(Holder, SignedProof)
     case taskDone(RequestID, TaskResult?, RequestError?)
+    /// The fence agents that were run for another host have ended.
+    case fenceRan(RequestID, FenceProxyResult)
     /// `nil`: it exists.
     case storageCreated(RequestID, RequestError?)
     /// This host's lease-service has left the lockspace of this domain.

@@ -32,6 +32,10 @@ public struct HostAgentEngine: Engine {
     var shutdowns: [RequestID] = []
     /// How often fencing-service wants to hear this host, as it last said.
     public private(set) var heartbeatInterval: Duration?
+    /// By host whose power it is about: runs of fence agents with lower numbers never begin here any more.
+    var fenceNumbers: [String: UInt64]?
+    /// Fence agents that run here for other hosts. They end with this process.
+    var fenceRuns: [RequestID: FenceProxyRun]?
 
     /// Holders not looked at since the start.
     var unseen: [String] = []
@@ -75,6 +79,8 @@ public struct HostAgentEngine: Engine {
         case .storageDisconnect(let id, let caller, let domain): commanded(id, caller) { $0.onDisconnect(id, domain) }
         case .storageCreate(let id, let caller, let domain): commanded(id, caller) { $0.onCreate(id, domain) }
         case .fenceAccept(let id, let caller, let fence): commanded(id, caller) { $0.onFenceAccept(id, fence) }
+        case .fencePrepare(let id, let caller, let prepare): commanded(id, caller) { $0.onFencePrepare(id, prepare) }
+        case .fenceRun(let id, let caller, let run): commanded(id, caller) { $0.onFenceRun(id, run) }
         case .hello(let id, let caller, let words): commanded(id, caller) { $0.onHello(id, words) }
         case .pin(let id, let pin): onPin(id, pin)
         case .shutdown(let id, let caller): commanded(id, caller) { $0.onShutdown(id) }
@@ -84,6 +90,7 @@ public struct HostAgentEngine: Engine {
         case .quiesced(let holder): onQuiesced(holder)
         case .signed(let holder, let proof): onSigned(holder, proof)
         case .taskDone(let id, let result, let error): onTaskDone(id, result, error)
+        case .fenceRan(let id, let result): onFenceRan(id, result)
         case .storageCreated(let id, let error): onCreated(id, error)
         case .left(let domain): onLeft(domain)
         case .lockspaces(let seen): onLockspaces(seen)
@@ -105,7 +112,10 @@ public struct HostAgentEngine: Engine {
 
     private mutating func onPin(_ id: RequestID, _ pin: ManagerPin) -> Effects {
         do throws(RequestError) {
-            return [.decide(Decision(repin: pin, instead: try pins.replace(pin), on: identity?.host ?? "")), .reply(to: id, .done)]
+            let old = try pins.replace(pin)
+            // Another journal counts its runs anew.
+            fenceNumbers = nil
+            return [.decide(Decision(repin: pin, instead: old, on: identity?.host ?? "")), .reply(to: id, .done)]
         } catch {
             return [.reply(to: id, .refused(error))]
         }
@@ -122,6 +132,7 @@ public struct HostAgentEngine: Engine {
         lockspaces = []
         probes = [:]
         watchdogArmed = nil
+        fenceRuns = nil
         unseen = []
         var effects: Effects = [.publish(Event("agent.boot", subject: identity.host, body: heartbeat)), .perform(.scan)]
         for subject in runs.keys.sorted() {

@@ -1,4 +1,5 @@
 import Bus
+import FencingAgents
 import Foundation
 import HostAgentEngine
 import Logging
@@ -23,7 +24,7 @@ final class HostAgent: RunningService {
         let places = try HostPlaces(context.configuration)
         self.places = places
         let state = try context.stateDirectory(places.state)
-        for directory in ["guards", "locks"] {
+        for directory in ["guards", "locks", "fence-locks"] {
             try FileManager.default.createDirectory(atPath: "\(places.run)/\(directory)", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         }
         let security = try context.security(key: places.host)
@@ -39,6 +40,7 @@ final class HostAgent: RunningService {
         watchdog = places.watchdogDevice.isEmpty ? nil : try WatchdogKeeper(places)
         heartbeats = Heartbeats(every: places.heartbeat)
         let keys = keys
+        let fenceAgent = FenceAgent(directory: places.fenceAgents, lockDirectory: "\(places.run)/fence-locks")
         var setup = ShellSetup<HostAgentEngine>(
             source: places.host + "/host-agent", journal: FileJournal(path: "\(state)/journal"),
             requests: ["ipc://\(places.run)/agent.requests"] + Self.listening(context, "listen.requests"),
@@ -56,6 +58,8 @@ final class HostAgent: RunningService {
             case .drop(let place): storage.handle(.drop(place))
             case .create(let id, let create): storage.handle(.create(id, create))
             case .sign(let holder, let proof): Self.sign(holder, proof, keys, shell)
+            case .fence(let id, let run):
+                fenceAgent.run(run.action, on: run.devices, of: run.host, deadline: run.deadline) { shell.submit(.fenceRan(id, FenceProxyResult(parts: $0))) }
             case .task(let id, let task, let path): Self.run(id, WorkerTask(task: task, path: path), worker, shell)
             }
         }
@@ -161,6 +165,9 @@ final class HostAgent: RunningService {
         Route("storage.create", commanders) { .storageCreate($0.header.id, $0.caller, try $0.body(StorageCreate.self)) },
         Route("fence.accept", commanders) { .fenceAccept($0.header.id, $0.caller, try $0.body(FenceAccept.self)) },
         Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller, try? $0.body(ManagerWords.self)) },
+        Route("fence.prepare", [.service]) { .fencePrepare($0.header.id, $0.caller, try $0.body(FencePrepare.self)) },
+        Route("fence.run", [.service]) { .fenceRun($0.header.id, $0.caller, try $0.body(FenceProxyRun.self)) },
+        Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller) },
         Route("manager.pin", [.operator_]) { .pin($0.header.id, try $0.body(ManagerPin.self)) },
         Route("agent.shutdown", [.operator_]) { .shutdown($0.header.id, $0.caller) },
     ]

@@ -27,6 +27,7 @@ struct HostAgentCommand: ServiceCommand {
         ConfigurationKey(
             "storage.settle", .duration, default: "0s",
             "how old a proof must be before a VM without leases starts: longer than any write of a dead host can be under way"),
+        ConfigurationKey("fence.agentDirectory", .string, default: "/usr/sbin", "where the fence agents are that this host runs for others, whose devices are reached via hosts"),
         ConfigurationKey(
             "watchdog.device", .string, default: "",
             "hardware watchdog that resets this host when it stands still, such as /dev/watchdog; armed while leases are held; empty: none. Set lease-service's lease.watchdog, too"),
@@ -74,6 +75,7 @@ struct HostPlaces: Sendable {
     /// Empty: there is none.
     let watchdogDevice: String
     let watchdogTimeout: Duration
+    let fenceAgents: String
     /// Directory of this executable and its companions.
     let executables: String
 
@@ -91,6 +93,7 @@ struct HostPlaces: Sendable {
         heartbeat = configuration.duration("agent.heartbeat")
         watchdogDevice = configuration.string("watchdog.device")
         watchdogTimeout = configuration.duration("watchdog.timeout")
+        fenceAgents = configuration.string("fence.agentDirectory")
         let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
         executables = URL(fileURLWithPath: own).deletingLastPathComponent().path
         guard !host.isEmpty, (1...2000).contains(hostID), !run.isEmpty else {

@@ -15,6 +15,7 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
     var watchdog: Watchdog?
     var watchdogTimer = 0
     var watchdogHasLooked = false
+    private lazy var runner = FenceRunner(in: self)
     private var isScanning = false
     /// VMs and pools whose guards are being started.
     private var spawning: [String] = []
@@ -38,6 +39,7 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
         observers = [:]
         isScanning = false
         spawning = []
+        runner.started()
         submit(.started(AgentIdentity(
             host: host.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, signingKey: host.signingKey, settle: policy.settle)))
         startWatchdog()
@@ -122,6 +124,9 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
                 world.note(.proofMade(proof))
                 submit(.signed(holder, world.keys.sign(proof, with: host.signingKey)))
             }
+        case .fence(let id, let run):
+            guard let other = world.host(run.host) else { return }
+            runner.run(run.action, on: run.devices, of: other, deadline: run.deadline) { [self] in submit(.fenceRan(id, FenceProxyResult(parts: $0))) }
         case .task(let id, let task, let path): work(id, WorkerTask(task: task, path: path))
         }
     }

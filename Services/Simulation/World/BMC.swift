@@ -7,11 +7,22 @@ final class BMC {
     /// The chassis it is wired to.
     unowned(unsafe) let chassis: HostMachine
     let guid: String?
+    let part: Part
     var fault = BMCFault.works
     /// Counts commands for people and expectations.
     private(set) var commands: [FenceAction] = []
 
-    init(of chassis: HostMachine, guid: String?, world: World) {
+    /// What of the chassis it switches.
+    enum Part: String {
+        case bmc
+        /// One of two; either keeps the machine running.
+        case firstSupply, secondSupply = "supply"
+        /// Between the wall and the machine.
+        case outlet
+    }
+
+    init(of chassis: HostMachine, guid: String?, _ part: Part = .bmc, world: World) {
+        self.part = part
         self.chassis = chassis
         self.guid = guid
         self.world = world
@@ -39,7 +50,7 @@ final class BMC {
             world.after(nanoseconds: takes) { done(.succeeded) }
         case .works, .refuses, .actsLate:
             world.after(nanoseconds: takes) { [self] in
-                if action == .status { return done(chassis.hasPower ? .succeeded : .readsOff) }
+                if action == .status { return done(chassis.has(part) ? .succeeded : .readsOff) }
                 act(action, after: 0)
                 done(.succeeded)
             }
@@ -50,8 +61,8 @@ final class BMC {
     private func act(_ action: FenceAction, after delay: Int64) {
         world.after(nanoseconds: delay) { [self] in
             switch action {
-            case .off: chassis.losePower("its BMC switched it off")
-            case .on: chassis.getPower("its BMC switched it on")
+            case .off: chassis.switchOff(part)
+            case .on: chassis.switchOn(part)
             case .status: break
             }
         }

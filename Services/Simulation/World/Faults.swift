@@ -60,6 +60,8 @@ extension World {
         case .storageSlow(let domain, let host): setStorage(domain, host, .slow)
         case .storageHeals(let domain, let host): setStorage(domain, host, .works)
         case .bmc(let name, let fault): host(name)?.bmc.fault = fault
+        case .supply(let name, let fault): host(name)?.secondSupply.fault = fault
+        case .outlet(let name, let fault): host(name)?.outlet.fault = fault
         case .startsFail(let name, let count): forHosts(name) { $0.startsToFail = count }
         case .startsSlow(let name): forHosts(name) { $0.startsAreSlow = true }
         case .startsWork(let name):
@@ -120,7 +122,7 @@ extension World {
         endSecondManagers()
         setStorage("all", "all", .works)
         for host in hosts {
-            host.bmc.fault = .works
+            host.mendDevices()
             host.watchdog.isBusy = false
             host.startsToFail = 0
             host.startsAreSlow = false

@@ -12,8 +12,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
     private var timers = 0
     private var listening: [String: Subscription] = [:]
     private var networkIsUp: Bool?
-    /// flock of each host's fence runs: a run that lingers keeps the next one waiting (S18).
-    private var lingering: [String: Int] = [:]
+    private lazy var runner = FenceRunner(in: self)
 
     private unowned(unsafe) let managers: ManagerSet
 
@@ -27,8 +26,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         monitorTimer = nil
         listening = [:]
         networkIsUp = nil
-        // Fence runs live in a PID namespace that ends with the service.
-        lingering = [:]
+        runner.started()
         managers.fencingStarted()
         submit(.started(FencingStart(policy: world.scenario.policy.fencing, signingKey: managers.signingKey)))
         checkNetwork()
@@ -60,8 +58,9 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
             greet(greetings.forget(host))
             listening.removeValue(forKey: host)?.close()
         case .fence(let run): fence(run)
-        case .identify(let host, _, _): identify(host)
+        case .identify(let host, let device, let index): identify(host, device, index)
         case .askAcceptance(let question): askAcceptance(question)
+        case .askProxy(let question): ask(question)
         case .readSectors(let question): readSectors(question)
         case .sign(let proof): after(.milliseconds(1)) { [self] in submit(.proofSigned(world.keys.sign(proof, with: managers.signingKey))) }
         }
@@ -120,28 +119,51 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         }
         world.tell(name, "fence \(run.action.rawValue) \(run.host)")
         if run.action != .status { managers.powerCommanded(run.host, isOff: run.action == .off) }
-        guard lingering[run.host] ?? 0 == 0 else {
-            return after(run.deadline) { [self] in
-                submit(.fenceEnded(FenceResult(run: run.id, host: run.host, outcome: .timedOut("an earlier run of the agent still lingers"))))
-            }
+        var parts: [FencePart?] = run.devices.map { _ in nil }
+        var owed = false
+        func ended(_ positions: [Int], _ some: [FencePart], isOwed: Bool = false) {
+            for (position, part) in zip(positions, some) { parts[position] = part }
+            owed = owed || isOwed
+            let all = parts.compactMap { $0 }
+            if all.count == parts.count { submit(.fenceEnded(FenceResult(run, all, isOwed: owed))) }
         }
-        var isOver = false
-        lingering[run.host, default: 0] += 1
-        func end(_ outcome: FenceOutcome) {
-            guard !isOver else { return }
-            isOver = true
-            lingering[run.host, default: 1] -= 1
-            submit(.fenceEnded(FenceResult(run: run.id, host: run.host, outcome: outcome)))
-        }
-        // The command has to reach the device, which is on the manager's side of the network.
-        let life = life
-        host.bmc.run(run.action) { [self] outcome in self.run(life) { end(outcome) } }
-        after(run.deadline) { end(.timedOut("killed after \(Int(run.deadline.seconds)) s")) }
+        let proxied = run.proxied
+        let own = run.devices.indices.filter { !proxied.contains($0) }
+        if !own.isEmpty { runner.run(run.action, on: own.map { run.devices[$0] }, of: host, deadline: run.deadline) { ended(own, $0) } }
+        if !proxied.isEmpty { fence(run, by: run.proxy ?? "") { ended(proxied, $0, isOwed: $1) } }
     }
 
-    private func identify(_ name: String) {
+    private func fence(_ run: FenceRun, by name: String, ended: @escaping ([FencePart], Bool) -> Void) {
+        guard let proxy = world.host(name) else { return }
+        let began = clock
+        let boot = engine.view(of: name)?.bootID
+        let caller = caller
+        ask(proxy.agent, target: boot, timeout: Self.patience, { .fencePrepare($0, caller, run.prepare) }) { [self] in
+            switch run.prepared($0.typed(FenceTicket.self), after: clock - began) {
+            case .ended(let parts): ended(parts, false)
+            case .run(let order):
+                ask(proxy.agent, target: boot, timeout: order.deadline + Self.patience, { .fenceRun($0, caller, order) }) { [self] in
+                    let (parts, isOwed) = run.ran($0.typed(FenceProxyResult.self), after: clock - began)
+                    ended(parts, isOwed)
+                }
+            }
+        }
+    }
+
+    private func ask(_ question: ProxyQuestion) {
+        guard let proxy = world.host(question.proxy) else { return }
+        let caller = caller
+        ask(proxy.agent, target: engine.view(of: question.proxy)?.bootID, timeout: Self.patience, { .fencePrepare($0, caller, FencePrepare(host: question.host, number: question.number)) }) { [self] in
+            submit(.proxyTold(ProxyAnswer(question, $0.typed(FenceTicket.self))))
+        }
+    }
+
+    private func identify(_ name: String, _ device: FenceDevice, _ index: Int) {
         guard let host = world.host(name) else { return }
         after(.milliseconds(100)) { [self] in
+            guard index == 0, device.via != .hosts else {
+                return submit(.identified(Identification(host: name, guid: nil, unsupported: true, detail: "", index: index)))
+            }
             let bmc = host.bmc
             if bmc.fault == .isDead || bmc.fault == .hangs {
                 return submit(.identified(Identification(host: name, guid: nil, unsupported: false, detail: "no answer")))
@@ -152,7 +174,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
 
     // MARK: Other hosts
 
-    private static let patience = Duration.seconds(3)
+    private static let patience = FenceRun.proxyPatience
 
     private func askAcceptance(_ question: AcceptanceQuestion) {
         guard let voter = world.host(question.voter) else { return }

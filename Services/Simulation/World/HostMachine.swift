@@ -20,7 +20,12 @@ final class HostMachine {
     private(set) lazy var agent = AgentProcess(on: self)
     private(set) lazy var leases = LeaseProcess(on: self)
     private(set) lazy var watchdog = WatchdogDevice(of: self)
+    /// Its first fence device.
     private(set) lazy var bmc = BMC(of: self, guid: hardwareID, world: world)
+    private(set) lazy var secondSupply = BMC(of: self, guid: nil, .secondSupply, world: world)
+    private(set) lazy var outlet = BMC(of: self, guid: nil, .outlet, world: world)
+    private var suppliesOff: Set<BMC.Part> = []
+    private var outletIsOff = false
     /// Guards that live, in the order of their start.
     private(set) var guards: [GuardProcess] = []
     /// The SPM's worker.
@@ -58,10 +63,11 @@ final class HostMachine {
     /// Its fence device, or the one that somebody took for it.
     func wire(to hosts: [HostMachine], at index: Int) {
         let next = hosts[(index + 1) % hosts.count]
+        let part: BMC.Part = definition.hasTwoSupplies == true ? .firstSupply : .bmc
         bmc =
             switch definition.fence {
-            case .verified, .none: BMC(of: self, guid: hardwareID, world: world)
-            case .unverified, .vouched: BMC(of: self, guid: nil, world: world)
+            case .verified, .none: BMC(of: self, guid: hardwareID, part, world: world)
+            case .unverified, .vouched: BMC(of: self, guid: nil, part, world: world)
             case .wrongMachine: BMC(of: next, guid: next.hardwareID, world: world)
             case .wrongMachineUnverified: BMC(of: next, guid: nil, world: world)
             }
@@ -71,6 +77,55 @@ final class HostMachine {
 
     /// fencing-service can switch it off and on, and knows that.
     var hasOwnDevice: Bool { definition.fence == .verified || definition.fence == .vouched }
+
+    // MARK: Fence devices
+
+    /// As its operator defines them.
+    var fenceDevices: [FenceDevice] {
+        if definition.fence == .none { return [] }
+        // What other hosts reach cannot tell who it is.
+        let vouched: Bool? = definition.fence == .vouched || (definition.fence == .verified && definition.via == .hosts) ? true : nil
+        func device(_ part: BMC.Part, _ level: Int?) -> FenceDevice {
+            FenceDevice(agent: "fence_redfish", address: "\(part.rawValue)-of-\(name)", level: level, vouched: part == .bmc ? vouched : true, via: definition.via)
+        }
+        return [device(.bmc, nil)] + (definition.hasTwoSupplies == true ? [device(.secondSupply, nil)] : []) + (definition.hasOutlet == true ? [device(.outlet, 2)] : [])
+    }
+
+    func device(at address: String) -> BMC {
+        if address.hasPrefix(BMC.Part.secondSupply.rawValue) { return secondSupply }
+        return address.hasPrefix(BMC.Part.outlet.rawValue) ? outlet : bmc
+    }
+
+    func mendDevices() {
+        for device in [bmc, secondSupply, outlet] { device.fault = .works }
+        suppliesOff = []
+        outletIsOff = false
+    }
+
+    func has(_ part: BMC.Part) -> Bool {
+        switch part {
+        case .bmc: hasPower
+        case .firstSupply, .secondSupply: hasPower && !suppliesOff.contains(part)
+        case .outlet: !outletIsOff
+        }
+    }
+
+    func switchOff(_ part: BMC.Part) {
+        switch part {
+        case .bmc: break
+        case .firstSupply, .secondSupply:
+            suppliesOff.insert(part)
+            if suppliesOff.count < 2 { return }
+        case .outlet: outletIsOff = true
+        }
+        losePower("its BMC switched it off")
+    }
+
+    func switchOn(_ part: BMC.Part) {
+        suppliesOff.remove(part)
+        if part == .outlet { outletIsOff = false }
+        if !outletIsOff { getPower("its BMC switched it on") }
+    }
 
     // MARK: Power
 

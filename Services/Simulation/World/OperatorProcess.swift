@@ -23,13 +23,11 @@ final class OperatorProcess: Process {
     func addHost(_ host: HostMachine, _ done: @escaping (Bool) -> Void) { enrol(host, nil) { done($0 == nil) } }
 
     private func enrol(_ host: HostMachine, _ promise: Promise?, _ done: @escaping (RequestError?) -> Void) {
-        let fence = host.definition.fence
-        let device = FenceDevice(agent: "fence_redfish", address: "bmc-of-\(host.name)", vouched: fence == .vouched ? true : nil)
         let definition = HostDefinition(
             name: host.name, id: host.id,
             endpoints: HostEndpoints(
                 agentRequests: "tcp://\(host.name):7401", agentEvents: "tcp://\(host.name):7402", leaseRequests: "tcp://\(host.name):7403", leaseEvents: "tcp://\(host.name):7404"),
-            key: host.key, signingKey: host.signingKey, spmPriority: host.definition.spmPriority, fence: fence == .none ? [] : [device])
+            key: host.key, signingKey: host.signingKey, spmPriority: host.definition.spmPriority, fence: host.fenceDevices)
         send(managers.fencing, { .hostAdd($0, definition) }, promise) { [world] refusal in
             if refusal == nil { world.keys.enrol(host) }
             done(refusal)

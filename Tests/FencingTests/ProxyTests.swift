@@ -1,0 +1,172 @@
+@testable import FencingEngine
+import HostAgentEngine
+import Messages
+import Testing
+
+/// Fence devices that are reached through other hosts.
+@Suite struct ProxyTests {
+    private func world(hosts: Int = 4) -> World {
+        World(hosts: hosts) { world in for name in world.machines.keys { world.machines[name]?.via = .hosts } }
+    }
+
+    @Test func anotherHostThatAnswersRunsTheAgent() {
+        let world = world()
+        world.crash("host1")
+        world.run(until: 60, "host1 is back") { world.proofs.contains { $0.host == "host1" } && world.allUp }
+        #expect(!world.proxied.isEmpty && world.proxied.allSatisfy { $0.proxy == "host2" })
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    @Test func whatDoesNotReachTheDeviceIsPassedOverAtOnce() {
+        let world = world()
+        world.machines["host2"]?.reachesNoDevice = true
+        world.crash("host1")
+        world.run(until: 9, "proven over") { world.proofs.contains { $0.host == "host1" } }
+        #expect(world.proxied.prefix(2).map(\.proxy) == ["host2", "host3"])
+        let runs = world.engine.history(of: "host1").cases.flatMap { $0.runs ?? [] }
+        #expect(runs.first?.via == "host2" && runs.first?.outcome == "failed" && runs.last?.via == "host3")
+        world.run(until: 60, "all Up") { world.allUp }
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    @Test func ifNoneReachesItEachIsTriedOnceThenItWaits() {
+        let world = world()
+        for name in ["host2", "host3", "host4"] { world.machines[name]?.reachesNoDevice = true }
+        world.crash("host1")
+        world.run(8)
+        #expect(world.proxied.map(\.proxy) == ["host2", "host3", "host4"])
+        world.machines["host4"]?.reachesNoDevice = false
+        world.run(until: 60, "all Up") { world.proofs.contains { $0.host == "host1" } && world.allUp }
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    @Test func aSuspectIsNoProxy() {
+        let world = world()
+        world.crash("host1")
+        world.crash("host2")
+        world.run(until: 120, "all Up") { world.proofs.count >= 2 && world.allUp }
+        #expect(!world.proxied.contains { $0.proxy == "host1" && world.proofs.count < 1 })
+        #expect(world.proxied.prefix(4).allSatisfy { $0.proxy == "host3" })
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    @Test func withoutAnyOtherHostItSaysWhatIsMissing() {
+        let world = world(hosts: 1)
+        world.crash("host1")
+        world.run(10)
+        #expect(world.view("host1").fenceCase?.reason.contains("no other host answers") == true)
+        #expect(world.offs["host1"] == nil && world.proxied.isEmpty)
+        #expect(world.violations == [])
+    }
+
+    /// S18: the proxy freezes with the off in its hands. The host is fenced through another one, and not switched on before the first has been proven over, or says that nothing is left.
+    @Test(arguments: [false, true]) func aLateOffOfAFrozenProxyNeverHitsAHostThatIsBack(thaws: Bool) {
+        let world = world()
+        world.freezesInACommand = "host2"
+        world.machines["host1"]?.frozen = true
+        world.run(until: 60, "the off is with host2") { world.proxied.contains { $0.action == .off } }
+        if thaws {
+            world.machines["host2"]?.bmc = .dead
+            world.run(until: 90, "proven through host3") { world.step("host1") == "proven" }
+            #expect(world.ons["host1"] == nil)
+            #expect(world.view("host1").fenceCase?.reason.contains("host2 was told to switch it off") == true, "\(world.story)")
+            world.machines["host2"]?.frozen = false
+            world.machines["host2"]?.bmc = .works
+            world.run(until: 30, "switched on") { world.ons["host1"] == 1 }
+        }
+        world.run(until: 300, "all Up") { world.proofs.contains { $0.host == "host1" } && world.allUp }
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    /// Its host was heard again meanwhile and reads on: it is not Up while the off may still come.
+    @Test func aHostIsNotUpWhileAnOffMayStillComeToIt() {
+        let world = world()
+        world.freezesInACommand = "host2"
+        world.machines["host1"]?.cut = true
+        world.run(until: 60, "the off is with host2") { world.proxied.contains { $0.action == .off } }
+        world.machines["host1"]?.cut = false
+        world.run(5)
+        #expect(world.status("host1") != .up, "\(world.story)")
+        world.run(until: 300, "all Up") { world.allUp }
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    @Test func afterARestartOfTheServiceTheProxyStillOwesItsAnswer() {
+        let world = world()
+        world.freezesInACommand = "host2"
+        world.machines["host1"]?.frozen = true
+        world.run(until: 60, "the off is with host2") { world.proxied.contains { $0.action == .off } }
+        world.restart()
+        #expect(world.engine.hosts["host1"]?.owed?["host2"]?.action == .off)
+        world.run(until: 300, "all Up") { world.proofs.contains { $0.host == "host1" } && world.allUp }
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    /// A power command of an operator's, too.
+    @Test func noOperatorsOnWhileAnOffMayStillCome() {
+        let world = world()
+        world.operatorActs = ["host1"]
+        world.freezesInACommand = "host2"
+        world.submit(.power("off", .off, HostRequest(host: "host1")))
+        world.run(until: 120, "answered") { world.replies["off"] != nil }
+        world.submit(.power("on", .on, HostRequest(host: "host1", now: true)))
+        #expect(world.refusal("on") == FencingErrorCode.busy.rawValue)
+    }
+}
+
+/// The proxy's side.
+@Suite struct ProxyAgentTests {
+    private let caller = Caller(role: .service, from: "fencing-service", lineage: "l", term: 1)
+    private let device = FenceDevice(agent: "fence_ipmilan", address: "10.0.0.1", via: .hosts)
+    private let at = Instant(nanoseconds: 5_000_000_000)
+
+    private func agent() -> HostAgentEngine {
+        var agent = HostAgentEngine()
+        _ = agent.handle(.started(AgentIdentity(host: "host2", hostID: 2, bootID: "b", hardwareID: "h", signingKey: "s", settle: .zero)), at: at)
+        return agent
+    }
+
+    private func prepare(_ agent: inout HostAgentEngine, _ number: UInt64, at now: Instant) -> FenceTicket? {
+        for case .reply(_, .success(let body)) in agent.handle(.fencePrepare("p\(number)", caller, FencePrepare(host: "host1", number: number)), at: now) { return body as? FenceTicket }
+        return nil
+    }
+
+    private func run(_ agent: inout HostAgentEngine, _ number: UInt64, _ ticket: Instant, at now: Instant) -> FenceProxyRun? {
+        let run = FenceProxyRun(host: "host1", number: number, ticket: ticket, action: .off, devices: [device], deadline: .seconds(30))
+        for case .perform(.fence(_, let left)) in agent.handle(.fenceRun("r\(number)", caller, run), at: now) { return left }
+        return nil
+    }
+
+    @Test func aRunBeginsWithinItsDeadlineAfterTheTicket() {
+        var agent = agent()
+        let ticket = prepare(&agent, 7, at: at)
+        #expect(ticket == FenceTicket(ticket: at, isIdle: true))
+        #expect(run(&agent, 7, at, at: at + .seconds(10))?.deadline == .seconds(20))
+        #expect(prepare(&agent, 8, at: at + .seconds(11))?.isIdle == false)
+        _ = agent.handle(.fenceRan("r7", FenceProxyResult(parts: [])), at: at + .seconds(12))
+        #expect(prepare(&agent, 9, at: at + .seconds(13))?.isIdle == true)
+    }
+
+    /// It stood still meanwhile, or the network did.
+    @Test func oneThatComesLaterThanItsDeadlineIsRefused() {
+        var agent = agent()
+        _ = prepare(&agent, 7, at: at)
+        #expect(run(&agent, 7, at, at: at + .seconds(30)) == nil)
+    }
+
+    @Test func oneThatALaterOneHasOvertakenIsRefused() {
+        var agent = agent()
+        _ = prepare(&agent, 7, at: at)
+        _ = prepare(&agent, 8, at: at)
+        #expect(run(&agent, 7, at, at: at) == nil)
+        #expect(prepare(&agent, 7, at: at) == nil)
+        #expect(run(&agent, 8, at, at: at) != nil)
+        #expect(run(&agent, 8, at, at: at) == nil)
+    }
+
+    @Test func aHostRunsNoAgentForItself() {
+        var agent = agent()
+        let effects = agent.handle(.fencePrepare("p", caller, FencePrepare(host: "host2", number: 1)), at: at)
+        guard case .reply(_, .refused) = effects.first else { return #expect(Bool(false), "\(effects)") }
+    }
+}
