@@ -42,6 +42,7 @@ packages:
 
 test-packages:
 	@compose/lab/install-packages test
+	@Tests/Lab/install-redfish
 
 bench-packages:
 	@compose/lab/install-packages bench

@@ -103,7 +103,7 @@ let package = Package(
         service("bulwark", "Services/Operator", ["Simulation", "Invariants", "Replay", "FencingAgents", "LeaseFormat", "LeaseEngine", "LeaseVolume", "CLinux", arguments, yaml]),
 
         // Local clusters for programs that measure or break them
-        library("TestLab", "Tests/Lab", ["Messages", "Bus", "ServiceKit", "LeaseVolume", "CLinux"]),
+        library("TestLab", "Tests/Lab", ["Messages", "Bus", "ServiceKit", "LeaseVolume", "CLinux"], exclude: ["redfish-bmc", "install-redfish"]),
 
         // Soak (make soak)
         .executableTarget(

@@ -21,7 +21,8 @@ import Testing
     @Test func aDeadFirstLevelIsFollowedByTheSecond() throws {
         try withCluster { cluster in
             let file = cluster.directory + "/host2-with-two-levels.yaml"
-            let definition = try definitionWithADeadFirstLevel(cluster)
+            let dead = cluster.device("fence_ipmilan", "10.77.1.250", secret: "\(cluster.directory)/host2/bmc/secret", ["lanplus": "1", "cipher": "3", "power_timeout": "2"])
+            let definition = try cluster.definition(of: "host2", [dead, cluster.ownDevice("host2", level: 2)])
             try definition.replacingOccurrences(of: "power_timeout", with: "power_timout").write(toFile: file, atomically: true, encoding: .utf8)
             #expect(try cluster.bulwark("host", "update", file, expecting: nil).errorText.contains("fence_ipmilan has no option \"power_timout\""))
             try definition.write(toFile: file, atomically: true, encoding: .utf8)
@@ -35,30 +36,6 @@ import Testing
             #expect(history.contains("status at 10.77.1.250: failed") && history.contains("status at 10.77.1.2: off"), "\(history)")
             try cluster.expectOneWriter()
         }
-    }
-
-    /// As `bulwark up` has defined it, behind another level.
-    private func definitionWithADeadFirstLevel(_ cluster: TestCluster) throws -> String {
-        struct Shown: Decodable {
-            var endpoints: [String: String]
-            var key: String
-            var signingKey: String
-        }
-        let shown = try JSONDecoder().decode(Shown.self, from: Data(try cluster.bulwark("--json", "host", "show", "host2").text.utf8))
-        let endpoints = shown.endpoints.sorted { $0.key < $1.key }.map { "\($0.key): \"\($0.value)\"" }.joined(separator: ", ")
-        func device(_ level: Int, _ address: String, _ more: String) -> String {
-            "  - {agent: fence_ipmilan, address: \(address), username: admin, secretFile: \(cluster.directory)/host2/bmc/secret, level: \(level), options: {lanplus: \"1\", cipher: \"3\", \(more)}}"
-        }
-        return """
-            name: host2
-            id: 2
-            endpoints: {\(endpoints)}
-            key: "\(shown.key)"
-            signingKey: "\(shown.signingKey)"
-            fence:
-            \(device(1, "10.77.1.250", "power_timeout: \"2\""))
-            \(device(2, "10.77.1.2", "power_wait: \"0\""))
-            """
     }
 
     @Test func theCaseResumesOnceTheBMCWorks() throws {
