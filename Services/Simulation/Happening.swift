@@ -110,6 +110,10 @@ public enum Happening: Codable, Hashable, Sendable {
     /// Vouches for the case and incarnation that are shown; the operator errs if the machine is not off.
     case hostConfirmOff(host: String)
     case hostForget(host: String)
+    /// Its own clean shutdown: guests are ended, it says goodbye, and then it switches itself off.
+    case hostShutdown(host: String)
+    /// The operator calls that off.
+    case hostStay(host: String)
     /// Enrols the machine that has this name now.
     case hostAdd(host: String)
     case fenceNow(host: String)
@@ -246,6 +250,8 @@ extension Happening {
         case .hostActivate(let host): "host activate \(host)"
         case .hostConfirmOff(let host): "host confirm-off \(host)"
         case .hostForget(let host): "host forget \(host)"
+        case .hostShutdown(let host): "host shutdown \(host)"
+        case .hostStay(let host): "host shutdown \(host) called off"
         case .hostAdd(let host): "host add \(host)"
         case .fenceNow(let host): "fence now \(host)"
         case .power(let host, let verb): "power \(verb.rawValue) \(host)"
@@ -354,6 +360,8 @@ extension Happening {
         Form("host activate HOST") { .hostActivate(host: $0[0]) },
         Form("host confirm-off HOST") { .hostConfirmOff(host: $0[0]) },
         Form("host forget HOST") { .hostForget(host: $0[0]) },
+        Form("host shutdown HOST") { .hostShutdown(host: $0[0]) },
+        Form("host shutdown HOST called off") { .hostStay(host: $0[0]) },
         Form("host add HOST") { .hostAdd(host: $0[0]) },
         Form("fence now HOST") { .fenceNow(host: $0[0]) },
         Form("power on HOST") { .power(host: $0[0], .on) },

@@ -1,5 +1,6 @@
 import DomainMonitorEngine
 import FencingEngine
+import HostAgentEngine
 import Invariants
 import Messages
 import PlacementEngine
@@ -38,11 +39,12 @@ extension World {
         let views = fencing.engine.hostViews
         for host in hosts {
             // Who has an open case and a device of its own is switched on by fencing-service.
-            if host.hasOwnDevice, let open = views.first(where: { $0.name == host.name })?.fenceCase, !open.reason.contains("an operator switched it off") { continue }
+            if host.hasOwnDevice, let open = views.first(where: { $0.name == host.name })?.fenceCase, !open.reason.contains("an operator switched it off"), open.cause != CaseCause.shutDown.rawValue { continue }
             host.getPower("an operator switches it on")
         }
         // Which of two machines with one identity it was is known after the right one has booted anew.
         for view in views where view.status == .error { if let host = host(view.name), view.bootID != host.machine.bootID { host.reboot() } }
+        for host in hosts where host.machine.isRunning && host.agent.engine.heartbeat.leaving != nil { _ = op.command(.hostStay(host: host.name)) }
         let ha = fencing.engine.snapshot.ha
         if ha.hold != nil { _ = op.command(.haRelease) }
         if !ha.enabled { _ = op.command(.haEnable) }

@@ -33,6 +33,7 @@ private struct ScenarioMaker {
         timeline()
         rarities()
         watchdogs()
+        departures()
         leases()
         resumptions()
         scenario.end = Duration(nanoseconds: end)
@@ -210,6 +211,27 @@ private struct ScenarioMaker {
                 add(at + span(200), .thaw(host: host))
             }
             at += random.between(60_000_000_000, 1_200_000_000_000)
+        }
+    }
+
+    /// Hosts are shut down cleanly, at any time.
+    private mutating func departures() {
+        defer { sortTimeline() }
+        var choice = Random(seed: ~scenario.seed &+ 3)
+        guard choice.chance(0.3) else { return }
+        var at = choice.between(20_000_000_000, 900_000_000_000)
+        while at < end {
+            let host = choice.pick(scenario.hosts)?.name ?? "host1"
+            add(at, .hostShutdown(host: host))
+            switch choice.below(4) {
+            case 0: add(at + choice.between(1_000_000_000, 60_000_000_000), .hostStay(host: host))
+            case 1: add(at + choice.between(1_000_000_000, 20_000_000_000), .hang(host: host))
+            default: break
+            }
+            let back = at + choice.between(30_000_000_000, 400_000_000_000)
+            add(back, .thaw(host: host))
+            add(back, .switchOn(host: host))
+            at += choice.between(60_000_000_000, 1_200_000_000_000)
         }
     }
 

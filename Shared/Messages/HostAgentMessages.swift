@@ -39,11 +39,22 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
     /// Runs whose guard is reaped and which this host cannot prove over: their lockspace is lost and their storage does not answer (S4). `nil`: none.
     public var unprovenRuns: [String]?
     public var memoryFreeMiB: Int
+    /// How far this host's own shutdown has come; `nil`: it does not shut down (S19).
+    public var leaving: Leaving?
+
+    /// A clean shutdown of a host. Until it is called off, nothing is started there in that boot.
+    public enum Leaving: String, Codable, Hashable, Sendable {
+        /// Its guests are being ended.
+        case ending
+        /// It has said goodbye: every run is over and proven over, and their leases are released.
+        case over
+    }
 
     public init(
         host: String, hostID: Int, bootID: String, hardwareID: String, sequence: UInt64, initializing: Bool, watchdogArmed: Bool,
-        lockspaces: [AgentLockspace], unreapedGuards: [String], unprovenRuns: [String]? = nil, memoryFreeMiB: Int
+        lockspaces: [AgentLockspace], unreapedGuards: [String], unprovenRuns: [String]? = nil, memoryFreeMiB: Int, leaving: Leaving? = nil
     ) {
+        self.leaving = leaving
         self.host = host
         self.hostID = hostID
         self.bootID = bootID
@@ -86,8 +97,11 @@ public struct VMObservation: Codable, Hashable, Sendable {
     public var pid: Int32?
     /// With `stopped`: the proof that this attempt is over, once its storage has answered.
     public var ended: SignedProof?
+    /// It was ended because its host shuts down; `nil`: it was not.
+    public var hostLeaves: Bool?
 
-    public init(vm: String, attempt: UInt64, state: RunState, evidence: String, pid: Int32? = nil, ended: SignedProof? = nil) {
+    public init(vm: String, attempt: UInt64, state: RunState, evidence: String, pid: Int32? = nil, ended: SignedProof? = nil, hostLeaves: Bool? = nil) {
+        self.hostLeaves = hostLeaves
         self.vm = vm
         self.attempt = attempt
         self.state = state
@@ -290,6 +304,13 @@ public struct TaskResult: Codable, Hashable, Sendable {
         self.task = task
         self.detail = detail
     }
+}
+
+/// Body of `agent.shutdown`: end every run, prove each over, then say goodbye (S19). Replies when that is done; nothing is started on the host any more in this boot.
+public struct AgentShutdown: Codable, Hashable, Sendable {
+    /// Call it off: what has ended stays ended, and the host may be given guests again.
+    public var cancel: Bool?
+    public init(cancel: Bool? = nil) { self.cancel = cancel }
 }
 
 /// Body of `fence.accept`: does this agent, which is not the suspect, obey the sender's lineage and term (S16)?

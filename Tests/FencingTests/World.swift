@@ -48,6 +48,8 @@ final class World {
         var suppliesOff: Set<String> = []
         /// Armed: it resets the machine when that has not renewed for 11 s.
         var watchdog = false
+        /// How far its own shutdown has come.
+        var leaving: AgentHeartbeat.Leaving?
         /// Delays of the fence agent.
         var latency = Duration.milliseconds(300)
         var bootIDOverride: String?
@@ -176,7 +178,8 @@ final class World {
         guard let machine = machines[name], let id = Int(name.dropFirst(4)) else { return }
         let heartbeat = AgentHeartbeat(
             host: name, hostID: id, bootID: bootID, hardwareID: machine.hardwareID, sequence: sequence, initializing: machine.initializing,
-            watchdogArmed: machine.watchdog, lockspaces: lockspaces, unreapedGuards: machine.unreaped, unprovenRuns: machine.unproven, memoryFreeMiB: 1000)
+            watchdogArmed: machine.watchdog, lockspaces: lockspaces, unreapedGuards: machine.unreaped, unprovenRuns: machine.unproven, memoryFreeMiB: 1000,
+            leaving: machine.leaving)
         for input in monitor.onHeartbeat(heartbeat, of: heartbeat.host, at: now) { submit(input) }
     }
 
@@ -203,6 +206,7 @@ final class World {
         machines[name]?.readyAt = now + .seconds(2)
         machines[name]?.joinedAt = now + .seconds(4)
         machines[name]?.generationBefore = nil
+        machines[name]?.leaving = nil
         machines[name]?.sequence = 0
     }
 

@@ -303,10 +303,40 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     var bench = EngineBench()
     _ = bench.start("web1", 1)
     #expect(bench.request { .shutdown($0, EngineBench.operator_) }.replies.isEmpty)
+    #expect(bench.engine.heartbeat.leaving == .ending)
     #expect(bench.start("web2", 1).refusals == ["vm.start-failed"])
     _ = bench.send(.sighted(vm("web1", 1), .ended(exit: "signal 9", why: "this host shuts down")))
     _ = bench.send(.quiesced(vm("web1", 1)))
+    #expect(bench.engine.heartbeat.leaving == .ending, "not proven over yet")
     #expect(bench.send(.signed(vm("web1", 1), EngineBench.signed(anyProof))).replies.count == 2)
+    #expect(bench.engine.heartbeat.leaving == .over)
+    #expect(bench.engine.vms.vms.map(\.hostLeaves) == [true])
+}
+
+@Test func aGoodbyeHoldsForTheBootAndUntilItIsCalledOff() throws {
+    var bench = EngineBench()
+    #expect(bench.request { .shutdown($0, EngineBench.operator_) }.replies.count == 1, "nothing ran")
+    #expect(bench.start("web1", 1).refusals == ["vm.start-failed"])
+    try bench.restart()
+    _ = bench.start()
+    #expect(bench.engine.heartbeat.leaving == .over)
+    _ = bench.send(.scanned([]))
+    #expect(bench.request { .shutdown($0, EngineBench.operator_) }.replies.count == 1, "asked again, it is answered at once")
+    #expect(bench.request { .shutdownCalledOff($0, EngineBench.operator_) }.replies.count == 1)
+    #expect(bench.engine.heartbeat.leaving == nil)
+    #expect(bench.start("web1", 2).spawns.count == 1)
+    _ = bench.request { .shutdown($0, EngineBench.operator_) }
+    try bench.restart()
+    _ = bench.start(boot: "another-boot")
+    #expect(bench.engine.heartbeat.leaving == nil, "a new boot is a new life")
+}
+
+@Test func nobodySaysGoodbyeWhileAStrayGuestRuns() {
+    var bench = EngineBench()
+    _ = bench.send(.scanned([ScannedGuest(vm: "stray", pid: 7)]))
+    #expect(bench.request { .shutdown($0, EngineBench.operator_) }.replies.isEmpty)
+    #expect(bench.engine.heartbeat.leaving == .ending)
+    #expect(bench.send(.scanned([])).replies.count == 1)
 }
 
 // MARK: I/O errors

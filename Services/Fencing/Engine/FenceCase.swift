@@ -56,6 +56,8 @@ struct FenceCase: Codable, Hashable, Sendable {
         case operatorAsked
         /// A life that was proven over gave a sign.
         case proofRevoked
+        /// It said goodbye and is silent (S19): its power status is read until it is off, and it is never switched off or on.
+        case shutDown
     }
 
     enum Step: String, Codable, Hashable, Sendable {

@@ -10,10 +10,12 @@ public import Messages
 /// | its identity is contradicted, or `host.set-error`          | Error          |
 /// | never heard                                                | Unassigned     |
 /// | case about this life: proven and kept off / booting / else | Down / Reboot / NonResponsive |
+/// | case about this life that began with a goodbye, or it is missing or silent after one (S19) | Down |
 /// | nothing heard since this service listens again             | as it was      |
 /// | two heartbeats missed                                      | Connecting     |
 /// | grace over                                                 | NonResponsive (opens a case) |
 /// | answers, a power command's outcome is open (S18)           | Connecting (Reboot in a case) |
+/// | answers, and shuts down                                    | PreparingForMaintenance |
 /// | answers, agent still looks around, or lockspaces missing   | Initializing   |
 /// | lockspaces still missing after 60 s, or set by a service   | NonOperational |
 /// | answers                                                    | Up             |

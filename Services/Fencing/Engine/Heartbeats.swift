@@ -40,7 +40,7 @@ extension FencingEngine {
         if host.isProvenDead { return revoke(name, "\(name) incarnation \(host.incarnation) was proven over and is heard again") }
         guard let open = host.fenceCase, open.incarnation == host.incarnation else { return }
         switch open.cause {
-        case .silent: livesOn(name, open)
+        case .silent, .shutDown: livesOn(name, open)
         case .unreaped where host.stuck.isEmpty && !open.offSent: closeCase(name, "\(name) has proven over what it could not")
         case .unreaped, .operatorAsked, .proofRevoked: break
         }
@@ -154,6 +154,7 @@ extension FencingEngine {
             host.silence = nil
             host.initializing = heartbeat.initializing
             host.watchdogArmed = heartbeat.watchdogArmed
+            host.leaving = heartbeat.leaving
             if FreeMemory.isNews(heartbeat.memoryFreeMiB, after: host.memoryMiB) { host.memoryMiB = FreeMemory.bounded(heartbeat.memoryFreeMiB) }
             host.unreaped = heartbeat.unreapedGuards
             host.unproven = heartbeat.unprovenRuns
@@ -195,6 +196,7 @@ extension FencingEngine {
                 return
             }
         }
+        if host.leaving == .over { return openCase(host.name, .shutDown, "it said goodbye and is silent: it is not switched off, and nothing of it waits for a fence") }
         openCase(host.name, .silent, "no heartbeat for \(silence.quiet.milliseconds) ms (\(silence.missed) missed, grace \(silence.grace.milliseconds) ms)")
     }
 

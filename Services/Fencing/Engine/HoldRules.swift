@@ -16,6 +16,7 @@ extension FencingEngine {
     func hold(_ host: HostRecord, _ open: FenceCase) -> Hold? {
         if host.deviceIsForeign { return .absolute(Self.foreignDevice) }
         if open.cause == .operatorAsked { return nil }
+        if open.cause == .shutDown { return .absolute("it said goodbye and still reads on: nothing of it waits for a fence, so it is not switched off; bulwark fence now \(host.name) does") }
         if let why = host.obeysOthers { return .absolute("\(host.name) obeys other managers (S16): \(why)") }
         if let why = powerHold { return .absolute(why) }
         if open.cause == .silent, host.liveness != .silent { return .absolute("fencing-service listens to it for a full grace first") }
@@ -63,7 +64,7 @@ extension FencingEngine {
 
     /// Hosts whose silence says something about the manager's view: not those that are off for a known reason.
     /// An operator's off is a known reason once the host reads off: one that failed says nothing.
-    func counts(_ host: HostRecord) -> Bool { host.hasLife && !host.maintenance && !host.isProvenDead && !(host.keptOff && host.power == .off) }
+    func counts(_ host: HostRecord) -> Bool { host.hasLife && !host.maintenance && !host.isProvenDead && host.leaving != .over && !(host.keptOff && host.power == .off) }
 
     /// Hosts that are asked to read the suspect's sectors: all that can in a small cluster, else three for each of its lockspaces, others with each question.
     func readers(for name: String) -> [String] {
@@ -100,6 +101,7 @@ extension FencingEngine {
     func powerOnHold(_ host: HostRecord) -> String? {
         if host.keptOff { return "an operator switched it off" }
         if let why = host.owedText { return why }
+        if host.fenceCase?.cause == .shutDown { return "it has shut down; bulwark power on \(host.name), or its own button, brings it back" }
         if policy.maximumReboots == 0 { return "fence.maximumReboots is 0: no case switches a host on" }
         let recent = (host.reboots ?? []).filter { now - $0 < policy.rebootWindow }
         if recent.count >= policy.maximumReboots, let first = recent.first {

@@ -26,6 +26,8 @@ struct HostRecord: Codable, Hashable, Sendable {
     var silence: Silence?
     var initializing = false
     var watchdogArmed = false
+    /// How far its own shutdown has come (S19).
+    var leaving: AgentHeartbeat.Leaving?
     var memoryMiB: Int?
     /// Joined lockspaces with the generation of this life.
     var generations: [String: UInt64] = [:]

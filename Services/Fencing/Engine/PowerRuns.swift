@@ -87,7 +87,7 @@ extension FencingEngine {
             }
             if verb != .off, let why = host.owedText { return refuse(id, FencingErrorCode.busy, why) }
             if host.deviceIsForeign { return refuse(id, FencingErrorCode.held, "the fence device of \(host.name) belongs to another machine") }
-            if let open = host.fenceCase, !open.proven, verb != .off {
+            if let open = host.fenceCase, !open.proven, open.cause != .shutDown, verb != .off {
                 return refuse(id, RequestErrorCode.conflict, "fence case \(open.id) of \(host.name) is open (\(open.step.rawValue)): it switches the host on itself once its life is proven over")
             }
             decide(host.name, "power \(verb.rawValue)", why: request.reason ?? "an operator asked for it", host.fenceCase)

@@ -9,16 +9,17 @@ extension FencingEngine {
         guard host.hasLife else { return (.unassigned, "registered, not heard yet") }
         if let open = host.fenceCase, open.incarnation == host.incarnation {
             if open.proven, host.keptOff { return (.down, "an operator switched it off") }
+            if open.cause == .shutDown { return (.down, "it has shut down: it said goodbye when all that ran there was over" + (open.proven ? ", and reads off" : "")) }
             if open.booting { return (.reboot, "fence case \(open.id): its last life is proven over, it is switched on") }
             return (.nonResponsive, "fence case \(open.id): \(open.cause.sentence)")
         }
         switch host.liveness {
         case .observing:
             return host.status == .maintenance || host.status == .error ? (.unassigned, "listening for it") : (host.status, host.reason)
-        case .missing:
+        case .missing, .silent:
+            if host.leaving == .over { return (.down, "it has shut down: it said goodbye when all that ran there was over") }
+            if host.liveness == .silent { return (.nonResponsive, "no heartbeat for \(host.silence.map { "\($0.grace.milliseconds) ms" } ?? "the grace")") }
             return (.connecting, "heartbeats are missing")
-        case .silent:
-            return (.nonResponsive, "no heartbeat for \(host.silence.map { "\($0.grace.milliseconds) ms" } ?? "the grace")")
         case .heard:
             return statusOfAnswering(host)
         }
@@ -29,6 +30,9 @@ extension FencingEngine {
         if let open = host.unresolved { return (acting, "the outcome of its last power \(open.rawValue) is open") }
         if let why = host.owedText { return (acting, why) }
         if let run = host.run, run.action.isDestructive { return (acting, "a power \(run.action.rawValue) runs") }
+        if let leaving = host.leaving {
+            return (.preparingForMaintenance, leaving == .over ? "it shuts down: all that ran there is over, and nothing is started there any more" : "it shuts down: what runs there is being ended")
+        }
         if host.initializing { return (.initializing, "its agent finds out what runs there") }
         if let reason = host.nonOperational { return (.nonOperational, reason) }
         if host.status == .up { return (.up, "answers") }
@@ -82,6 +86,7 @@ extension FenceCase.Cause {
         case .unreaped: "a lockspace is lost, and what ran with it cannot be proven over"
         case .operatorAsked: "an operator asked for it"
         case .proofRevoked: "a life that was proven over gave a sign"
+        case .shutDown: "it said goodbye and is silent"
         }
     }
 }

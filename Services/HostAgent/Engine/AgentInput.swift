@@ -111,6 +111,7 @@ public enum AgentInput: EngineInput {
     /// An operator says which lineage of a manager service to obey.
     case pin(RequestID, ManagerPin)
     case shutdown(RequestID, Caller)
+    case shutdownCalledOff(RequestID, Caller)
 
     case sighted(Holder, GuardSighting)
     /// What came of an operator's wish that it goes on.

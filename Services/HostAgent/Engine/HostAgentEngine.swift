@@ -29,6 +29,7 @@ public struct HostAgentEngine: Engine {
     var settling: [String: [String: Instant]] = [:]
     var creations: [RequestID: StorageCreate] = [:]
     var tasks: [RequestID: TaskRun] = [:]
+    /// Requests that wait for the goodbye.
     var shutdowns: [RequestID] = []
     /// How often fencing-service wants to hear this host, as it last said.
     public private(set) var heartbeatInterval: Duration?
@@ -36,6 +37,8 @@ public struct HostAgentEngine: Engine {
     var fenceNumbers: [String: UInt64]?
     /// Fence agents that run here for other hosts. They end with this process.
     var fenceRuns: [RequestID: FenceProxyRun]?
+    /// This host shuts down, or has nothing left to end.
+    var departure: Departure?
 
     /// Holders not looked at since the start.
     var unseen: [String] = []
@@ -61,7 +64,11 @@ public struct HostAgentEngine: Engine {
 
     public mutating func handle(_ input: AgentInput, at now: Instant) -> Effects {
         self.now = now
-        return switch input {
+        return dispatch(input) + sayGoodbye()
+    }
+
+    private mutating func dispatch(_ input: AgentInput) -> Effects {
+        switch input {
         case .wake: onWake()
         case .started(let identity): onStarted(identity)
         case .pulse(let sequence, let memory): onPulse(sequence, memory)
@@ -84,6 +91,7 @@ public struct HostAgentEngine: Engine {
         case .hello(let id, let caller, let words): commanded(id, caller) { $0.onHello(id, words) }
         case .pin(let id, let pin): onPin(id, pin)
         case .shutdown(let id, let caller): commanded(id, caller) { $0.onShutdown(id) }
+        case .shutdownCalledOff(let id, let caller): commanded(id, caller) { $0.onShutdownCalledOff(id) }
         case .sighted(let holder, let sighting): onSighted(holder, sighting)
         case .resumed(let holder, let outcome): onResumed(holder, outcome)
         case .scanned(let guests): onScanned(guests)
@@ -126,6 +134,7 @@ public struct HostAgentEngine: Engine {
     mutating func onStarted(_ identity: AgentIdentity) -> Effects {
         let rebooted = self.identity.map { $0.bootID != identity.bootID } ?? false
         noteMachine(identity)
+        if departure?.bootID != identity.bootID { departure = nil }
         self.identity = identity
         isScanned = false
         strays = []
@@ -208,27 +217,10 @@ public struct HostAgentEngine: Engine {
         return [publishedVMs] + waiting.flatMap { handle($0, at: now) }
     }
 
-    // MARK: Shutdown and fencing
-
     mutating func onFenceAccept(_ id: RequestID, _ fence: FenceAccept) -> Effects {
         guard fence.host != identity?.host else {
             return [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "\(fence.host) is this host: another one must accept its fencing")))]
         }
         return [.reply(to: id, .done)]
-    }
-
-    /// Ends every run; says so when all are over, so that the silence that follows is no surprise (S19).
-    mutating func onShutdown(_ id: RequestID) -> Effects {
-        shutdowns.append(id)
-        var effects: Effects = []
-        for subject in runs.keys.sorted() where runs[subject]?.mayRun == true { effects += endRun(subject, "this host shuts down") }
-        return effects + shutDown()
-    }
-
-    mutating func shutDown() -> Effects {
-        guard !shutdowns.isEmpty, let identity, runs.values.allSatisfy({ $0.phase == .over || $0.leftOn != nil }) else { return [] }
-        let waiting = shutdowns
-        shutdowns = []
-        return [.publish(Event("agent.shutdown", subject: identity.host, body: heartbeat))] + waiting.map { .reply(to: $0, .done) }
     }
 }

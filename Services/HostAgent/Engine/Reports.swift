@@ -10,7 +10,7 @@ extension HostAgentEngine {
         AgentHeartbeat(
             host: identity?.host ?? "", hostID: identity?.hostID ?? 0, bootID: identity?.bootID ?? "", hardwareID: identity?.hardwareID ?? "", sequence: pulse,
             initializing: isInitializing, watchdogArmed: watchdogArmed ?? false, lockspaces: lockspaces, unreapedGuards: unreapedGuards, unprovenRuns: unprovenRuns,
-            memoryFreeMiB: memoryFreeMiB)
+            memoryFreeMiB: memoryFreeMiB, leaving: goingAway)
     }
 
     public var vms: AgentVMs {
@@ -79,7 +79,7 @@ extension HostAgentEngine {
     }
 
     static func observation(of run: Run) -> VMObservation {
-        VMObservation(vm: run.holder.name, attempt: run.holder.attempt, state: run.state, evidence: run.evidence, pid: run.pid, ended: run.proof)
+        VMObservation(vm: run.holder.name, attempt: run.holder.attempt, state: run.state, evidence: run.evidence, pid: run.pid, ended: run.proof, hostLeaves: run.endsWithHost)
     }
 
     /// A guest that runs here without a record says nothing of any attempt: it may be that one or another.

@@ -35,6 +35,8 @@ struct Run: Codable, Sendable {
     var enders: [RequestID] = []
     /// Why its guard was told to end it.
     var stop: String?
+    /// It was told to end because this host shuts down.
+    var endsWithHost: Bool?
     /// Since when its hypervisor says that an I/O error has paused it.
     var pausedSince: Instant?
     /// It went on after that, and has not been paused again.

@@ -49,7 +49,7 @@ extension HostAgentEngine {
         guard holder.attempt > tombstones[holder.subject] ?? 0 else {
             return [.reply(to: id, .refused(RequestError(stale, "\(holder) was superseded or observed stopped: it never starts here")))]
         }
-        guard shutdowns.isEmpty else { return refuse(id, holder, AgentErrorCode.startFailed, "this host shuts down") }
+        guard departure == nil else { return refuse(id, holder, AgentErrorCode.startFailed, "this host shuts down") }
         if let run = runs[holder.subject], run.phase != .over {
             guard holder.attempt > run.holder.attempt else {
                 return [.reply(to: id, .refused(RequestError(stale, "\(run.holder) came after \(holder)")))]

@@ -88,7 +88,7 @@ extension HostAgentEngine {
         runs[holder.subject]?.enders = []
         effects += run.starters.map { .reply(to: $0, .refused(refusal(holder, holder.role == .vm ? AgentErrorCode.startFailed : .spmStartFailed, run.evidence))) }
         effects += run.enders.map { .reply(to: $0, Self.stopped(holder, run.evidence, proof, lver: run.lver)) }
-        return effects + [publishedVMs] + shutDown()
+        return effects + [publishedVMs]
     }
 
     func proof(of holder: Holder, _ evidence: String) -> Proof {

@@ -169,7 +169,9 @@ final class HostAgent: RunningService {
         Route("fence.run", [.service]) { .fenceRun($0.header.id, $0.caller, try $0.body(FenceProxyRun.self)) },
         Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller) },
         Route("manager.pin", [.operator_]) { .pin($0.header.id, try $0.body(ManagerPin.self)) },
-        Route("agent.shutdown", [.operator_]) { .shutdown($0.header.id, $0.caller) },
+        Route("agent.shutdown", [.operator_]) {
+            try $0.body(AgentShutdown.self).cancel == true ? .shutdownCalledOff($0.header.id, $0.caller) : .shutdown($0.header.id, $0.caller)
+        },
     ]
 }
 

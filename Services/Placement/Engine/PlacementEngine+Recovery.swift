@@ -130,6 +130,9 @@ extension PlacementEngine {
             return .pause
         }
         guard !vm.round.byUser else { return nil }
+        if policy.waitsForHost == true, vm.leftWithHost == true, let run = vm.run, let host = hosts[run.host], host.view.incarnation == run.incarnation {
+            return .told("waits for \(run.host), which shuts down, to come back (recovery.waitsForHost); vm start starts it elsewhere")
+        }
         guard recoveryAllowed else { return .told("automatic recovery is held; see bulwark ha status") }
         let patience = (vm.round.since ?? turn.now) + policy.priorityBlocking
         let first = vms.values.contains {
@@ -197,6 +200,7 @@ extension PlacementEngine {
         let generations = host.view.generations.filter { vm.lockspaces.contains($0.key) }
         vm.run = VMRun(attempt: vm.attempt, host: best, incarnation: host.view.incarnation, bootID: bootID, generations: generations, leased: vm.definition.leases && generations.count == vm.lockspaces.count ? true : nil)
         vm.end = nil
+        vm.leftWithHost = nil
         vm.phase = .starting
         vm.placedAt = turn.now
         vm.upSince = nil

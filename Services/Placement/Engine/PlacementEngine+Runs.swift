@@ -112,6 +112,7 @@ extension PlacementEngine {
             break
         case .stopped:
             if let ended = seen.ended, ended.proof.covers(holder: name, attempt: run.attempt), ended.proof.host == run.host {
+                vms[name]?.leftWithHost = seen.hostLeaves
                 finish(name, .ended(HeldProof(signed: ended, receivedAt: turn.now)), &turn)
             } else if vm.phase != .stopping {
                 markUnknown(name, "\(run.host) says that it stopped (\(seen.evidence)), but has not proven that nothing of it reaches its disks any more", &turn)
@@ -187,7 +188,7 @@ extension PlacementEngine {
         case .neverStarted(let error): vm.round.tried[run.host] = error.description
         case .ended where !wasUp: vm.round.tried[run.host] = "it was ended before it ran"
         case .hostProven where !wasUp: vm.round.tried[run.host] = "the host failed"
-        case .ended: vm.round.failures += isOut ? 0 : 1
+        case .ended: vm.round.failures += isOut || vm.leftWithHost == true ? 0 : 1
         case .hostProven: break
         }
         let why =
@@ -206,7 +207,7 @@ extension PlacementEngine {
             if wasUp {
                 vm.round.recovering = true
                 vm.round.since = turn.now
-                if case .ended = end { vm.round.retryAt = turn.now + policy.pause(afterFailures: vm.round.failures - 1) }
+                if case .ended = end, vm.leftWithHost != true { vm.round.retryAt = turn.now + policy.pause(afterFailures: vm.round.failures - 1) }
             }
             vm.reason = "waits to be started again: \(why)"
         } else {

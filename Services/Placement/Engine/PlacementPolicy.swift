@@ -18,12 +18,15 @@ public struct PlacementPolicy: Codable, Hashable, Sendable {
     public var doubt: Duration
     /// Recovery begins no further start on a host while so many there are not answered; `nil`: any number, as policies of earlier journals have it.
     public var startsPerHost: Int?
+    /// HA VMs that a clean shutdown of their host has ended wait for that host (S19); `nil`: they are started elsewhere at once.
+    public var waitsForHost: Bool?
 
     public init(
         settle: Duration = .seconds(5), retryFirst: Duration = .seconds(2), retryLongest: Duration = .seconds(30), stableAfter: Duration = .seconds(60),
         observeEvery: Duration = .seconds(2), priorityBlocking: Duration = .seconds(3), doubt: Duration = .seconds(3),
-        startsPerHost: Int? = 4
+        startsPerHost: Int? = 4, waitsForHost: Bool? = nil
     ) {
+        self.waitsForHost = waitsForHost
         self.settle = settle
         self.retryFirst = retryFirst
         self.retryLongest = retryLongest

@@ -16,6 +16,8 @@ struct VMRecord: Codable, Hashable, Sendable {
     var run: VMRun?
     /// Why that run is over; `nil` while it is not proven (I3), or if there was none.
     var end: RunEnd?
+    /// Its last run was ended because its host shuts down.
+    var leftWithHost: Bool?
     var paused = false
     var pid: Int32?
     var placedAt: Instant?

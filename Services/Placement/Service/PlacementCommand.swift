@@ -16,6 +16,7 @@ struct PlacementCommand: ServiceCommand {
         ConfigurationKey("recovery.stableAfter", .duration, default: "60s", "a VM that was up so long is restarted at once when it ends"),
         ConfigurationKey("recovery.priorityBlocking", .duration, default: "3s", "how long a VM waits at most for HA VMs of higher priority"),
         ConfigurationKey("recovery.startsPerHost", .integer, default: "4", "starts that recovery has under way on one host at a time; what an operator starts does not wait"),
+        ConfigurationKey("recovery.waitsForHost", .boolean, default: "false", "HA VMs that a clean shutdown of their host has ended wait until it is back, instead of being started elsewhere at once"),
         ConfigurationKey("observe.every", .duration, default: "2s", "time between two questions about a run whose state is not known"),
         ConfigurationKey("observe.doubt", .duration, default: "3s", "how long a report that contradicts a reply is taken for a late one"),
         ConfigurationKey("agent.startTimeout", .duration, default: "60s", "how long the answer to a start is awaited; then its outcome is unknown and observed"),
@@ -53,7 +54,8 @@ struct PlacementCommand: ServiceCommand {
             settle: configuration.duration("recovery.settle"), retryFirst: configuration.duration("recovery.retryFirst"),
             retryLongest: configuration.duration("recovery.retryLongest"), stableAfter: configuration.duration("recovery.stableAfter"),
             observeEvery: configuration.duration("observe.every"), priorityBlocking: configuration.duration("recovery.priorityBlocking"),
-            doubt: configuration.duration("observe.doubt"), startsPerHost: max(1, configuration.integer("recovery.startsPerHost")))
+            doubt: configuration.duration("observe.doubt"), startsPerHost: max(1, configuration.integer("recovery.startsPerHost")),
+            waitsForHost: configuration.boolean("recovery.waitsForHost") ? true : nil)
     }
 
     private static var routes: [Route<PlacementEngine>] {

@@ -43,6 +43,7 @@ extension InvariantChecker {
             guard let fenceCase = power.cases[id], fenceCase.host == host else {
                 return judgement.violation(.I7, "power \(action.rawValue) of \(host) for case \(id), which is not open")
             }
+            if action == .off, fenceCase.cause == .shutDown { judgement.violation(.I7, "\(host) is switched off by case \(id) although it said goodbye", earlier: fenceCase.fact) }
             if action == .off, fenceCase.cause == .silent { onOffForSilence(host, id, fenceCase, &judgement) }
         }
     }

@@ -119,6 +119,9 @@ final class ClusterObserver {
         if !isOperators, let open, causes[open] == .silent, world.network.isDeaf(world.manager.name, for: 8_000_000_000, among: world.machineNames) {
             world.violate(.I5, "\(host) is switched off for its silence (case \(open)) while no host at all reaches the manager")
         }
+        if !isOperators, let open, causes[open] == .silent, world.fencing.goodbyes[host] == world.host(host)?.machine.bootID {
+            world.violate(.I7, "\(host) is switched off for its silence (case \(open)) although it has said goodbye")
+        }
         if !isOperators, let open, causes[open] == .silent, let machine = world.host(host), world.memberships.renews(machine, for: .seconds(60)), isOneOfMany(host) {
             world.violate(.I5, "\(host) is switched off for its silence (case \(open)) while half of the others do not reach the manager either, and has renewed its leases without a pause")
         }

@@ -78,12 +78,26 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
     private func hear(_ event: Event, of host: String) {
         if let heartbeat = event.body as? AgentHeartbeat, event.type == "agent.heartbeat" {
             let isClones = world.others(of: host).contains { $0.isClone && $0.machine.hasBooted(heartbeat.bootID) }
+            if managers.areObeyed, !isClones, host == heartbeat.host { noteGoodbye(heartbeat) }
             if managers.areObeyed, !isClones { world.note(.hostHeard(host: host, boot: heartbeat.bootID)) }
             for input in monitor.onHeartbeat(heartbeat, of: host, at: now) { submit(input) }
             setMonitorTimer()
             if !greetings.hasGreeted(host, bootID: heartbeat.bootID), let view = engine.view(of: host) { greet(greetings.greet(view)) }
         } else if let vms = event.body as? AgentVMs {
             monitor.onVMs(vms, of: host)
+        }
+    }
+
+    /// Hosts that said goodbye to this service, and the boot; known for so long that its journal has it.
+    private(set) var goodbyes: [String: String] = [:]
+
+    private func noteGoodbye(_ heartbeat: AgentHeartbeat) {
+        guard heartbeat.leaving == .over else {
+            if goodbyes[heartbeat.host] == heartbeat.bootID { goodbyes[heartbeat.host] = nil }
+            return
+        }
+        after(.seconds(10)) { [self] in
+            if world.host(heartbeat.host)?.agent.engine.heartbeat.leaving != nil { goodbyes[heartbeat.host] = heartbeat.bootID }
         }
     }
 

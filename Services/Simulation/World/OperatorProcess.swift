@@ -1,5 +1,6 @@
 import DomainMonitorEngine
 import FencingEngine
+import HostAgentEngine
 import Invariants
 import Messages
 import PlacementEngine
@@ -82,6 +83,10 @@ final class OperatorProcess: Process {
         case .hostActivate(let host): send(fencing, { .hostActivate($0, HostRequest(host: host)) }, .maintenance(host: host, false), answered)
         case .hostConfirmOff(let host): confirmOff(host, answered)
         case .hostForget(let host): send(fencing, { .hostForget($0, HostRequest(host: host)) }, .registered(host: host, false), answered)
+        case .hostShutdown(let host): shutDown(host, answered)
+        case .hostStay(let name):
+            guard let host = world.host(name) else { return true }
+            ask(host.agent, timeout: Self.timeout, { .shutdownCalledOff($0, Caller(role: .operator_)) }) { answered($0.error) }
         case .hostAdd(let name):
             guard let host = world.host(name) else { return true }
             enrol(host, .registered(host: name, true), answered)
@@ -105,6 +110,16 @@ final class OperatorProcess: Process {
         default: return leaseCommand(what, answered)
         }
         return true
+    }
+
+    /// As the machine's own init does: off only after the goodbye.
+    private func shutDown(_ name: String, _ done: @escaping (RequestError?) -> Void) {
+        guard let host = world.host(name), host.machine.isOn else { return done(RequestError(RequestErrorCode.conflict, "\(name) is off")) }
+        let boot = host.machine.bootID
+        ask(host.agent, timeout: .seconds(120), { .shutdown($0, Caller(role: .operator_)) }) { result in
+            if result.error == nil, host.machine.isOn, host.machine.bootID == boot, host.agent.engine.heartbeat.leaving == .over { host.losePower("it has shut down") }
+            done(result.error)
+        }
     }
 
     /// A person who has looked names the case and the incarnation that are shown.

@@ -1,0 +1,62 @@
+import Messages
+
+/// A clean shutdown of this host, in one boot (S19).
+///
+/// | state   | stimulus                                                   | next                          |
+/// |---------|------------------------------------------------------------|-------------------------------|
+/// | –       | `agent.shutdown`                                           | ending: every run is told to end, no start is accepted any more |
+/// | ending  | everything was looked at, each run is proven over, no stray | over: goodbye                 |
+/// | any     | called off, or the machine boots anew                      | –                             |
+///
+/// A restarted agent goes on where it was.
+struct Departure: Codable, Hashable, Sendable {
+    var bootID: String
+    var isOver = false
+}
+
+extension HostAgentEngine {
+    var goingAway: AgentHeartbeat.Leaving? { departure.map { $0.isOver ? .over : .ending } }
+
+    /// Ends every run; says so when all are over, so that the silence that follows is no surprise.
+    mutating func onShutdown(_ id: RequestID) -> Effects {
+        guard let identity else { return [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "this agent has only just started; ask again")))] }
+        shutdowns.append(id)
+        guard departure == nil else { return [] }
+        departure = Departure(bootID: identity.bootID)
+        var effects: Effects = [.decide(Decision("host/\(identity.host)", "shuts down", why: "asked for by an operator, or by the machine's own shutdown"))]
+        for subject in runs.keys.sorted() where runs[subject]?.mayRun == true {
+            runs[subject]?.endsWithHost = true
+            effects += endRun(subject, "this host shuts down")
+        }
+        // Who listens knows why before the first of them has ended.
+        return effects + [.publish(Event("agent.heartbeat", subject: identity.host, body: heartbeat))]
+    }
+
+    mutating func onShutdownCalledOff(_ id: RequestID) -> Effects {
+        let waiting = shutdowns
+        shutdowns = []
+        guard departure != nil else { return [.reply(to: id, .done)] }
+        departure = nil
+        let refusal = RequestError(RequestErrorCode.conflict, "the shutdown was called off: what has ended stays ended")
+        return waiting.map { .reply(to: $0, .refused(refusal)) } + [
+            .decide(Decision("host/\(identity?.host ?? "")", "shutdown called off", why: "an operator asked for it; guests may be started here again")), .reply(to: id, .done),
+        ]
+    }
+
+    /// Once nothing runs here, and nothing can any more: that is said, and whoever waits for it is answered.
+    mutating func sayGoodbye() -> Effects {
+        guard let departure, let identity, !departure.isOver || !shutdowns.isEmpty else { return [] }
+        var effects: Effects = []
+        if !departure.isOver {
+            guard !isInitializing, strays.isEmpty, runs.values.allSatisfy({ $0.phase == .over || $0.leftOn != nil }) else { return [] }
+            self.departure?.isOver = true
+            effects = [
+                .decide(Decision("host/\(identity.host)", "said goodbye", why: "every run here is proven over, and none is started in this boot any more")), publishedVMs,
+                .publish(Event("agent.shutdown", subject: identity.host, body: heartbeat)), .publish(Event("agent.heartbeat", subject: identity.host, body: heartbeat)),
+            ]
+        }
+        let waiting = shutdowns
+        shutdowns = []
+        return effects + waiting.map { .reply(to: $0, .done) }
+    }
+}

@@ -1,0 +1,81 @@
+@testable import FencingEngine
+import Messages
+import Testing
+
+/// A clean shutdown says so (S19).
+@Suite struct AGoodbye {
+    @Test func isFollowedByNoFenceAndByAProofOnceTheMachineIsOff() {
+        let world = World()
+        world.machines["host2"]?.leaving = .ending
+        world.run(2)
+        #expect(world.status("host2") == .preparingForMaintenance)
+        world.machines["host2"]?.leaving = .over
+        world.run(3)
+        world.crash("host2")
+        world.run(until: 30, "proven over") { world.proofs.contains { $0.kind == .powerOff } }
+        world.run(60)
+        #expect(world.status("host2") == .down)
+        #expect(world.offs.isEmpty && world.ons.isEmpty, "it is left as it is")
+        world.powerOn("host2")
+        world.run(until: 20, "Up again") { world.allUp && world.view("host2").fenceCase == nil }
+        #expect(world.violations == [])
+    }
+
+    @Test func ofAMachineThatStaysOnIsBelievedUntilAnOperatorWantsItOff() {
+        let world = World()
+        world.machines["host2"]?.leaving = .over
+        world.run(2)
+        world.machines["host2"]?.cut = true
+        world.run(until: 20, "held") { world.step("host2") == "held" }
+        world.run(60)
+        #expect(world.offs.isEmpty && world.status("host2") == .down)
+        world.submit(.fenceNow(world.request(), HostRequest(host: "host2")))
+        world.run(until: 20, "switched off") { world.offs["host2"] == 1 }
+        #expect(world.violations == [])
+    }
+
+    @Test func thatWasNotFinishedDoesNotCount() {
+        let world = World()
+        world.machines["host2"]?.leaving = .ending
+        world.run(2)
+        world.machines["host2"]?.frozen = true
+        world.run(until: 40, "fenced and back") { world.ons["host2"] == 1 && world.allUp }
+        #expect(world.offs["host2"] == 1)
+        #expect(world.violations == [])
+    }
+
+    @Test func isNoEvidenceAboutTheManagersOwnNetwork() {
+        let world = World { $0.machines["host3"]?.bmc = .dead }
+        world.machines["host3"]?.leaving = .over
+        world.run(2)
+        world.crash("host3")
+        world.run(10)
+        world.machines["host2"]?.frozen = true
+        world.run(until: 20, "switched off") { world.offs["host2"] == 1 }
+        #expect(world.violations == [])
+    }
+
+    @Test func thatIsCalledOffIsForgotten() {
+        let world = World()
+        world.machines["host2"]?.leaving = .over
+        world.run(2)
+        world.machines["host2"]?.leaving = nil
+        world.run(2)
+        #expect(world.allUp)
+        world.machines["host2"]?.frozen = true
+        world.run(until: 20, "switched off") { world.offs["host2"] == 1 }
+        #expect(world.violations == [])
+    }
+
+    @Test func isHeardAgainWhereTheNetworkWasCut() {
+        let world = World()
+        world.machines["host2"]?.leaving = .over
+        world.run(2)
+        world.machines["host2"]?.cut = true
+        world.run(15)
+        world.machines["host2"]?.cut = false
+        world.run(3)
+        #expect(world.view("host2").fenceCase == nil && world.status("host2") == .preparingForMaintenance)
+        #expect(world.violations == [])
+    }
+}
