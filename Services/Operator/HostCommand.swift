@@ -6,8 +6,8 @@ import Messages
 /// `bulwark host`: the registry of hosts and their status.
 struct HostCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "host", abstract: "Hosts: list, show, add, maintain, confirm off, forget.",
-        subcommands: [List.self, Show.self, Add.self, Update.self, Maintenance.self, Activate.self, ConfirmOff.self, Repin.self, Forget.self])
+        commandName: "host", abstract: "Hosts: list, show, add, maintain, shut down, confirm off, forget.",
+        subcommands: [List.self, Show.self, Add.self, Update.self, Maintenance.self, Activate.self, Shutdown.self, ConfirmOff.self, Repin.self, Forget.self])
 
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "All hosts with their status.")

@@ -41,6 +41,8 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
     public var memoryFreeMiB: Int
     /// How far this host's own shutdown has come; `nil`: it does not shut down (S19).
     public var leaving: Leaving?
+    /// The last order of fencing-service about its watchdog; `nil`: it had none.
+    public var watchdogOrder: WatchdogOrder?
 
     /// A clean shutdown of a host. Until it is called off, nothing is started there in that boot.
     public enum Leaving: String, Codable, Hashable, Sendable {
@@ -52,8 +54,9 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
 
     public init(
         host: String, hostID: Int, bootID: String, hardwareID: String, sequence: UInt64, initializing: Bool, watchdogArmed: Bool,
-        lockspaces: [AgentLockspace], unreapedGuards: [String], unprovenRuns: [String]? = nil, memoryFreeMiB: Int, leaving: Leaving? = nil
+        lockspaces: [AgentLockspace], unreapedGuards: [String], unprovenRuns: [String]? = nil, memoryFreeMiB: Int, leaving: Leaving? = nil, watchdogOrder: WatchdogOrder? = nil
     ) {
+        self.watchdogOrder = watchdogOrder
         self.leaving = leaving
         self.host = host
         self.hostID = hostID

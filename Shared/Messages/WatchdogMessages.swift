@@ -8,11 +8,29 @@ public struct WatchdogReport: Codable, Hashable, Sendable {
     public var timeout: Duration
     /// CLOCK_BOOTTIME of this machine when it was said: what is older than the last report changes nothing.
     public var at: Instant
+    /// With not armed: fencing-service has ordered it (``WatchdogOrder``) and counts no lease of this host as covered, so leases are held and granted without it.
+    public var released: Bool?
 
-    public init(armed: Bool, timeout: Duration, at: Instant) {
+    public init(armed: Bool, timeout: Duration, at: Instant, released: Bool? = nil) {
+        self.released = released
         self.armed = armed
         self.timeout = timeout
         self.at = at
+    }
+}
+
+/// Body of `watchdog.disarm`, which fencing-service sends to an agent: whether its watchdog is to be disarmed although leases are held, because automatic recovery is off or held (S6).
+///
+/// Before the first copy of an order to disarm leaves fencing-service, it has durably noted that nothing may be concluded from this host's watchdog until a heartbeat says that a later order
+/// to arm is obeyed.
+public struct WatchdogOrder: Codable, Hashable, Sendable {
+    /// Rises with each order for that host; an older one changes nothing.
+    public var serial: UInt64
+    public var disarm: Bool
+
+    public init(serial: UInt64, disarm: Bool) {
+        self.serial = serial
+        self.disarm = disarm
     }
 }
 
@@ -26,8 +44,11 @@ public struct LeaseWatchdogView: Codable, Hashable, Sendable {
     public var limit: Duration?
     /// Who has leases, or asks for them: each needs a guard that host-agent watches; `nil`: it does not say.
     public var holders: [Holder]?
+    /// host-agent has said that fencing-service ordered it to be disarmed.
+    public var released: Bool?
 
-    public init(armed: Bool, needed: Bool, limit: Duration?, holders: [Holder]? = nil) {
+    public init(armed: Bool, needed: Bool, limit: Duration?, holders: [Holder]? = nil, released: Bool? = nil) {
+        self.released = released
         self.armed = armed
         self.needed = needed
         self.limit = limit

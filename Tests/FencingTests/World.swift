@@ -48,6 +48,8 @@ final class World {
         var suppliesOff: Set<String> = []
         /// Armed: it resets the machine when that has not renewed for 11 s.
         var watchdog = false
+        /// What its agent was told of its watchdog, and obeys.
+        var order: WatchdogOrder?
         /// How far its own shutdown has come.
         var leaving: AgentHeartbeat.Leaving?
         /// Delays of the fence agent.
@@ -178,15 +180,15 @@ final class World {
         guard let machine = machines[name], let id = Int(name.dropFirst(4)) else { return }
         let heartbeat = AgentHeartbeat(
             host: name, hostID: id, bootID: bootID, hardwareID: machine.hardwareID, sequence: sequence, initializing: machine.initializing,
-            watchdogArmed: machine.watchdog, lockspaces: lockspaces, unreapedGuards: machine.unreaped, unprovenRuns: machine.unproven, memoryFreeMiB: 1000,
-            leaving: machine.leaving)
+            watchdogArmed: machine.watchdog && machine.order?.disarm != true, lockspaces: lockspaces, unreapedGuards: machine.unreaped, unprovenRuns: machine.unproven, memoryFreeMiB: 1000,
+            leaving: machine.leaving, watchdogOrder: machine.order)
         for input in monitor.onHeartbeat(heartbeat, of: heartbeat.host, at: now) { submit(input) }
     }
 
     /// Its guards are past their deadline and it stands still, so that nobody feeds its watchdog.
     private func isDueForReset(_ name: String) -> Bool {
         guard let machine = machines[name] else { return false }
-        return machine.watchdog && machine.frozen && machine.powered && now - machine.lastRenewal > .seconds(11)
+        return machine.watchdog && machine.order?.disarm != true && machine.frozen && machine.powered && now - machine.lastRenewal > .seconds(11)
     }
 
     /// 8 x io_timeout, and 4 s for the watchdog to fire.
@@ -305,6 +307,9 @@ final class World {
             let reply: Result<FenceTicket, RequestError> = reachable(question.proxy)
                 ? .success(FenceTicket(ticket: now, isIdle: isIdle)) : .failure(RequestError(RequestErrorCode.unknownOutcome, ""))
             deliver(.proxyTold(ProxyAnswer(question, reply)), after: .milliseconds(20))
+        case .orderWatchdog(let host, let order):
+            guard !losesOrders, reachable(host) else { return }
+            machines[host]?.order = order
         case .sign(let proof):
             check(proof)
             proofs.append(proof)
@@ -423,6 +428,9 @@ final class World {
         submit(.fenceEnded(FenceResult(run: run.id, host: run.host, outcome: .failed(obstacle))))
     }
 
+    /// Orders about watchdogs do not arrive.
+    var losesOrders = false
+
     /// Hosts whose power an operator commands in this test.
     var operatorActs: Set<String> = []
 
@@ -459,7 +467,7 @@ final class World {
     private func checkExpired(_ proof: Proof) {
         guard let machine = machines[proof.host] else { return }
         if proof.incarnations != nil { violations.append("\(proof.id) says that its leases expired, and speaks of incarnations") }
-        if !machine.watchdog { violations.append("\(proof.id) rests on a watchdog that \(proof.host) has not") }
+        if !machine.watchdog || machine.order?.disarm == true { violations.append("\(proof.id) rests on a watchdog that \(proof.host) has not") }
         if proof.generations[lockspace] == machine.generation, now - machine.lastRenewal < Self.deadTime { violations.append("\(proof.id) covers leases that have not expired") }
         if proof.generations[lockspace] ?? 0 > machine.generation { violations.append("\(proof.id) covers memberships to come") }
     }

@@ -331,6 +331,20 @@ private let anyProof = Proof(id: "p", kind: .ended, host: "host1", hostID: 1, st
     #expect(bench.engine.heartbeat.leaving == nil, "a new boot is a new life")
 }
 
+@Test func ordersAboutTheWatchdogAreObeyedInTheirOrder() throws {
+    var bench = EngineBench()
+    func order(_ serial: UInt64, _ disarm: Bool) -> [Effect<AgentAction>] { bench.request { .watchdogOrder($0, EngineBench.operator_, WatchdogOrder(serial: serial, disarm: disarm)) } }
+    _ = bench.send(.watchdog(covers: true, why: "it is fed"))
+    #expect(bench.engine.heartbeat.watchdogArmed)
+    #expect(order(5, true).actions.count == 1)
+    #expect(!bench.engine.heartbeat.watchdogArmed, "before its keeper has done anything")
+    #expect(order(5, true).actions.isEmpty && order(4, false).refusals == ["object.conflict"])
+    try bench.restart()
+    #expect(bench.start().actions.contains { if case .releaseWatchdog(true) = $0 { true } else { false } })
+    #expect(order(6, false).actions.count == 1)
+    #expect(!bench.engine.heartbeat.watchdogArmed && bench.engine.heartbeat.watchdogOrder?.serial == 6, "its keeper has not said so yet")
+}
+
 @Test func nobodySaysGoodbyeWhileAStrayGuestRuns() {
     var bench = EngineBench()
     _ = bench.send(.scanned([ScannedGuest(vm: "stray", pid: 7)]))

@@ -57,6 +57,25 @@ struct WatchdogTests {
         #expect(watchdog.handle(.answered(armed: true, nil), at: at(2)).covers == [true])
     }
 
+    @Test("released, it is disarmed whatever is held: lease-service is told to do without, and nothing is covered; taken back, it is armed again")
+    func isReleased() {
+        var watchdog = armed()
+        let steps = watchdog.handle(.released(true), at: at(0.5))
+        #expect(steps.covers == [false])
+        #expect(steps.contains { if case .report(let report) = $0 { report.released == true && !report.armed } else { false } })
+        #expect(watchdog.state == .releasing)
+        #expect(watchdog.handle(.answered(armed: false, nil), at: at(0.6)).contains { if case .close = $0 { true } else { false } })
+        #expect(watchdog.handle(.closed(failure: nil), at: at(0.7)).reports == [])
+        _ = watchdog.handle(.leaseService(LeaseWatchdogView(armed: false, needed: true, limit: .seconds(30), released: true)), at: at(1))
+        #expect(watchdog.handle(.said(web, running(until: 100)), at: at(5)).isEmpty && watchdog.state == .disarmed)
+        let again = watchdog.handle(.leaseService(LeaseWatchdogView(armed: false, needed: true, limit: .seconds(30))), at: at(6))
+        #expect(again.contains { if case .report(let report) = $0 { report.released == true } else { false } }, "a new life of lease-service is told")
+        _ = watchdog.handle(.answered(armed: false, nil), at: at(6))
+        #expect(watchdog.handle(.released(false), at: at(7)).opens)
+        _ = watchdog.handle(.opened(device, at: at(7)), at: at(7))
+        #expect(watchdog.handle(.answered(armed: true, nil), at: at(7)).covers == [true])
+    }
+
     @Test("it is fed once a second, and what was decided is worth nothing once the guard's answer is old or its deadline has passed")
     func feeds() {
         var watchdog = armed()

@@ -130,6 +130,7 @@ public struct FencingEngine: Engine {
                 host.retryAt = nil
                 host.identifyAt = nil
                 host.expiry = nil
+                host.orderAgain = nil
                 host.published = nil
                 // It was said of an older term; every agent is asked anew, and must accept each fencing.
                 host.obeysOthers = nil
@@ -175,7 +176,7 @@ public struct FencingEngine: Engine {
         var times = [ha.holdUntil]
         for name in names {
             guard let host = hosts[name] else { continue }
-            times += [nextRehearsal(host), nextQuestion(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
+            times += [nextRehearsal(host), nextQuestion(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.orderAgain, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
             if host.run == nil && host.command == nil { times += [host.retryAt, host.fenceCase?.bootDeadline] }
         }
         return times.compactMap { $0 }.filter { $0 > now }.min()
@@ -192,6 +193,7 @@ public struct FencingEngine: Engine {
             mintRebootedIfIncomplete(name)
             resolveLater(name)
             followExpiry(name)
+            orderWatchdog(name)
             rehearseIfDue(name)
         }
         for name in names { settleStatus(name) }

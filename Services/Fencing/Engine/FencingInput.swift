@@ -72,6 +72,8 @@ public enum FencingAction: Hashable, Sendable {
     case readSectors(SectorQuestion)
     /// Ask a proxy whether a run that it has not answered is over (`fence.prepare` with this number); ends as ``FencingInput/proxyTold(_:)``.
     case askProxy(ProxyQuestion)
+    /// Tell its agent what becomes of its watchdog; the next heartbeats say whether it obeys.
+    case orderWatchdog(host: String, WatchdogOrder)
     /// Sign; ends as ``FencingInput/proofSigned(_:)``. Nothing is published before that is durable (S15).
     case sign(Proof)
 }

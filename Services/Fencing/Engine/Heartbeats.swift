@@ -153,7 +153,10 @@ extension FencingEngine {
             host.liveness = .heard
             host.silence = nil
             host.initializing = heartbeat.initializing
-            host.watchdogArmed = heartbeat.watchdogArmed
+            host.saysArmed = heartbeat.watchdogArmed ? true : nil
+            host.obeyedOrder = heartbeat.watchdogOrder
+            host.counter = max(host.counter, heartbeat.watchdogOrder?.serial ?? 0)
+            host.watchdogArmed = heartbeat.watchdogArmed && host.isOrderObeyed
             host.leaving = heartbeat.leaving
             if FreeMemory.isNews(heartbeat.memoryFreeMiB, after: host.memoryMiB) { host.memoryMiB = FreeMemory.bounded(heartbeat.memoryFreeMiB) }
             host.unreaped = heartbeat.unreapedGuards

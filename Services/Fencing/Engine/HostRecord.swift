@@ -26,6 +26,13 @@ struct HostRecord: Codable, Hashable, Sendable {
     var silence: Silence?
     var initializing = false
     var watchdogArmed = false
+    /// The last order about its watchdog that it obeyed, as its heartbeat says, and whether it says that it is armed.
+    var obeyedOrder: WatchdogOrder?
+    var saysArmed: Bool?
+    /// The last order about its watchdog that was sent.
+    var sentOrder: WatchdogOrder?
+    /// When that is sent again.
+    var orderAgain: Instant?
     /// How far its own shutdown has come (S19).
     var leaving: AgentHeartbeat.Leaving?
     var memoryMiB: Int?

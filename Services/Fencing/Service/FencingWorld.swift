@@ -60,6 +60,7 @@ final class FencingWorld {
         case .askAcceptance(let question): ask(question, shell)
         case .askProxy(let question): ask(question, shell)
         case .readSectors(let question): read(question, shell)
+        case .orderWatchdog(let host, let order): self.order(order, to: host, shell)
         case .sign(let proof): sign(proof, shell)
         }
     }
@@ -195,6 +196,10 @@ final class FencingWorld {
         put("fence.accept", FenceAccept(host: question.host, caseID: question.caseID), to: question.voter, { $0.agentRequests }, shell) {
             shell.submit(.acceptance(AcceptanceAnswer(question, $0)))
         }
+    }
+
+    private func order(_ order: WatchdogOrder, to host: String, _ shell: Shell) {
+        put("watchdog.disarm", order, to: host, { $0.agentRequests }, shell) { _ in }
     }
 
     private func read(_ question: SectorQuestion, _ shell: Shell) {

@@ -52,6 +52,8 @@ public enum AgentAction: Sendable {
     /// Probe these domains, until each has answered a probe that began after now.
     case quiesce(Holder, [StoragePlace])
     case sign(Holder, Proof)
+    /// Disarm this host's watchdog although leases are held, or arm it again.
+    case releaseWatchdog(Bool)
     /// Stay joined to this domain's lockspace and probe it, from now on.
     case keep(StoragePlace)
     /// No longer; leave its lockspace, until that succeeds.

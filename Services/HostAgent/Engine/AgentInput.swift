@@ -108,6 +108,7 @@ public enum AgentInput: EngineInput {
     case fenceRun(RequestID, Caller, FenceProxyRun)
     /// A manager service introduces itself, so that its lineage and term are pinned before anybody else comes (S16).
     case hello(RequestID, Caller, ManagerWords? = nil)
+    case watchdogOrder(RequestID, Caller, WatchdogOrder)
     /// An operator says which lineage of a manager service to obey.
     case pin(RequestID, ManagerPin)
     case shutdown(RequestID, Caller)

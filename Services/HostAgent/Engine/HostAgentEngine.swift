@@ -52,6 +52,7 @@ public struct HostAgentEngine: Engine {
     var probes: [String: DomainProbe] = [:]
     /// `nil`: no.
     var watchdogArmed: Bool?
+    var watchdogOrder: WatchdogOrder?
     var pulse: UInt64 = 0
     var memoryFreeMiB = 0
     /// Time of the input that is being handled.
@@ -89,6 +90,7 @@ public struct HostAgentEngine: Engine {
         case .fencePrepare(let id, let caller, let prepare): commanded(id, caller) { $0.onFencePrepare(id, prepare) }
         case .fenceRun(let id, let caller, let run): commanded(id, caller) { $0.onFenceRun(id, run) }
         case .hello(let id, let caller, let words): commanded(id, caller) { $0.onHello(id, words) }
+        case .watchdogOrder(let id, let caller, let order): commanded(id, caller) { $0.onWatchdogOrder(id, order) }
         case .pin(let id, let pin): onPin(id, pin)
         case .shutdown(let id, let caller): commanded(id, caller) { $0.onShutdown(id) }
         case .shutdownCalledOff(let id, let caller): commanded(id, caller) { $0.onShutdownCalledOff(id) }
@@ -158,6 +160,7 @@ public struct HostAgentEngine: Engine {
                 effects.append(.perform(.sign(run.holder, proof(of: run.holder, run.evidence))))
             }
         }
+        if watchdogOrder?.disarm == true { effects.append(.perform(.releaseWatchdog(true))) }
         effects += nextPauseEnd
         for domain in domains.keys.sorted() { effects.append(.perform(.keep(StoragePlace(domain: domain, path: domains[domain] ?? "")))) }
         for domain in leaving.keys.sorted() { effects.append(.perform(.drop(StoragePlace(domain: domain, path: leaving[domain] ?? "")))) }

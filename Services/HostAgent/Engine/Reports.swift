@@ -9,8 +9,8 @@ extension HostAgentEngine {
     public var heartbeat: AgentHeartbeat {
         AgentHeartbeat(
             host: identity?.host ?? "", hostID: identity?.hostID ?? 0, bootID: identity?.bootID ?? "", hardwareID: identity?.hardwareID ?? "", sequence: pulse,
-            initializing: isInitializing, watchdogArmed: watchdogArmed ?? false, lockspaces: lockspaces, unreapedGuards: unreapedGuards, unprovenRuns: unprovenRuns,
-            memoryFreeMiB: memoryFreeMiB, leaving: goingAway)
+            initializing: isInitializing, watchdogArmed: watchdogArmed ?? false && watchdogOrder?.disarm != true, lockspaces: lockspaces, unreapedGuards: unreapedGuards, unprovenRuns: unprovenRuns,
+            memoryFreeMiB: memoryFreeMiB, leaving: goingAway, watchdogOrder: watchdogOrder)
     }
 
     public var vms: AgentVMs {
@@ -64,6 +64,23 @@ extension HostAgentEngine {
         guard covers != (watchdogArmed ?? false) else { return [] }
         watchdogArmed = covers
         return [.decide(Decision("host/\(identity?.host ?? "")", covers ? "watchdog armed" : "watchdog not armed", why: why))]
+    }
+
+    /// S6: whoever ordered it concludes nothing from this host's watchdog any more, whatever was on its way.
+    mutating func onWatchdogOrder(_ id: RequestID, _ order: WatchdogOrder) -> Effects {
+        if order == watchdogOrder { return [.reply(to: id, .done)] }
+        guard order.serial > watchdogOrder?.serial ?? 0 else {
+            return [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "order \(order.serial) about the watchdog is not newer than \(watchdogOrder?.serial ?? 0), which was obeyed")))]
+        }
+        let isNews = order.disarm != (watchdogOrder?.disarm ?? false)
+        watchdogOrder = order
+        // What the keeper said before was said of another order.
+        if order.disarm { watchdogArmed = nil }
+        guard isNews else { return [.reply(to: id, .done)] }
+        let decision = order.disarm
+            ? Decision("host/\(identity?.host ?? "")", "watchdog released", why: "fencing-service counts no lease of this host as covered while automatic recovery is off or held: it is disarmed, whatever is held")
+            : Decision("host/\(identity?.host ?? "")", "watchdog wanted again", why: "automatic recovery is on again: it is armed while leases are held")
+        return [.decide(decision), .perform(.releaseWatchdog(order.disarm)), .reply(to: id, .done)]
     }
 
     var publishedVMs: Effect<AgentAction> { .publish(Event("agent.vms", subject: identity?.host, body: vms)) }

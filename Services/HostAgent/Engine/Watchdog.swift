@@ -12,11 +12,13 @@ public import Messages
 /// | armed | time to feed, every guard answers, none is past its deadline with a group | fed |
 /// |  | time to feed, and it is not so | nothing: it counts on, and fires |
 /// |  | a feeding came to the device after the deadline of a guard that still has a group | shortened, and never fed again |
-/// |  | nobody has needed it for a while | releasing: lease-service is asked |
+/// |  | nobody has needed it for a while, or it was released | releasing: lease-service is asked |
 /// | releasing | lease-service holds nothing and grants nothing from now on | closing |
 /// |  | it refuses, or does not answer | armed |
 /// | closing | closed | disarmed |
 /// |  | it cannot be closed | armed |
+///
+/// One that was released by fencing-service's order is needed by nobody, and lease-service is told to do without it; it covers nothing until that is taken back and it is armed again.
 ///
 /// In releasing it is fed as in armed. One that cannot be disarmed (nowayout) stays armed as long as the machine runs. Before the agent knows what runs here it neither opens nor feeds it.
 public struct Watchdog: Sendable {
@@ -59,6 +61,8 @@ public struct Watchdog: Sendable {
     private var reportAt = Instant(nanoseconds: 0)
     private var neededAt = Instant(nanoseconds: 0)
     private var isEnding = false
+    /// fencing-service has ordered that it be disarmed.
+    private var isReleased = false
     private var openFailure: String?
     private var feedFailure: String?
     private var refusal: String?
@@ -121,6 +125,9 @@ public struct Watchdog: Sendable {
             feedFailure = failure
         case .closed(let failure): onClosed(failure, now)
         case .answered(let armed, let error): onAnswered(armed, error, now)
+        case .released(let isReleased):
+            self.isReleased = isReleased
+            reportAt = now
         case .ending: isEnding = true
         case .wake: break
         }
@@ -154,7 +161,8 @@ public struct Watchdog: Sendable {
     }
 
     /// An agent that ends asks lease-service instead of trusting what that said last.
-    private var isNeeded: Bool { !guards.isEmpty || (!isEnding && leases?.needed == true) }
+    private var isNeeded: Bool { !isReleased && isWanted }
+    private var isWanted: Bool { !guards.isEmpty || (!isEnding && leases?.needed == true) }
 
     // MARK: lease-service
 
@@ -178,6 +186,7 @@ public struct Watchdog: Sendable {
         } else if state == .releasing {
             isAgreed = false
             if error == nil {
+                reportAt = now + Self.pause
                 close(now)
             } else {
                 state = .armed
@@ -256,6 +265,7 @@ public struct Watchdog: Sendable {
     private mutating func advance(_ now: Instant) {
         switch state {
         case .disarmed, .inherited:
+            doWithout(now)
             guard state == .inherited || isNeeded, !isEnding, now >= openAt, obstacle(now) == nil else { return }
             state = .opening
             notAfter = latest(now + Self.silence)
@@ -278,6 +288,14 @@ public struct Watchdog: Sendable {
         ask(.feed(notAfter: notAfter), now)
     }
 
+    /// lease-service, or a new life of it, is told that its grants need not wait for a watchdog.
+    private mutating func doWithout(_ now: Instant) {
+        guard state == .disarmed, isReleased, !isEnding, leases?.limit != nil, leases?.released != true, !isReporting, now >= reportAt else { return }
+        isReporting = true
+        reportAt = now + Self.pause
+        steps.append(.report(WatchdogReport(armed: false, timeout: timeout, at: now, released: true)))
+    }
+
     /// It would fire a whole timeout after a feeding that must not have been.
     private mutating func judgeLateness(_ now: Instant) {
         guard let late = lateAt, now - late >= Self.silence else { return }
@@ -292,21 +310,21 @@ public struct Watchdog: Sendable {
 
     private mutating func report(_ now: Instant) {
         guard !isReporting, now >= reportAt else { return }
-        let isOver = !isNeeded && now - neededAt >= (isEnding ? .zero : Self.quiet) && device?.canDisarm == true
-        guard isOver || (flaw == nil && !isAgreed) else { return }
+        let isOver = !isNeeded && (isReleased || now - neededAt >= (isEnding ? .zero : Self.quiet)) && device?.canDisarm == true
+        guard isOver || (flaw == nil && !isAgreed && !isReleased) else { return }
         if isOver { state = .releasing }
         isReporting = true
-        steps.append(.report(WatchdogReport(armed: !isOver, timeout: device?.timeout ?? timeout, at: now)))
+        steps.append(.report(WatchdogReport(armed: !isOver, timeout: device?.timeout ?? timeout, at: now, released: isOver && isReleased ? true : nil)))
     }
 
     // MARK: What is said
 
     private mutating func tell(_ now: Instant) {
-        let covers = isOpen && isAgreed && leases?.limit != nil && unwatched == nil && !isLost
+        let covers = isOpen && isAgreed && !isReleased && leases?.limit != nil && unwatched == nil && !isLost
         let problem = problem(now)
         if covers != said.covers {
             let fed = "\(device?.identity ?? "it") is fed, it resets this host \(Int(device?.timeout.seconds ?? 0)) s after the last feeding"
-            let why = covers ? fed : problem ?? (isOpen ? "lease-service has not heard yet that it is armed" : "no lease is held")
+            let why = covers ? fed : isReleased ? "fencing-service has ordered it to be disarmed" : problem ?? (isOpen ? "lease-service has not heard yet that it is armed" : "no lease is held")
             steps.append(.covers(covers, why: why))
         }
         if problem != said.problem { steps.append(.problem(problem)) }
@@ -342,7 +360,7 @@ public struct Watchdog: Sendable {
 
     private func wake(_ now: Instant) -> Instant? {
         switch state {
-        case .disarmed: isNeeded ? max(openAt, now + interval) : nil
+        case .disarmed: isNeeded ? max(openAt, now + interval) : isReleased && isWanted && leases?.released != true ? max(reportAt, now + interval) : nil
         case .inherited: max(openAt, now + .milliseconds(100))
         case .armed, .releasing: max(feedAt, now + (isFeeding ? interval : .milliseconds(10)))
         case .opening, .closing: askedAt.map { $0 + Self.slowness }.flatMap { $0 > now ? $0 : nil }

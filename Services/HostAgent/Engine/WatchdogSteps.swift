@@ -41,6 +41,8 @@ extension Watchdog {
         case closed(failure: String?)
         /// lease-service's answer to a report; `nil`: done.
         case answered(armed: Bool, RequestError?)
+        /// fencing-service has ordered it to be disarmed whatever is held, or takes that back.
+        case released(Bool)
         /// This life of the agent ends: what nobody needs is disarmed at once.
         case ending
         case wake

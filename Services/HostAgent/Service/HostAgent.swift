@@ -57,6 +57,7 @@ final class HostAgent: RunningService {
             case .keep(let place): storage.handle(.keep(place))
             case .drop(let place): storage.handle(.drop(place))
             case .create(let id, let create): storage.handle(.create(id, create))
+            case .releaseWatchdog(let isReleased): watchdog?.handle(.released(isReleased))
             case .sign(let holder, let proof): Self.sign(holder, proof, keys, shell)
             case .fence(let id, let run):
                 fenceAgent.run(run.action, on: run.devices, of: run.host, deadline: run.deadline) { shell.submit(.fenceRan(id, FenceProxyResult(parts: $0))) }
@@ -168,6 +169,7 @@ final class HostAgent: RunningService {
         Route("fence.prepare", [.service]) { .fencePrepare($0.header.id, $0.caller, try $0.body(FencePrepare.self)) },
         Route("fence.run", [.service]) { .fenceRun($0.header.id, $0.caller, try $0.body(FenceProxyRun.self)) },
         Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller) },
+        Route("watchdog.disarm", [.service]) { .watchdogOrder($0.header.id, $0.caller, try $0.body(WatchdogOrder.self)) },
         Route("manager.pin", [.operator_]) { .pin($0.header.id, try $0.body(ManagerPin.self)) },
         Route("agent.shutdown", [.operator_]) {
             try $0.body(AgentShutdown.self).cancel == true ? .shutdownCalledOff($0.header.id, $0.caller) : .shutdown($0.header.id, $0.caller)

@@ -7,12 +7,13 @@ extension LeaseEngine {
             return [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "an older report than the last one changes nothing")))]
         }
         if let refusal = refusal(of: report) { return [.reply(to: id, .refused(refusal))] }
-        let before = watchdog?.armed
+        let before = watchdog
         watchdog = report
-        guard before != report.armed else { return [.reply(to: id, .done)] }
+        guard before?.armed != report.armed || before?.released != report.released else { return [.reply(to: id, .done)] }
         let decision = report.armed
             ? Decision("host/\(host.name)", "watchdog armed", why: "host-agent says so: it resets this host \(report.timeout.seconds) s after the last feeding; leases may be granted")
-            : Decision("host/\(host.name)", "watchdog may be disarmed", why: "no lease is held; none is granted before it is armed again")
+            : Decision("host/\(host.name)", "watchdog may be disarmed", why: report.released == true
+                ? "fencing-service has ordered it, and counts no lease of this host as covered; they are granted without it" : "no lease is held; none is granted before it is armed again")
         return [.decide(decision), .reply(to: id, .done)]
     }
 
@@ -23,19 +24,24 @@ extension LeaseEngine {
                 LeaseErrorCode.watchdog, "it fires after \(report.timeout.seconds) s, lease.watchdog allows \(limit.seconds) s: shorten host-agent's watchdog.timeout or raise lease.watchdog")
         }
         guard let first = leaseholders.first else { return nil }
+        if report.released == true {
+            guard let promised = (host.expiredOwners ?? [:]).filter({ $0.value == .watchdogPromised }).keys.sorted().first else { return nil }
+            return RequestError(
+                LeaseErrorCode.watchdog, "lockspace \(promised) has expiredOwners: watchdogPromised, so others take what \(first) holds by time alone: the watchdog stays armed while that is held")
+        }
         return RequestError(LeaseErrorCode.heldHere, "\(first) has or wants leases of this host", details: ["holder": first.description])
     }
 
     var watchdogView: LeaseWatchdogView {
         let holders = leaseholders
-        return LeaseWatchdogView(armed: watchdog?.armed ?? false, needed: !holders.isEmpty, limit: host.watchdog, holders: holders)
+        return LeaseWatchdogView(armed: watchdog?.armed ?? false, needed: !holders.isEmpty, limit: host.watchdog, holders: holders, released: watchdog?.released)
     }
 
     private var leaseholders: [Holder] { sortedGrants.map(\.holder) + parked.map(\.request.holder) }
 
-    /// Why nothing is granted yet; `nil`: the watchdog is armed, or none is asked for.
+    /// Why nothing is granted yet; `nil`: the watchdog is armed, or none is asked for, or fencing-service does without.
     var unarmedWatchdog: RequestError? {
-        guard host.watchdog != nil, watchdog?.armed != true else { return nil }
+        guard host.watchdog != nil, watchdog?.armed != true, watchdog?.released != true else { return nil }
         return RequestError(
             LeaseErrorCode.watchdog,
             "lease.watchdog asks for a hardware watchdog, and host-agent has not armed it: see its health and watchdog.device in its configuration")

@@ -62,6 +62,10 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         case .askAcceptance(let question): askAcceptance(question)
         case .askProxy(let question): ask(question)
         case .readSectors(let question): readSectors(question)
+        case .orderWatchdog(let name, let order):
+            guard let host = world.host(name) else { return }
+            let caller = caller
+            ask(host.agent, timeout: Self.patience, { .watchdogOrder($0, caller, order) }) { _ in }
         case .sign(let proof): after(.milliseconds(1)) { [self] in submit(.proofSigned(world.keys.sign(proof, with: managers.signingKey))) }
         }
     }

@@ -115,10 +115,16 @@ final class OperatorProcess: Process {
     /// As the machine's own init does: off only after the goodbye.
     private func shutDown(_ name: String, _ done: @escaping (RequestError?) -> Void) {
         guard let host = world.host(name), host.machine.isOn else { return done(RequestError(RequestErrorCode.conflict, "\(name) is off")) }
-        let boot = host.machine.bootID
-        ask(host.agent, timeout: .seconds(120), { .shutdown($0, Caller(role: .operator_)) }) { result in
-            if result.error == nil, host.machine.isOn, host.machine.bootID == boot, host.agent.engine.heartbeat.leaving == .over { host.losePower("it has shut down") }
+        let bootID = host.machine.bootID
+        ask(host.agent, timeout: .seconds(120), { .shutdown($0, Caller(role: .operator_)) }) { [world] result in
             done(result.error)
+            guard result.error == nil else { return }
+            // The rest of the machine takes its time.
+            let boot = world.scenario.pace.boot.nanoseconds
+            world.after(nanoseconds: world.random.between(boot / 4, boot * 3 / 4)) {
+                guard host.machine.isRunning, host.machine.bootID == bootID, host.agent.engine.heartbeat.leaving == .over else { return }
+                host.losePower("it has shut down")
+            }
         }
     }
 

@@ -146,6 +146,28 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
         world.troubles($0, every: 200) { host, _, at in [(at, .hang(host: host)), (at + 80, .thaw(host: host))] }
         return world
     },
+    // As "unwatched", with watchdogs; all of it happens in a hold, which ends while the host stands still.
+    "released": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.policy.fencing.grace = .seconds(10)
+        world.policy.watchdog = .seconds(10)
+        for index in world.hosts.indices {
+            world.hosts[index].fence = .none
+            world.hosts[index].watchdog = true
+        }
+        world.troubles($0, every: 400) { host, _, at in [(at, .haHold), (at + 20, .hang(host: host)), (at + 40, .haRelease), (at + 250, .thaw(host: host))] }
+        return world
+    },
+    // Hosts stand still in the middle of a clean shutdown, after their goodbye.
+    "goodbyes": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.policy.fencing.grace = .seconds(10)
+        world.pace.boot = .seconds(120)
+        world.troubles($0, every: 300) { host, _, at in
+            [(at, .hostShutdown(host: host)), (at + 20, .hang(host: host)), (at + 100, .thaw(host: host)), (at + 110, .hostStay(host: host)), (at + 120, .switchOn(host: host))]
+        }
+        return world
+    },
     // A device that cannot tell whose it is switches the next host.
     "miswired": {
         var world = Scenario(seed: $0, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
