@@ -74,6 +74,7 @@ extension HostDefinition {
     ///         level: 1
     ///         vouched: false      # true: you know that this device powers this host
     ///         via: manager        # hosts: other hosts run the agent, the secret file lies on each of them
+    ///         delay: 5s           # before the first off of a case, in which the host may still be heard
     ///
     /// - Throws: `RequestError` that names file, line and key.
     init(file path: String) throws {
@@ -81,12 +82,12 @@ extension HostDefinition {
             path: path, kind: "host", keys: ["name", "id", "endpoints", "key", "signingKey", "spmPriority", "watchdog", "fence"])
         let endpoints = try file.section("endpoints", kind: "host's endpoints", keys: ["agentRequests", "agentEvents", "leaseRequests", "leaseEvents"])
         let devices = try file.sections(
-            "fence", kind: "fence device", keys: ["agent", "address", "username", "secretFile", "options", "level", "vouched", "via"]
+            "fence", kind: "fence device", keys: ["agent", "address", "username", "secretFile", "options", "level", "vouched", "via", "delay"]
         ).map { device in
             FenceDevice(
                 agent: try device.string("agent"), address: try device.string("address"), username: try device.optionalString("username"),
                 secretFile: try device.optionalString("secretFile"), options: try device.texts("options"), level: try device.optionalInt("level"),
-                vouched: try device.optionalBool("vouched"), via: try device.optionalChoice("via"))
+                vouched: try device.optionalBool("vouched"), via: try device.optionalChoice("via"), delay: try device.optionalDuration("delay"))
         }
         self.init(
             name: try file.string("name"), id: try file.int("id"),

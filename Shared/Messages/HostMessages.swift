@@ -61,10 +61,12 @@ public struct FenceDevice: Codable, Hashable, Sendable {
     public var vouched: Bool?
     /// Who runs the agent; `nil` is ``FenceRoute/manager``.
     public var via: FenceRoute?
+    /// How long a case waits before it sends the first `off`, so that two sets of managers, or hosts that fence each other by other means, do not shoot at the same time; heard meanwhile, the host is spared.
+    public var delay: Duration?
 
     public init(
         agent: String, address: String, username: String? = nil, secretFile: String? = nil, options: [String: String]? = nil, level: Int? = nil,
-        vouched: Bool? = nil, via: FenceRoute? = nil
+        vouched: Bool? = nil, via: FenceRoute? = nil, delay: Duration? = nil
     ) {
         self.agent = agent
         self.address = address
@@ -74,6 +76,7 @@ public struct FenceDevice: Codable, Hashable, Sendable {
         self.level = level
         self.vouched = vouched
         self.via = via
+        self.delay = delay
     }
 }
 

@@ -7,8 +7,15 @@ import Testing
 @Suite struct RandomWalks {
     @Test(arguments: 0..<60) func whateverHappensNothingIsProvenThatLivesAndEverythingRecovers(seed: UInt64) {
         var random = SplitMix64(state: seed &* 7919 &+ 1)
-        let world = World()
         let hosts = ["host1", "host2", "host3"]
+        let world = World { world in
+            for name in hosts {
+                if seed % 5 == 1 { world.machines[name]?.outlet = .works }
+                if seed % 5 == 2 { world.machines[name]?.via = .hosts }
+                if seed % 5 == 3 { world.machines[name]?.delay = .seconds(7) }
+                if seed % 5 == 4 { world.machines[name]?.pair = .works }
+            }
+        }
         world.operatorActs = []
         if seed % 2 == 0 { world.machines["host2"]?.watchdog = true }
         for _ in 0..<40 {
@@ -18,6 +25,9 @@ import Testing
             case 1: world.machines[host]?.frozen = true
             case 2: world.machines[host]?.frozen = false
             case 3: world.machines[host]?.cut.toggle()
+            case 4 where seed % 5 == 1 && random.below(2) == 0: world.machines[host]?.outlet = [.works, .stuck, .dead][random.below(3)]
+            case 4 where seed % 5 == 2 && random.below(2) == 0: world.freezesInACommand = host
+            case 4 where seed % 5 == 4 && random.below(2) == 0: world.machines[host]?.pair = [.works, .stuck, .dead][random.below(3)]
             case 4: world.machines[host]?.bmc = [.works, .stuck, .dead][random.below(3)]
             case 5: world.reboot(host)
             case 6: world.restart()
@@ -38,9 +48,14 @@ import Testing
             world.machines[host]?.cut = false
             world.machines[host]?.frozen = false
             world.machines[host]?.bmc = .works
+            // Nobody is there through whom all of them could be switched on.
+            if seed % 5 == 2 { world.powerOn(host) }
+            if seed % 5 == 1 { world.machines[host]?.outlet = .works }
+            if seed % 5 == 4 { world.machines[host]?.pair = .works }
             world.machines[host]?.latency = .milliseconds(200)
             world.machines[host]?.unreaped = []
         }
+        world.freezesInACommand = nil
         world.leasesAnswer = true
         world.submit(.network(ok: true, detail: ""))
         world.submit(.haHold(world.request(), HoldRequest(why: "", release: true)))

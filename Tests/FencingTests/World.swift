@@ -42,8 +42,14 @@ final class World {
         var outlet: BMC?
         /// Its devices are reached through other hosts.
         var via: FenceRoute?
+        /// Of its first device.
+        var delay: Duration?
         /// As a proxy it can reach no device.
         var reachesNoDevice = false
+        /// Its outlet is off: its BMC has no power either.
+        var outletIsOff = false
+        /// Power alone does not start it: its BMC must.
+        var waitsForItsBMC = false
         /// Supplies that are switched off.
         var suppliesOff: Set<String> = []
         /// Armed: it resets the machine when that has not renewed for 11 s.
@@ -106,7 +112,7 @@ final class World {
 
     private func devices(_ index: Int, _ vouched: Bool?) -> [FenceDevice] {
         let machine = machines["host\(index)"]
-        var devices = [FenceDevice(agent: "fence_ipmilan", address: "10.0.0.\(index)", vouched: machine?.via == .hosts ? true : vouched, via: machine?.via)]
+        var devices = [FenceDevice(agent: "fence_ipmilan", address: "10.0.0.\(index)", vouched: machine?.via == .hosts ? true : vouched, via: machine?.via, delay: machine?.delay)]
         if machine?.pair != nil { devices.append(FenceDevice(agent: "fence_apc", address: "pair", vouched: true)) }
         if machine?.outlet != nil { devices.append(FenceDevice(agent: "fence_apc", address: "outlet", level: 2, vouched: true)) }
         return devices
@@ -214,6 +220,8 @@ final class World {
 
     func reboot(_ name: String) {
         crash(name)
+        machines[name]?.suppliesOff = []
+        machines[name]?.outletIsOff = false
         powerOn(name)
     }
 
@@ -386,7 +394,9 @@ final class World {
 
     private func outcome(of run: FenceRun, at device: FenceDevice, _ machine: Machine) -> FenceOutcome {
         let bmc = device.address == "pair" ? machine.pair : device.address == "outlet" ? machine.outlet : machine.bmc
+        if machine.outletIsOff, device.address != "outlet" { return .failed("Unable to connect to the BMC") }
         switch (bmc ?? .works, run.action) {
+        case (.works, .status) where device.address == "outlet": return machine.outletIsOff ? .readsOff : .succeeded
         case (.dead, _): return .failed("Unable to obtain correct plug status")
         case (.lies, let action): return action == .status ? .readsOff : .succeeded
         case (_, .status): return machine.powered && !machine.suppliesOff.contains(device.address) ? .succeeded : .readsOff
@@ -412,7 +422,9 @@ final class World {
                 if act.action == .off { machines[act.host]?.suppliesOff.insert(act.device) } else { machines[act.host]?.suppliesOff.remove(act.device) }
                 if act.action == .off, machines[act.host]?.suppliesOff.count ?? 0 < 2 { continue }
             }
-            if act.action == .off { crash(act.host) } else { powerOn(act.host) }
+            if act.device == "outlet" { machines[act.host]?.outletIsOff = act.action == .off }
+            if act.device == "outlet", act.action == .on, machines[act.host]?.waitsForItsBMC == true { continue }
+            if act.action == .off { crash(act.host) } else if machines[act.host]?.outletIsOff != true { powerOn(act.host) }
         }
     }
 

@@ -115,6 +115,7 @@ extension FencingEngine {
     /// A status of the case was read: `host.power` says what, or that it could not be read.
     mutating func onPowerRead(_ name: String, _ detail: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
+        if endsVisit(name) { return }
         if host.power == .unknown { return failLevel(name, "the power status cannot be read: \(detail)\(expiryHint(name))") }
         // S10: another machine that is off says nothing about this one.
         if host.power == .off, host.deviceIsForeign { return failLevel(name, Self.foreignDevice) }
@@ -174,7 +175,7 @@ extension FencingEngine {
 
     // MARK: Before off
 
-    private mutating func considerOff(_ name: String) {
+    mutating func considerOff(_ name: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
         switch hold(host, open) {
         case nil where open.doubted && open.cause == .silent:
@@ -243,8 +244,21 @@ extension FencingEngine {
         }
     }
 
+    /// - Returns: whether it waits; afterwards everything is looked at anew.
+    private mutating func delay(_ name: String) -> Bool {
+        guard let host = hosts[name], let open = host.fenceCase, open.cause != .operatorAsked,
+            let delay = host.levelDevices.compactMap({ host.definition.fence[$0].delay }).max(), delay > .zero
+        else { return false }
+        let until = open.delayedUntil ?? now + delay
+        updateCase(name) { $0.delayedUntil = until }
+        guard now < until else { return false }
+        postpone(name, .delaying, "off is sent \(delay.milliseconds) ms after it was decided, by the delay of its fence device, unless \(name) is heard before", after: until - now)
+        return true
+    }
+
     /// S16: another agent must obey this manager and its term, if any answers.
     private mutating func askAcceptance(_ name: String) {
+        if delay(name) { return }
         let voters = names.filter { $0 != name && hosts[$0]?.liveness == .heard && hosts[$0]?.identityProblem == nil }
         guard let open = hosts[name]?.fenceCase else { return }
         updateCase(name) {
@@ -288,7 +302,7 @@ extension FencingEngine {
 
     // MARK: After off
 
-    private mutating func readGenerations(_ name: String) {
+    mutating func readGenerations(_ name: String) {
         updateCase(name) {
             $0.sectors = [:]
             $0.renewalsStopped = false
@@ -354,72 +368,5 @@ extension FencingEngine {
     mutating func waitForSilence(_ name: String) {
         let soon = (hosts[name]?.fenceCase?.readings ?? 0) < 5
         postpone(name, .failed, "it reads off and yet heartbeats come: waits for them to end", after: soon ? policy.heartbeat * 2 : policy.retry)
-    }
-
-    // MARK: Proven: the way back
-
-    /// The proof of the case is signed: it is published already.
-    mutating func onCaseProven(_ name: String, by proof: Proof) {
-        guard let open = hosts[name]?.fenceCase else { return }
-        updateCase(name) {
-            if !$0.proven { $0.readings = 0 }
-            $0.proven = true
-        }
-        if !open.proven, let now = hosts[name]?.fenceCase {
-            var view = now.view(of: name)
-            view.step = FenceCase.Step.proven.rawValue
-            view.reason = proof.statement
-            publish("fence.succeeded", name, view)
-        }
-        guard let host = hosts[name], host.run == nil, host.command == nil else { return }
-        if proof.kind == .operatorConfirmed, host.power != .off {
-            return postpone(name, .proven, "an operator confirmed that it is off; its device is still to switch it off and on")
-        }
-        let uncovered = host.uncovered(by: proof)
-        if !uncovered.isEmpty, !readers(for: name).isEmpty, (hosts[name]?.fenceCase?.readings ?? 0) < 3 {
-            return postpone(name, .proven, "proven, but nobody could read its generation in \(uncovered.joined(separator: ", ")); read again")
-        }
-        powerOn(name)
-    }
-
-    private mutating func onProvenReadsOff(_ name: String, _ open: FenceCase) {
-        guard let host = hosts[name] else { return }
-        updateCase(name) { $0.readOff = true }
-        if open.step == .recheckingOff { return mintPowerOff(name) }
-        if open.step == .confirmingOn { return postpone(name, .failed, "it still reads off after on") }
-        let completes = !host.uncovered(by: host.proof?.proof).isEmpty && !readers(for: name).isEmpty && open.readings < 3
-        if completes || host.proof?.proof.kind == .operatorConfirmed { readGenerations(name) } else { powerOn(name) }
-    }
-
-    private mutating func onProvenReadsOn(_ name: String, _ open: FenceCase) {
-        guard let host = hosts[name] else { return }
-        // What was seen to be off since the confirmation, and reads on now, somebody has switched on: it may boot.
-        if host.proof?.proof.kind == .operatorConfirmed, !open.booting, open.readOff != true { return open.step == .confirmingOff ? postponeStuck(name) : considerOff(name) }
-        let again = open.step == .booting || (open.booting && open.step == .checking)
-        let deadline = now + policy.bootTimeout
-        updateCase(name) {
-            $0.booting = true
-            $0.bootDeadline = deadline
-        }
-        step(name, .booting, again ? "it reads on, and no heartbeat came yet" : "it reads on; waits for the heartbeat of a new life")
-    }
-
-    mutating func postponeStuck(_ name: String) { postpone(name, .failed, "an operator confirmed that it is off, but the device still reads on after off") }
-
-    mutating func powerOn(_ name: String) {
-        guard let host = hosts[name], host.run == nil, host.command == nil else { return }
-        if host.deviceIsForeign { return postpone(name, .failed, Self.foreignDevice) }
-        if let why = powerOnHold(host) { return step(name, .proven, "its life is proven over; it is not switched on: \(why)") }
-        let (now, window) = (now, policy.rebootWindow)
-        update(name) {
-            // What the dead life's connection still holds must not be taken for a sign of life.
-            $0.connection += 1
-            $0.reboots = ($0.reboots ?? []).filter { now - $0 < window } + [now]
-            $0.fenceCase?.booting = true
-        }
-        watch(name)
-        step(name, .on, "switches it on through \(host.fenceDevice?.agent ?? "its device")")
-        decide(name, "power on", why: "its last life is proven over", host.fenceCase)
-        run(.on, on: name)
     }
 }

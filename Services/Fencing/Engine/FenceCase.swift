@@ -43,6 +43,11 @@ struct FenceCase: Codable, Hashable, Sendable {
     var runs: [FenceRunView]?
     var runBeganAt: Instant?
 
+    /// Until when its devices' delay lasts; set once.
+    var delayedUntil: Instant?
+    /// Levels that were switched on, or read on, since the case began to bring it back, in order.
+    var levelsOn: [Int]?
+
     var voters: [String] = []
     /// Some agent other than the suspect answered that it does not obey.
     var refusedBy: String?
@@ -67,6 +72,8 @@ struct FenceCase: Codable, Hashable, Sendable {
         case held
         /// Asks the other hosts whether the suspect's renewals stopped.
         case gathering = "gathering-evidence"
+        /// Waits for the delay of its devices.
+        case delaying
         case accepting
         case off
         case confirmingOff = "confirming-off"

@@ -64,6 +64,8 @@ struct HostRecord: Codable, Hashable, Sendable {
 
     // Power
     var power = PowerState.unknown
+    /// What each of its devices read when it was asked last, by its index.
+    var reads: [Int: PowerState]?
     /// What is known of its first fence device.
     var device = DeviceTrust.unknown
     /// What is known of the others, by their index.
@@ -145,6 +147,19 @@ struct HostRecord: Codable, Hashable, Sendable {
     var levelDevices: [Int] { levels.isEmpty ? [] : levels[min(level ?? 0, levels.count - 1)] }
     /// The first of them.
     var fenceDevice: FenceDevice? { levelDevices.first.map { definition.fence[$0] } }
+
+    /// Devices that read on when they were asked last, whatever the others say.
+    var readingOn: [FenceDevice] { (reads ?? [:]).filter { $0.value == .on && definition.fence.indices.contains($0.key) }.keys.sorted().map { definition.fence[$0] } }
+
+    /// A run through those that act now has ended.
+    mutating func note(_ run: FenceRun, _ result: FenceResult) {
+        var all = reads ?? [:]
+        for (position, index) in levelDevices.enumerated() where position < run.devices.count {
+            let part = result.parts.flatMap { $0.indices.contains(position) ? $0[position].outcome : nil } ?? result.outcome
+            all[index] = run.action.isDestructive ? .unknown : part.powerState
+        }
+        reads = all
+    }
 
     func trust(_ index: Int) -> DeviceTrust { index == 0 ? device : otherDevices?[index] ?? .unknown }
 

@@ -38,6 +38,7 @@ extension FencingEngine {
         noteProxy(run, result)
         update(host.name) {
             $0.run = nil
+            $0.note(run, result)
             if run.action.isDestructive {
                 $0.unresolved = run.action
                 $0.power = .unknown

@@ -129,10 +129,12 @@ extension FencingEngine {
         guard !body.who.isEmpty, !body.why.isEmpty else { return refuse(id, RequestErrorCode.invalid, "a confirmation needs who and why") }
         if open.proven { return reply(id, .success(open.view(of: host.name))) }
         if host.liveness == .heard { return refuse(id, FencingErrorCode.signsOfLife, "heartbeats of \(host.name) come: it is not off") }
-        if host.power == .on, body.checked != true {
+        let readingOn = host.readingOn
+        if host.power == .on || !readingOn.isEmpty, body.checked != true {
+            let which = host.definition.fence.count > 1 && !readingOn.isEmpty ? readingOn.map { "\($0.agent) at \($0.address)" }.joined(separator: ", ") + " of" : "the fence device of"
             return refuse(
                 id, FencingErrorCode.signsOfLife,
-                "the fence device of \(host.name) reads on: only if you have looked at the machine itself and it is off, confirm again with --yes-i-checked")
+                "\(which) \(host.name) reads on: only if you have looked at the machine itself and it is off, confirm again with --yes-i-checked")
         }
         guard host.liveness == .silent else {
             return refuse(id, FencingErrorCode.held, "fencing-service has not listened to \(host.name) for a full grace yet; confirm again then")
@@ -189,7 +191,7 @@ extension FencingEngine {
         let checked = pending.answered > 0 ? "\(pending.answered) hosts see no renewal" : "no host could look for renewals"
         mint(
             name, .operatorConfirmed, incarnations: open.incarnation, generations: generations, case: open.id,
-            "\(pending.body.who) confirmed that \(name) is off: \(pending.body.why) (no heartbeat, \(checked)\(host.power == .on ? ", its device reads on, and the machine itself was looked at" : ""))")
+            "\(pending.body.who) confirmed that \(name) is off: \(pending.body.why) (no heartbeat, \(checked)\(host.power == .on || !host.readingOn.isEmpty ? ", its device reads on, and the machine itself was looked at" : ""))")
         reply(pending.request, .success(open.view(of: name)))
     }
 }

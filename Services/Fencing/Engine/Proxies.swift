@@ -85,14 +85,20 @@ extension HostRecord {
 /// names a ticket, the proxy's own time, and does not begin later than its deadline after that; and after a command that was not answered, the host is neither switched on nor Up before the proxy
 /// has said that nothing of it is left, or that life of the proxy is proven over.
 extension FencingEngine {
-    /// Hosts that answer, obey this manager and are not suspects themselves; those that are Up first. All hosts are one cluster.
+    /// Hosts that answer, obey this manager and are not suspects themselves; those that are Up first, those that are to be switched off although they answer last. All hosts are one cluster.
     private func proxies(besides name: String) -> [String] {
-        let able = names.filter { other in
-            guard other != name, let host = hosts[other] else { return false }
-            return host.liveness == .heard && host.identityProblem == nil && host.obeysOthers == nil && host.fenceCase == nil && host.run?.action.isDestructive != true
-        }
-        return able.filter { hosts[$0]?.status == .up } + able.filter { hosts[$0]?.status != .up }
+        let able = names.filter { $0 != name && hosts[$0].map(isProxy) ?? false }
+        func rank(_ name: String) -> Int { hosts[name].map { $0.status == .up ? 0 : isToBeFenced($0) ? 2 : 1 } ?? 2 }
+        return able.sorted { (rank($0), $0) < (rank($1), $1) }
     }
+
+    private func isProxy(_ host: HostRecord) -> Bool {
+        guard host.liveness == .heard, host.identityProblem == nil, host.obeysOthers == nil, host.run?.action.isDestructive != true else { return false }
+        guard isToBeFenced(host), let open = host.fenceCase else { return true }
+        return !open.offSent && (open.cause == .operatorAsked || open.cause == .unreaped)
+    }
+
+    private func isToBeFenced(_ host: HostRecord) -> Bool { host.fenceCase.map { $0.incarnation == host.incarnation } ?? false }
 
     /// The first that has not failed, else the one that failed first.
     func proxy(for host: HostRecord) -> String? {

@@ -57,6 +57,7 @@ extension FencingEngine {
             if deviceChanged {
                 $0.device = .unknown
                 $0.otherDevices = nil
+                $0.reads = nil
                 $0.level = nil
                 $0.identifyAt = nil
                 $0.power = .unknown
@@ -146,6 +147,9 @@ extension FencingEngine {
         if !(1...2000).contains(definition.id) { return "a host id is 1...2000" }
         if definition.fence.count > 16 { return "a host has at most 16 fence devices" }
         if let level = definition.fence.compactMap(\.level).first(where: { !(1...9).contains($0) }) { return "level \(level): a fence level is 1...9" }
+        if let delay = definition.fence.compactMap(\.delay).first(where: { !(Duration.zero...Duration.seconds(600)).contains($0) }) {
+            return "a fence delay of \(delay.seconds) s: it is at most 600 s, since nothing of a dead host starts elsewhere before it is over"
+        }
         if Set(definition.fence.map { "\($0.agent) \($0.address) \($0.level ?? 1) \(($0.options ?? [:]).sorted { $0.key < $1.key })" }).count < definition.fence.count {
             return "one fence device is listed twice: two power supplies need an agent each, with its own address or plug"
         }
