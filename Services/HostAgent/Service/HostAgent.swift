@@ -37,7 +37,8 @@ final class HostAgent: RunningService {
         self.worker = worker
         leases = try LeaseFollower(places)
         try WatchdogThread.check(device: places.watchdogDevice, run: places.run)
-        watchdog = places.watchdogDevice.isEmpty ? nil : try WatchdogKeeper(places)
+        let watchdog = places.watchdogDevice.isEmpty ? nil : try WatchdogKeeper(places)
+        self.watchdog = watchdog
         heartbeats = Heartbeats(every: places.heartbeat)
         let keys = keys
         let fenceAgent = FenceAgent(directory: places.fenceAgents, lockDirectory: "\(places.run)/fence-locks")
