@@ -4,7 +4,8 @@
 # make nightly  every mutant of the simulator with generous bounds, 10,000 random seeds of one virtual hour, an hour of hostile bytes for the parsers of lease volumes, 10,000 turns of one lease beside sanlock: hours
 # make build  release build of all executables
 # make soak   breaks a local cluster of its own at random and judges it: ARGUMENTS="--failovers 100 --seed 1"; a quarter of an hour, and no part of make test
-# make bench  measures round trips, leases beside a real sanlock, failover, start, restart and memory of the release build; fails when a threshold is broken
+# make bench  measures round trips, leases beside a real sanlock, failover, profile fast, heartbeats, start, restart and memory of the release build; fails when a threshold is broken
+#             (ARGUMENTS="--only load": an hour at 90 percent of all processors, in which nobody who lives may be fenced)
 #
 # ARGUMENTS are passed on to bulwark: make up ARGUMENTS="--hosts 5"
 
@@ -22,7 +23,7 @@ build:
 	swift build -c release --static-swift-stdlib
 
 bench: bench-packages build
-	.build/release/bulwark-bench --json .build/bench.json
+	.build/release/bulwark-bench --json .build/bench.json $(ARGUMENTS)
 
 soak: packages build
 	.build/release/bulwark-soak $(ARGUMENTS)

@@ -49,7 +49,7 @@ final class BareCosts {
         ]
     }
 
-    private func fenceStatus() throws -> Double {
+    func fenceStatus() throws -> Double {
         let options = ["ip=10.77.1.1", "username=admin", "password=\(secret)", "lanplus=1", "cipher=3", "action=status"].map { $0 + "\n" }.joined()
         let outcome = ChildProcess(
             "/sbin/ip", ["netns", "exec", "bw-\(cluster.name)", "/usr/sbin/fence_ipmilan"],

@@ -3,7 +3,7 @@ import TestLab
 
 /// One measured number. `value` is what is judged; the percentiles tell more of the same samples.
 struct Figure: Codable, Sendable {
-    enum Unit: String, Codable, Sendable { case ratio = "x", milliseconds = "ms", microseconds = "us", megabytes = "MB", kilobytes = "KiB", percent = "%", rate = "/s" }
+    enum Unit: String, Codable, Sendable { case ratio = "x", count = "", milliseconds = "ms", microseconds = "us", megabytes = "MB", kilobytes = "KiB", percent = "%", rate = "/s" }
 
     var name: String
     /// What it is, in a few words.

@@ -43,7 +43,7 @@ struct StartBench {
 }
 
 /// A cluster that consists of nothing but files. JSON is YAML.
-private struct StartPlace {
+struct StartPlace {
     let directory: String
     var clusterFile: String { "\(directory)/cluster.yaml" }
 

@@ -22,8 +22,6 @@ import Testing
 /// | any                                                                | Error            | `host.set-error`, or its identity is contradicted | ``toErrorAndBack(from:)`` |
 /// | NonResponsive                                                      | Down             | an operator switches it off | ``anOperatorsOffLeadsToDown()`` |
 @Suite struct StatusTransitions {
-    private func clean(_ world: World, _ location: SourceLocation = #_sourceLocation) { #expect(world.violations == [], "\(world.story)", sourceLocation: location) }
-
     /// A world in which host2 has this status.
     private func world(in status: HostStatus) -> World {
         let world = World()

@@ -16,10 +16,11 @@ package final class LabCluster {
 
     /// - Parameters:
     ///   - purpose: what it is for; its name begins with it.
+    ///   - grace: silence that is forgiven; `nil`: what its profile says.
     ///   - options: more of `bulwark up`.
-    package init(for purpose: String, options: [String] = []) throws {
+    package init(for purpose: String, grace: Double? = graceSeconds, options: [String] = []) throws {
         name = "\(purpose)-\(getpid())"
-        let up = Child.output(command, ["up", "--name", name, "--hosts", "3", "--grace", "\(Int(Self.graceSeconds))s", "--json"] + options)
+        let up = Child.output(command, ["up", "--name", name, "--hosts", "3", "--json"] + (grace.map { ["--grace", "\($0)s"] } ?? []) + options)
         guard up.status == 0 else {
             _ = Child.output(command, ["down", "--name", name, "--purge"])
             throw LabFailure("bulwark up: exit status \(up.status)")
@@ -49,6 +50,12 @@ package final class LabCluster {
         let client = try clients[endpoint] ?? BlockingClient(endpoint: endpoint)
         clients[endpoint] = client
         return try Self.snapshot(client, as: type)
+    }
+
+    /// Any other question.
+    package func ask<T: Decodable>(_ service: String, _ type: String, _ body: any Encodable, as answer: T.Type) throws -> T {
+        let endpoint = file.services[service]?.requests ?? ""
+        return try ReplyFrame.body(answer, BlockingClient(endpoint: endpoint).call(type, body, timeout: .seconds(5)))
     }
 
     private struct Snapshot<State: Decodable>: Decodable { var body: State }
