@@ -359,6 +359,8 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
     public var sparesLiveLeases: Bool
     /// How often every way to fence each host is tried up to its status; zero: only when asked.
     public var rehearseEvery: Duration
+    /// How long a case waits for a silent host whose agent was restarted by `fence.softCommand`; zero: there is no such command.
+    public var softTimeout: Duration
     /// Where the values come from, and whether anything happens without an operator; `nil`: that of before there were any.
     public var profile: FencingProfile?
 
@@ -366,7 +368,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         heartbeat: Duration = .seconds(1), grace: Duration = .seconds(30), minimumMissed: Int = 3, graceSPM: Duration = .zero, gracePerVM: Duration = .zero,
         agentTimeout: Duration = .seconds(30), bootTimeout: Duration = .seconds(300), retry: Duration = .seconds(10), joinPatience: Duration = .seconds(60),
         maximumReboots: Int = .max, rebootWindow: Duration = .seconds(3600), powerQuiet: Duration = .zero, silentShare: Int = 50, sparesLiveLeases: Bool = false,
-        rehearseEvery: Duration = .zero, profile: FencingProfile? = nil
+        rehearseEvery: Duration = .zero, softTimeout: Duration = .zero, profile: FencingProfile? = nil
     ) {
         self.heartbeat = heartbeat
         self.grace = grace
@@ -383,6 +385,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         self.silentShare = silentShare
         self.sparesLiveLeases = sparesLiveLeases
         self.rehearseEvery = rehearseEvery
+        self.softTimeout = softTimeout
         self.profile = profile
     }
 
@@ -399,6 +402,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
             powerQuiet: try values.decodeIfPresent(Duration.self, forKey: .powerQuiet) ?? .zero, silentShare: try values.decodeIfPresent(Int.self, forKey: .silentShare) ?? 50,
             sparesLiveLeases: try values.decodeIfPresent(Bool.self, forKey: .sparesLiveLeases) ?? false,
             rehearseEvery: try values.decodeIfPresent(Duration.self, forKey: .rehearseEvery) ?? .zero,
+            softTimeout: try values.decodeIfPresent(Duration.self, forKey: .softTimeout) ?? .zero,
             profile: try values.decodeIfPresent(FencingProfile.self, forKey: .profile))
     }
 }

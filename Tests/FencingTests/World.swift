@@ -310,6 +310,10 @@ final class World {
                     detail: answers ? "manager.foreign" : "no answer")), after: answers ? .milliseconds(20) : .seconds(3))
         case .readSectors(let question):
             deliver(.sectorsRead(SectorAnswer(serial: question.serial, host: question.host, reader: question.reader, sectors: sectors(question))), after: .milliseconds(30))
+        case .softRestart(let restart):
+            softRestarts.append(restart.host)
+            if softCommandWorks { machines[restart.host]?.cut = false }
+            deliver(.softRestarted(SoftRestartResult(restart, softCommandWorks ? .succeeded : .failed("ssh: no route to host"), took: .seconds(1))), after: .seconds(1))
         case .askProxy(let question):
             let isIdle = reachable(question.proxy) && !begun.contains { $0.proxy == question.proxy }
             let reply: Result<FenceTicket, RequestError> = reachable(question.proxy)
@@ -355,6 +359,10 @@ final class World {
         let parts = run.devices.map { FenceResult.Part(outcome: outcome(of: run, at: $0, machine), took: machine.latency) }
         deliver(.fenceEnded(FenceResult(run, parts)), after: machine.latency)
     }
+
+    /// Hosts whose agents were to be restarted, in order.
+    private(set) var softRestarts: [String] = []
+    var softCommandWorks = true
 
     // MARK: Proxies
 

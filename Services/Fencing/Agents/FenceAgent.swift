@@ -2,7 +2,7 @@ public import Bus
 import CLinux
 import Foundation
 public import Messages
-import ServiceKit
+public import ServiceKit
 
 /// Runs any executable of the FenceAgentAPI (`fence_ipmilan`, `fence_redfish`, ...): options over standard input, never in an argument list.
 ///
@@ -169,5 +169,20 @@ extension FenceAgent.End {
         case .failed(let text): .failed(text)
         case .timedOut(let text): .timedOut(text)
         }
+    }
+}
+
+extension FenceOutcome {
+    /// Of a program that is no fence agent.
+    public init(ofCommand outcome: ChildProcess.Outcome) {
+        let said = FenceAgent.scrub(outcome.errorOutput.isEmpty ? outcome.output : outcome.errorOutput, of: nil)
+        self =
+            switch outcome.end {
+            case .exited(0): .succeeded
+            case .exited(let code): .failed(said.isEmpty ? "it ended with exit status \(code)" : said)
+            case .signalled(let signal): .failed("it was killed by signal \(signal)")
+            case .timedOut: .timedOut(said.isEmpty ? "it did not end" : said)
+            case .notStarted(let why): .failed(why)
+            }
     }
 }

@@ -30,6 +30,16 @@ extension FencingEngine {
         updateCase(name) { $0.runBeganAt = now }
     }
 
+    mutating func note(softRestart result: SoftRestartResult) {
+        let now = now
+        updateCase(result.host) { open in
+            let after = now - (open.openedAt ?? now) - result.took
+            let outcome = result.outcome.word(of: .off)
+            open.runs = Self.append(
+                [FenceRunView(after: after, action: "restart", agent: "fence.softCommand", address: result.host, took: result.took, outcome: outcome, output: result.outcome.text)], to: open.runs)
+        }
+    }
+
     mutating func note(runEnded run: FenceRun, _ result: FenceResult) {
         let now = now
         updateCase(run.host) { open in

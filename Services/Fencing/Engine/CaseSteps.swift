@@ -101,6 +101,7 @@ extension FencingEngine {
     mutating func checkPower(_ name: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
         guard host.fenceDevice != nil else {
+            if hold(host, open) == nil, softRestart(name) { return }
             return step(name, .failed, "\(name) has no fence device: only its own return or an operator's host confirm-off can prove its life over\(expiryHint(name))")
         }
         guard host.run == nil, host.command == nil else { return }
@@ -244,21 +245,9 @@ extension FencingEngine {
         }
     }
 
-    /// - Returns: whether it waits; afterwards everything is looked at anew.
-    private mutating func delay(_ name: String) -> Bool {
-        guard let host = hosts[name], let open = host.fenceCase, open.cause != .operatorAsked,
-            let delay = host.levelDevices.compactMap({ host.definition.fence[$0].delay }).max(), delay > .zero
-        else { return false }
-        let until = open.delayedUntil ?? now + delay
-        updateCase(name) { $0.delayedUntil = until }
-        guard now < until else { return false }
-        postpone(name, .delaying, "off is sent \(delay.milliseconds) ms after it was decided, by the delay of its fence device, unless \(name) is heard before", after: until - now)
-        return true
-    }
-
     /// S16: another agent must obey this manager and its term, if any answers.
     private mutating func askAcceptance(_ name: String) {
-        if delay(name) { return }
+        if softRestart(name) || delay(name) { return }
         let voters = names.filter { $0 != name && hosts[$0]?.liveness == .heard && hosts[$0]?.identityProblem == nil }
         guard let open = hosts[name]?.fenceCase else { return }
         updateCase(name) {

@@ -43,6 +43,8 @@ struct FenceCase: Codable, Hashable, Sendable {
     var runs: [FenceRunView]?
     var runBeganAt: Instant?
 
+    /// Until when it may be heard after its agent was restarted; set once.
+    var softUntil: Instant?
     /// Until when its devices' delay lasts; set once.
     var delayedUntil: Instant?
     /// Levels that were switched on, or read on, since the case began to bring it back, in order.
@@ -72,6 +74,8 @@ struct FenceCase: Codable, Hashable, Sendable {
         case held
         /// Asks the other hosts whether the suspect's renewals stopped.
         case gathering = "gathering-evidence"
+        /// Its agent is restarted, and may be heard again.
+        case softRestarting = "soft-restarting"
         /// Waits for the delay of its devices.
         case delaying
         case accepting

@@ -25,13 +25,14 @@ public import Messages
 /// | step               | ends with                     | next                                                        |
 /// |--------------------|-------------------------------|-------------------------------------------------------------|
 /// | checking           | status off                    | reading-generations (already off is fenced)                 |
-/// |                    | status on                     | held (S17, hold, HA off), gathering-evidence, delaying or accepting |
+/// |                    | status on                     | held (S17, hold, HA off), gathering-evidence, soft-restarting, delaying or accepting |
 /// |                    | status unknown                | failed: no `off` to a device that cannot even be read       |
 /// | any step           | status on, after off was read, not proven | failed, for the time of a boot: somebody switched it on, a new life proves as much |
 /// | any step           | status off, device known to be another machine's | failed: it says nothing about this host (S10) |
 /// | held               | the reason is gone, or retry  | checking                                                    |
 /// | gathering-evidence | renewals stopped / go on      | accepting / held                                            |
 /// |                    | unreaped: others read the lost lockspace / nobody does | accepting / failed                 |
+/// | soft-restarting    | heard / `fence.softTimeout` is over, or the command failed | closed / checking        |
 /// | delaying           | the delay of its devices is over | checking                                                 |
 /// | accepting          | an agent accepts (S16)        | off                                                         |
 /// | off                | the agent ended, in any way   | confirming-off                                              |
@@ -109,6 +110,7 @@ public struct FencingEngine: Engine {
         case .sectorsRead(let answer): onSectorsRead(answer)
         case .proofSigned(let proof): onProofSigned(proof)
         case .proxyTold(let answer): onProxyTold(answer)
+        case .softRestarted(let result): onSoftRestarted(result)
         }
     }
 

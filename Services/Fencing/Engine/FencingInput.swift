@@ -38,6 +38,7 @@ public enum FencingInput: EngineInput {
     case sectorsRead(SectorAnswer)
     case proofSigned(SignedProof)
     case proxyTold(ProxyAnswer)
+    case softRestarted(SoftRestartResult)
 }
 
 /// What the process knows at its start.
@@ -70,6 +71,8 @@ public enum FencingAction: Hashable, Sendable {
     case askAcceptance(AcceptanceQuestion)
     /// Read the lockspaces freshly at one host's lease-service; ends as ``FencingInput/sectorsRead(_:)``.
     case readSectors(SectorQuestion)
+    /// Run the command that restarts a host's agent (`fence.softCommand`); ends as ``FencingInput/softRestarted(_:)``.
+    case softRestart(SoftRestart)
     /// Ask a proxy whether a run that it has not answered is over (`fence.prepare` with this number); ends as ``FencingInput/proxyTold(_:)``.
     case askProxy(ProxyQuestion)
     /// Tell its agent what becomes of its watchdog; the next heartbeats say whether it obeys.

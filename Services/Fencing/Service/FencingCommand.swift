@@ -28,6 +28,8 @@ struct FencingCommand: ServiceCommand {
         ConfigurationKey("fence.silentShare", .integer, default: "50", "percent of the other hosts, 1...100: if so many are silent too, the silence may be the manager's own and is to be seen in storage first"),
         ConfigurationKey("fence.sparesLiveLeases", .boolean, default: "false", "true: a silent host whose lease renewals go on is not fenced; its guests run unmanaged until it is heard again"),
         ConfigurationKey("fence.rehearseEvery", .duration, default: "24h", "how often every way to fence each host is tried up to its status; 0s: only by bulwark fence rehearse"),
+        ConfigurationKey("fence.softCommand", .string, default: "", "a program that restarts the agent of the host whose name is its only argument, by ssh or so; run once in a case of a silent host, before off; empty: none"),
+        ConfigurationKey("fence.softTimeout", .duration, default: "60s", "how long such a host may take to be heard again, the command's own time included"),
         ConfigurationKey("power.quiet", .duration, default: "180s", "time between two power commands of operators for one host; --now goes without"),
         ConfigurationKey("network.check", .string, default: "", "an interface that must be up with carrier, else nothing is fenced; empty: not checked"),
     ]
@@ -45,6 +47,8 @@ struct FencingCommand: ServiceCommand {
         guard FencingProfile(rawValue: profile) != nil else {
             throw refuse("fence.profile is \"\(profile)\"; there are \(FencingProfile.allCases.map(\.rawValue).joined(separator: ", "))")
         }
+        let softCommand = configuration.string("fence.softCommand")
+        guard softCommand.isEmpty || softCommand.hasPrefix("/") else { throw refuse("fence.softCommand is \"\(softCommand)\", it must be an absolute path without arguments") }
         let clashes = policy(configuration).clashes
         if !clashes.isEmpty { throw refuse(clashes.joined(separator: "; ")) }
     }
@@ -67,7 +71,8 @@ struct FencingCommand: ServiceCommand {
         let endpoints = try context.cluster.endpoints(of: service)
         let world = try FencingWorld(
             policy: policy, security: security,
-            agent: FenceAgent(directory: configuration.string("fence.agentDirectory"), lockDirectory: try lockDirectory(context)))
+            agent: FenceAgent(directory: configuration.string("fence.agentDirectory"), lockDirectory: try lockDirectory(context)),
+            softCommand: configuration.string("fence.softCommand"))
         let shell = try EngineShell<FencingEngine>(
             ShellSetup(
                 source: service, journal: SQLiteJournal(path: try context.stateDirectory() + "/journal.sqlite"), requests: [endpoints.requests],
@@ -90,7 +95,8 @@ struct FencingCommand: ServiceCommand {
             maximumReboots: max(configuration.integer("fence.maximumReboots"), 0), rebootWindow: configuration.duration("fence.rebootWindow"),
             powerQuiet: configuration.duration("power.quiet"), silentShare: min(max(configuration.integer("fence.silentShare"), 1), 100),
             sparesLiveLeases: configuration.boolean("fence.sparesLiveLeases"),
-            rehearseEvery: configuration.duration("fence.rehearseEvery"), profile: FencingProfile(rawValue: configuration.string("fence.profile")))
+            rehearseEvery: configuration.duration("fence.rehearseEvery"),
+            softTimeout: configuration.string("fence.softCommand").isEmpty ? .zero : configuration.duration("fence.softTimeout"), profile: FencingProfile(rawValue: configuration.string("fence.profile")))
     }
 
     private static func lockDirectory(_ context: ServiceContext) throws -> String {

@@ -12,6 +12,8 @@ final class FencingWorld {
 
     private let security: BusSecurity
     private let agent: FenceAgent
+    /// Empty: there is none.
+    private let softCommand: String
     private var monitor: LivenessMonitor
     private var monitorTimer: (at: Instant, timer: TimerID)?
     private var subscribers: [String: EventSubscriber] = [:]
@@ -24,7 +26,8 @@ final class FencingWorld {
     /// How long another host's answer is awaited.
     private static let patience = FenceRun.proxyPatience
 
-    init(policy: FencingPolicy, security: BusSecurity, agent: FenceAgent) throws {
+    init(policy: FencingPolicy, security: BusSecurity, agent: FenceAgent, softCommand: String) throws {
+        self.softCommand = softCommand
         self.security = security
         self.agent = agent
         monitor = LivenessMonitor(policy: policy)
@@ -59,6 +62,7 @@ final class FencingWorld {
         case .identify(let host, let device, let index): identify(host, device, index, shell)
         case .askAcceptance(let question): ask(question, shell)
         case .askProxy(let question): ask(question, shell)
+        case .softRestart(let restart): self.restart(restart, shell)
         case .readSectors(let question): read(question, shell)
         case .orderWatchdog(let host, let order): self.order(order, to: host, shell)
         case .sign(let proof): sign(proof, shell)
@@ -141,6 +145,17 @@ final class FencingWorld {
                 }
             }
         }
+    }
+
+    /// The host's name is the command's one argument: it has no secret of ours.
+    private func restart(_ restart: SoftRestart, _ shell: Shell) {
+        var command = ChildProcess(softCommand, [restart.host], deadline: restart.deadline)
+        command.ownPIDNamespace = true
+        command.outputLimit = 4096
+        let began = shell.now
+        Blocking.run(
+            "restart \(restart.host)", { [command] in FenceOutcome(ofCommand: command.run()) },
+            then: { shell.submit(.softRestarted(SoftRestartResult(restart, $0, took: shell.now - began))) })
     }
 
     private func ask(_ question: ProxyQuestion, _ shell: Shell) {

@@ -61,6 +61,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         case .identify(let host, let device, let index): identify(host, device, index)
         case .askAcceptance(let question): askAcceptance(question)
         case .askProxy(let question): ask(question)
+        case .softRestart(let restart): softRestart(restart)
         case .readSectors(let question): readSectors(question)
         case .orderWatchdog(let name, let order):
             guard let host = world.host(name) else { return }
@@ -165,6 +166,21 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
                     ended(parts, isOwed)
                 }
             }
+        }
+    }
+
+    /// By ssh: the machine runs and is reached, and its agent is started anew.
+    private func softRestart(_ restart: SoftRestart) {
+        guard let host = world.host(restart.host) else { return }
+        let began = clock
+        func end(_ outcome: FenceOutcome) { submit(.softRestarted(SoftRestartResult(restart, outcome, took: clock - began))) }
+        let isReached = !world.network.isCut(machine.name, host.machine.name) && !world.network.isCut(host.machine.name, machine.name)
+        guard host.machine.isRunning, isReached else { return after(min(restart.deadline, .seconds(10))) { end(.failed("ssh: no route to host")) } }
+        after(.seconds(1)) { [self] in
+            world.tell(name, "soft restart of \(host.name)")
+            host.agent.unfreeze()
+            host.agent.kill()
+            end(.succeeded)
         }
     }
 
