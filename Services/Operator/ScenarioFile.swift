@@ -41,7 +41,7 @@ extension Scenario {
     }
 
     private static func hosts(_ file: DefinitionFile) throws -> [Host] {
-        let elements = try file.elements("hosts", kind: "host", keys: ["name", "fence", "memory", "spmPriority", "drift", "watchdog", "ioTimeout", "twoSupplies", "outlet", "via"])
+        let elements = try file.elements("hosts", kind: "host", keys: ["name", "fence", "memory", "spmPriority", "drift", "watchdog", "ioTimeout", "twoSupplies", "outlet", "via", "delay"])
         if elements.count == 1, case .text(let text, _) = elements[0], let count = Int(text) {
             guard (1...100).contains(count) else { throw file.problem(key: "hosts", "must be between 1 and 100") }
             return (1...count).map { Host("host\($0)") }
@@ -65,6 +65,7 @@ extension Scenario {
                 host.hasTwoSupplies = try keys.optionalBool("twoSupplies")
                 host.hasOutlet = try keys.optionalBool("outlet")
                 host.via = try keys.optionalChoice("via")
+                host.delay = try keys.optionalDuration("delay")
                 return host
             }
         }

@@ -51,6 +51,7 @@ extension Scenario.Host {
         if let ioTimeout { keys.append(("ioTimeout", Node("\(ioTimeout)", Tag(.int)))) }
         if hasTwoSupplies == true { keys.append(("twoSupplies", Node("true", Tag(.bool)))) }
         if hasOutlet == true { keys.append(("outlet", Node("true", Tag(.bool)))) }
+        if let delay { keys.append(("delay", Node(delay.words))) }
         if let via { keys.append(("via", Node(via.rawValue))) }
         if drift != standard.drift { keys.append(("drift", Node("\(drift)", Tag(.int)))) }
         return Node(keys, Tag(.map), .flow)

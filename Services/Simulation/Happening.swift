@@ -117,6 +117,8 @@ public enum Happening: Codable, Hashable, Sendable {
     /// Enrols the machine that has this name now.
     case hostAdd(host: String)
     case fenceNow(host: String)
+    /// Refused if no level of its devices answers.
+    case fenceRehearse(host: String)
     case power(host: String, PowerVerb)
     case haHold
     case haRelease
@@ -254,6 +256,7 @@ extension Happening {
         case .hostStay(let host): "host shutdown \(host) called off"
         case .hostAdd(let host): "host add \(host)"
         case .fenceNow(let host): "fence now \(host)"
+        case .fenceRehearse(let host): "fence rehearse \(host)"
         case .power(let host, let verb): "power \(verb.rawValue) \(host)"
         case .haHold: "ha hold"
         case .haRelease: "ha release"
@@ -364,6 +367,7 @@ extension Happening {
         Form("host shutdown HOST called off") { .hostStay(host: $0[0]) },
         Form("host add HOST") { .hostAdd(host: $0[0]) },
         Form("fence now HOST") { .fenceNow(host: $0[0]) },
+        Form("fence rehearse HOST") { .fenceRehearse(host: $0[0]) },
         Form("power on HOST") { .power(host: $0[0], .on) },
         Form("power off HOST") { .power(host: $0[0], .off) },
         Form("power cycle HOST") { .power(host: $0[0], .cycle) },

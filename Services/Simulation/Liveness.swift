@@ -26,7 +26,9 @@ extension World {
     var recoveryBound: Duration {
         let policy = scenario.policy
         let grace = policy.fencing.grace + policy.fencing.heartbeat * 4
-        let fence = policy.fencing.agentTimeout * 6 + policy.fencing.retry * 4
+        let levels: Int64 = scenario.hosts.contains { $0.hasOutlet == true } ? 2 : 1
+        let waits = policy.fencing.softTimeout + (scenario.hosts.compactMap(\.delay).max() ?? .zero)
+        let fence = (policy.fencing.agentTimeout * 6 + policy.fencing.retry * 4) * levels + waits * 2
         let boot = policy.fencing.bootTimeout + scenario.pace.boot * 2
         let join = (policy.ioTimeout * 8 + policy.watchdogFire) * 2 + policy.ioTimeout * 4
         let elect = policy.spm.backoffLimit * 2 + .seconds(120)
@@ -39,7 +41,8 @@ extension World {
         let views = fencing.engine.hostViews
         for host in hosts {
             // Who has an open case and a device of its own is switched on by fencing-service.
-            if host.hasOwnDevice, let open = views.first(where: { $0.name == host.name })?.fenceCase, !open.reason.contains("an operator switched it off"), open.cause != CaseCause.shutDown.rawValue { continue }
+            let isReached = host.definition.via != .hosts || hosts.contains { $0.name != host.name && $0.machine.isRunning }
+            if host.hasOwnDevice, isReached, let open = views.first(where: { $0.name == host.name })?.fenceCase, !open.reason.contains("an operator switched it off"), open.cause != CaseCause.shutDown.rawValue { continue }
             host.getPower("an operator switches it on")
         }
         // Which of two machines with one identity it was is known after the right one has booted anew.

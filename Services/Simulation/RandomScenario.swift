@@ -36,6 +36,7 @@ private struct ScenarioMaker {
         departures()
         leases()
         resumptions()
+        fenceDevices()
         scenario.end = Duration(nanoseconds: end)
         scenario.recovers = true
         return scenario
@@ -211,6 +212,48 @@ private struct ScenarioMaker {
                 add(at + span(200), .thaw(host: host))
             }
             at += random.between(60_000_000_000, 1_200_000_000_000)
+        }
+    }
+
+    /// In some clusters hosts have several devices, or such as only other hosts reach.
+    private mutating func fenceDevices() {
+        defer { sortTimeline() }
+        var choice = Random(seed: ~scenario.seed &+ 4)
+        if choice.chance(0.1) { scenario.policy.fencing.softTimeout = Duration(nanoseconds: choice.between(5_000_000_000, 60_000_000_000)) }
+        guard choice.chance(0.35) else { return }
+        let (viaHosts, outlets, supplies, delays) = (choice.chance(0.4), choice.chance(0.4), choice.chance(0.4), choice.chance(0.3))
+        for index in scenario.hosts.indices where scenario.hosts[index].fence != .none {
+            if viaHosts, choice.chance(0.8) { scenario.hosts[index].via = .hosts }
+            if outlets, choice.chance(0.6) { scenario.hosts[index].hasOutlet = true }
+            if supplies, choice.chance(0.6) { scenario.hosts[index].hasTwoSupplies = true }
+            if delays, choice.chance(0.6) { scenario.hosts[index].delay = Duration(nanoseconds: choice.between(1_000_000_000, 30_000_000_000)) }
+        }
+        var at = choice.between(20_000_000_000, 900_000_000_000)
+        while at < end {
+            let host = choice.pick(scenario.hosts)?.name ?? "host1"
+            let fault = choice.pick([BMCFault.isDead, .hangs, .saysOn, .actsLate, .refuses]) ?? .isDead
+            let back = at + choice.between(30_000_000_000, 600_000_000_000)
+            switch choice.below(4) {
+            case 0:
+                add(at, .supply(host: host, fault))
+                add(back, .supply(host: host, .works))
+            case 1:
+                add(at, .outlet(host: host, fault))
+                add(back, .outlet(host: host, .works))
+            case 2:
+                add(at, .bmc(host: host, fault))
+                add(at + choice.between(0, 20_000_000_000), .crash(host: host))
+                add(back, .bmc(host: host, .works))
+            default:
+                // A proxy stands still while it may have a command in its hands.
+                let other = choice.pick(scenario.hosts.filter { $0.name != host })?.name ?? "host2"
+                let silent = at + scenario.policy.fencing.grace.nanoseconds
+                add(at, .hang(host: host))
+                add(silent + choice.between(0, 8_000_000_000), .freeze(.hostAgent(host: other)))
+                add(silent + choice.between(10_000_000_000, 120_000_000_000), .unfreeze(.hostAgent(host: other)))
+                add(back, .thaw(host: host))
+            }
+            at += choice.between(120_000_000_000, 1_500_000_000_000)
         }
     }
 

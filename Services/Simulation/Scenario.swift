@@ -67,6 +67,8 @@ public struct Scenario: Codable, Hashable, Sendable {
         public var hasOutlet: Bool?
         /// From where its devices are reached.
         public var via: FenceRoute?
+        /// Of its first device, before an off.
+        public var delay: Duration?
 
         public init(_ name: String, fence: Fence = .verified, memoryMiB: Int = 16384, spmPriority: Int = 5, drift: Int = 0, watchdog: Bool = false, ioTimeout: Int? = nil) {
             self.name = name

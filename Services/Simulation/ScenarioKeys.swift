@@ -8,7 +8,7 @@ extension Scenario.Policy {
     public static let durations: [(name: String, path: any WritableKeyPath<Self, Duration> & Sendable)] = [
         ("liveness.heartbeat", \.fencing.heartbeat), ("liveness.grace", \.fencing.grace), ("liveness.graceSPM", \.fencing.graceSPM),
         ("liveness.gracePerVM", \.fencing.gracePerVM), ("fence.agentTimeout", \.fencing.agentTimeout), ("fence.bootTimeout", \.fencing.bootTimeout),
-        ("fence.retry", \.fencing.retry), ("fence.joinPatience", \.fencing.joinPatience),
+        ("fence.retry", \.fencing.retry), ("fence.softTimeout", \.fencing.softTimeout), ("fence.joinPatience", \.fencing.joinPatience),
         ("recovery.settle", \.placement.settle), ("recovery.retryFirst", \.placement.retryFirst), ("recovery.retryLongest", \.placement.retryLongest),
         ("recovery.stableAfter", \.placement.stableAfter), ("recovery.priorityBlocking", \.placement.priorityBlocking),
         ("observe.every", \.placement.observeEvery), ("observe.doubt", \.placement.doubt),
@@ -20,7 +20,7 @@ extension Scenario.Policy {
 
     public static let watchdogPromisedKey = "lease.watchdogPromised"
 
-    public static let numbers: [(name: String, path: any WritableKeyPath<Self, Int> & Sendable)] = [("liveness.minimumMissed", \.fencing.minimumMissed), ("spm.missed", \.spm.missed)]
+    public static let numbers: [(name: String, path: any WritableKeyPath<Self, Int> & Sendable)] = [("liveness.minimumMissed", \.fencing.minimumMissed), ("fence.maximumReboots", \.fencing.maximumReboots), ("spm.missed", \.spm.missed)]
 }
 
 extension Scenario.Pace {

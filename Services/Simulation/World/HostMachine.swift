@@ -85,10 +85,10 @@ final class HostMachine {
         if definition.fence == .none { return [] }
         // What other hosts reach cannot tell who it is.
         let vouched: Bool? = definition.fence == .vouched || (definition.fence == .verified && definition.via == .hosts) ? true : nil
-        func device(_ part: BMC.Part, _ level: Int?) -> FenceDevice {
-            FenceDevice(agent: "fence_redfish", address: "\(part.rawValue)-of-\(name)", level: level, vouched: part == .bmc ? vouched : true, via: definition.via)
+        func device(_ part: BMC.Part, _ level: Int? = nil) -> FenceDevice {
+            FenceDevice(agent: "fence_redfish", address: "\(part.rawValue)-of-\(name)", level: level, vouched: part == .bmc ? vouched : true, via: definition.via, delay: part == .bmc ? definition.delay : nil)
         }
-        return [device(.bmc, nil)] + (definition.hasTwoSupplies == true ? [device(.secondSupply, nil)] : []) + (definition.hasOutlet == true ? [device(.outlet, 2)] : [])
+        return [device(.bmc)] + (definition.hasTwoSupplies == true ? [device(.secondSupply)] : []) + (definition.hasOutlet == true ? [device(.outlet, 2)] : [])
     }
 
     func device(at address: String) -> BMC {

@@ -93,6 +93,11 @@ final class OperatorProcess: Process {
         case .fenceNow(let host):
             world.observer.operatorWantsPower(of: host)
             send(fencing, { .fenceNow($0, HostRequest(host: host, reason: "the operator wants it")) }, nil, answered)
+        case .fenceRehearse(let host):
+            ask(fencing, timeout: Self.timeout * 4, { .rehearse($0, HostRequest(host: host)) }) { result in
+                guard case .success(let body) = result, let rehearsal = body as? Rehearsal else { return answered(result.error) }
+                answered(rehearsal.ways > 0 ? nil : RequestError(FencingErrorCode.agentFailed, rehearsal.sentence))
+            }
         case .power(let host, let action):
             world.observer.operatorWantsPower(of: host, isPending: true)
             send(fencing, { .power($0, action, HostRequest(host: host)) }, nil) { [world] refusal in
