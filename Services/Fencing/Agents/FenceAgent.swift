@@ -1,4 +1,4 @@
-public import Bus
+import Bus
 import CLinux
 import Foundation
 public import Messages
