@@ -78,6 +78,7 @@ struct FakeHosts: ParsableCommand {
         private(set) var definitions: [HostDefinition] = []
         private var publishers: [EventPublisher] = []
         private var sent: UInt64 = 0
+        private let began = Clock.boottime()
         private let directory: String
 
         init(_ directory: String, _ allow: AllowList) throws {
@@ -97,7 +98,6 @@ struct FakeHosts: ParsableCommand {
 
         /// A tenth of the hosts at a time, so that they do not beat as one.
         func beat(_ turn: UInt64 = 0) {
-            let due = Clock.boottime() + .milliseconds(HeartbeatBench.interval.milliseconds / 10)
             for (index, publisher) in publishers.enumerated() where UInt64(index % 10) == turn % 10 {
                 let name = definitions[index].name
                 publisher.publish(Event("agent.heartbeat", subject: name, body: AgentHeartbeat(
@@ -108,6 +108,7 @@ struct FakeHosts: ParsableCommand {
                 if turn / 10 % 10 == 0 { publisher.publishAlive() }
             }
             if turn % 100 == 0 { try? Data("\(sent)".utf8).write(to: URL(fileURLWithPath: "\(directory)/\(FakeHosts.sent)"), options: .atomic) }
+            let due = began + .milliseconds(HeartbeatBench.interval.milliseconds / 10) * Int64(turn + 1)
             Reactor.shared.after(max(.zero, due - Clock.boottime())) { [self] in beat(turn + 1) }
         }
     }
