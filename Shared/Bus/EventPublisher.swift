@@ -70,10 +70,7 @@ public final class EventPublisher {
     /// Numbers an event and sends it; what nobody has subscribed to is only numbered.
     public func publish(_ event: Event) {
         let topic = event.topic
-        let wanting = listeners.filter { listener in
-            listener.subscriptions.read(listener.socket)
-            return listener.subscriptions.want(topic)
-        }
+        let wanting = listeners.filter { $0.subscriptions.want(topic) }
         var body = Data()
         if !wanting.isEmpty {
             guard let encoded = try? JSON.encode(event.body) else { return unwritable += 1 }

@@ -7,17 +7,21 @@ import Synchronization
 /// A file descriptor watched with ``Reactor/watch(fileDescriptor:events:_:)``.
 public struct WatchID: Hashable, Sendable { let number: UInt64 }
 
-/// The one thread of a process on which its sockets, timers and engine live.
+/// Where the sockets, timers and engine of a process live: one thread at a time.
 ///
-/// It alternates between work posted by others, due timers and `zmq_poll` over its sockets and watched descriptors; handlers run inline, one after
-/// another, and must not block. What blocks runs on threads of its own and posts its result back.
+/// A thread of its own alternates between work posted by others, due timers and a poll over its sockets and watched descriptors; handlers run inline, one after
+/// another, and must not block. What blocks runs on threads of its own and posts its result back, or with ``runOrPost(_:)`` goes on itself while the reactor's thread polls.
 public final class Reactor: Sendable {
     public static let shared = Reactor()
 
     private enum Phase { case idle, running, stopping, stopped }
 
     private struct Source {
-        var item: zmq_pollitem_t
+        var descriptor: Int32
+        /// `nil`: the descriptor itself is what is watched.
+        var socket: Socket?
+        /// Of poll(2), or of ZeroMQ for a socket.
+        var events: Int16
         var handler: @ReactorActor (Int16) -> Void
     }
 
@@ -27,20 +31,38 @@ public final class Reactor: Sendable {
     /// What is done posts more; so much of that comes before sockets are looked at again.
     private static let turnsWithoutPoll = 4
 
+    private static let mostEvents = 64
+
     let executor = ReactorExecutor()
     private let phase = Mutex(Phase.idle)
     private let started = Atomic<Bool>(false)
 
     @ReactorActor private var timers = TimerHeap()
     @ReactorActor private var sources: [UInt64: Source] = [:]
-    @ReactorActor private var sockets: [UInt64: Socket] = [:]
+    /// Those of ``sources`` that are sockets.
+    @ReactorActor private var sockets: [UInt64] = []
+    /// Those that may be ready although nobody has used them since they were asked.
+    @ReactorActor private var unasked: Set<UInt64> = []
     @ReactorActor private var lastSource: UInt64 = 0
-    /// What zmq_poll gets: the wake-up descriptor, then all sources; rebuilt when these changed.
-    @ReactorActor private var items: [zmq_pollitem_t] = []
-    @ReactorActor private var owners: [UInt64] = []
-    @ReactorActor private var itemsAreStale = true
+    /// When the wait of the reactor's own thread ends if nothing happens.
+    @ReactorActor private var pollsUntil = Instant(nanoseconds: 0)
+    /// All descriptors, with the number of their source.
+    private let all: Int32
+    /// What the reactor's own thread waits for: to be woken, and ``all`` (number 1) unless another thread stands in for it.
+    private let own: Int32
 
-    private init() {}
+    /// pthread_t of the thread that stands in; 0: none does.
+    private let stand = Atomic<UInt>(0)
+    private let ownWatches = Atomic<Bool>(true)
+
+    private init() {
+        all = epoll_create1(Int32(EPOLL_CLOEXEC))
+        own = epoll_create1(Int32(EPOLL_CLOEXEC))
+        // As for the eventfd: without them there is no reactor at all.
+        precondition(all >= 0 && own >= 0, "epoll_create1: errno \(errno)")
+        Self.control(own, EPOLL_CTL_ADD, executor.wakeup, 0, Int16(POLLIN))
+        Self.control(own, EPOLL_CTL_ADD, all, 1, Int16(POLLIN))
+    }
 
     /// Starts the thread; posting work starts it too. Idempotent; does nothing after ``stop()``.
     public func start() {
@@ -75,6 +97,52 @@ public final class Reactor: Sendable {
     /// Runs work on the reactor, in the order of posting. From any thread.
     public nonisolated func post(_ work: @escaping @Sendable @ReactorActor () -> Void) { executor.add(.posted(work)) }
 
+    /// Runs work on the calling thread, if the reactor waits for something to happen; else the reactor does it, as if posted. What it brings about is done along with it.
+    ///
+    /// For what would otherwise end with two threads waking each other up. The caller must not be a thread whose delay matters more than the reactor's.
+    public nonisolated func runOrPost(_ work: @escaping @Sendable @ReactorActor () -> Void) {
+        // Whoever is answered now may have another request, and this thread will be there for it.
+        if stand.load(ordering: .relaxed) == UInt(pthread_self()) { setWatches(false) }
+        if executor.holdOrAdd(.posted(work)) { runAndLetGo() }
+    }
+
+    /// Makes the calling thread wait for sockets and descriptors instead of the reactor's own, for ever, and run what they bring about: whoever asked is answered without a switch
+    /// to another thread, if the work that blocks is done here, too.
+    ///
+    /// - Parameter next: asked after each turn for such work; the reactor's own thread waits for sockets and descriptors while it is done, however long that takes.
+    public nonisolated func standIn(_ next: () -> (() -> Void)?) -> Never {
+        stand.store(UInt(pthread_self()), ordering: .relaxed)
+        var events = [epoll_event](repeating: epoll_event(), count: Self.mostEvents)
+        while true {
+            setWatches(false)
+            let happened = happened(&events, atMost: -1)
+            executor.hold()
+            ReactorActor.assumeIsolated { handle(happened) }
+            runAndLetGo()
+            while let work = next() {
+                setWatches(true)
+                work()
+            }
+        }
+    }
+
+    /// Whether the reactor's own thread waits for sockets and descriptors. Only the thread that stands in for it says so.
+    private func setWatches(_ watches: Bool) {
+        guard watches != ownWatches.exchange(watches, ordering: .relaxed) else { return }
+        Self.control(own, EPOLL_CTL_MOD, all, 1, watches ? Int16(POLLIN) : 0)
+    }
+
+    private func runAndLetGo() {
+        var mustWake = false
+        repeat {
+            mustWake = ReactorActor.assumeIsolated {
+                takeTurns()
+                return sockets.contains { canHandle($0) } || (timers.earliest().map { $0 < pollsUntil } ?? false)
+            }
+        } while !executor.letGo()
+        if mustWake { executor.wake() }
+    }
+
     /// Runs work once, `duration` of CLOCK_BOOTTIME from now (suspend counts); never early.
     @ReactorActor @discardableResult
     public func after(_ duration: Duration, _ work: @escaping @ReactorActor () -> Void) -> TimerID {
@@ -85,14 +153,9 @@ public final class Reactor: Sendable {
     @ReactorActor public func cancel(_ timer: TimerID) { timers.cancel(timer) }
 
     /// Calls the handler on every turn in which the descriptor is ready (level-triggered).
-    /// - Parameter events: POLLIN, POLLOUT or both. The handler gets those that are true and POLLERR for an error, a hang-up or a closed descriptor: unwatch it then.
+    /// - Parameter events: POLLIN, POLLOUT or both. The handler gets those that are true and POLLERR for an error or a hang-up: unwatch it then.
     @ReactorActor public func watch(fileDescriptor: Int32, events: Int16, _ handler: @escaping @ReactorActor (Int16) -> Void) -> WatchID {
-        let interest = (events & Int16(POLLIN) != 0 ? Int16(ZMQ_POLLIN) : 0) | (events & Int16(POLLOUT) != 0 ? Int16(ZMQ_POLLOUT) : 0)
-        return add(zmq_pollitem_t(socket: nil, fd: fileDescriptor, events: interest, revents: 0)) { ready in
-            handler(
-                (ready & Int16(ZMQ_POLLIN) != 0 ? Int16(POLLIN) : 0) | (ready & Int16(ZMQ_POLLOUT) != 0 ? Int16(POLLOUT) : 0)
-                    | (ready & Int16(ZMQ_POLLERR) != 0 ? Int16(POLLERR) : 0))
-        }
+        add(Source(descriptor: fileDescriptor, events: events, handler: handler))
     }
 
     /// Forgets a descriptor (call it before closing that); its handler is not called again.
@@ -102,35 +165,52 @@ public final class Reactor: Sendable {
 
     /// Calls the handler on every turn in which messages can be read.
     @ReactorActor func attach(_ socket: Socket, _ handler: @escaping @ReactorActor () -> Void) -> WatchID {
-        let id = add(zmq_pollitem_t(socket: socket.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0)) { _ in handler() }
-        sockets[id.number] = socket
+        let id = add(Source(descriptor: socket.descriptor, socket: socket, events: Int16(ZMQ_POLLIN)) { _ in handler() })
+        sockets.append(id.number)
         return id
     }
 
     /// Whether the handler is called, too, when a message can be sent.
     @ReactorActor func setWantsToSend(_ watch: WatchID, _ wants: Bool) {
         let events = Int16(ZMQ_POLLIN) | (wants ? Int16(ZMQ_POLLOUT) : 0)
-        guard let source = sources[watch.number], source.item.events != events else { return }
-        sources[watch.number]?.item.events = events
-        itemsAreStale = true
+        guard let source = sources[watch.number], source.events != events else { return }
+        sources[watch.number]?.events = events
+        unasked.insert(watch.number)
     }
 
     /// Forgets the socket and closes it.
     @ReactorActor func detach(_ watch: WatchID) {
+        let socket = sources[watch.number]?.socket
         remove(watch)
-        sockets.removeValue(forKey: watch.number)?.close()
+        socket?.close()
     }
 
-    @ReactorActor private func add(_ item: zmq_pollitem_t, _ handler: @escaping @ReactorActor (Int16) -> Void) -> WatchID {
+    @ReactorActor private func add(_ source: Source) -> WatchID {
         lastSource += 1
-        sources[lastSource] = Source(item: item, handler: handler)
-        itemsAreStale = true
+        sources[lastSource] = source
+        // A descriptor of a socket is always to be read.
+        Self.control(all, EPOLL_CTL_ADD, source.descriptor, lastSource, source.socket == nil ? source.events : Int16(POLLIN))
         return WatchID(number: lastSource)
     }
 
     @ReactorActor private func remove(_ watch: WatchID) {
-        sources[watch.number] = nil
-        itemsAreStale = true
+        guard let source = sources.removeValue(forKey: watch.number) else { return }
+        sockets.removeAll { $0 == watch.number }
+        unasked.remove(watch.number)
+        Self.control(all, EPOLL_CTL_DEL, source.descriptor, watch.number, 0)
+    }
+
+    /// Also while somebody waits for it.
+    private static func control(_ set: Int32, _ operation: Int32, _ descriptor: Int32, _ number: UInt64, _ events: Int16) {
+        // The numbers of EPOLLIN and EPOLLOUT are those of POLLIN and POLLOUT.
+        var event = epoll_event(events: UInt32(events), data: epoll_data_t(u64: number))
+        epoll_ctl(set, operation, descriptor, &event)
+    }
+
+    /// What has happened to all descriptors, after so many milliseconds at most; -1 is for ever.
+    private func happened(_ events: inout [epoll_event], atMost patience: Int32) -> [(source: UInt64, events: Int16)] {
+        let ready = epoll_wait(all, &events, Int32(events.count), patience)
+        return events.prefix(max(0, Int(ready))).map { ($0.data.u64, Int16(truncatingIfNeeded: $0.events)) }
     }
 
     // MARK: The loop
@@ -138,58 +218,70 @@ public final class Reactor: Sendable {
     /// The thread's own function.
     private func main() -> UnsafeMutableRawPointer? {
         pthread_setname_np(pthread_self(), "reactor")
-        executor.adopt()
-        ReactorActor.assumeIsolated { loop() }
+        executor.hold()
+        loop()
         return nil
     }
 
-    @ReactorActor private func loop() {
+    private func loop() {
+        var events = [epoll_event](repeating: epoll_event(), count: Self.mostEvents)
         while phase.withLock({ $0 }) == .running {
-            for _ in 0..<Self.turnsWithoutPoll {
-                for work in executor.take() {
-                    switch work {
-                    case .job(let job): executor.run(job)
-                    case .posted(let work): work()
-                    }
-                }
-                let now = Clock.boottime()
-                while let work = timers.take(dueAt: now) { work() }
-                if executor.isIdle { break }
-            }
-            poll(atMost: executor.isIdle ? untilNextTimer() : 0)
+            let patience = ReactorActor.assumeIsolated { takeTurns(); return untilNext() }
+            let isFree = patience > 0 && executor.letGo()
+            let ready = epoll_wait(own, &events, 2, isFree ? Int32(patience) : 0)
+            if isFree { executor.hold() }
+            let numbers = events.prefix(max(0, Int(ready))).map(\.data.u64)
+            if numbers.contains(0) { executor.clearWakeup() }
+            let happened = numbers.contains(1) ? happened(&events, atMost: 0) : []
+            ReactorActor.assumeIsolated { handle(happened) }
         }
-        for socket in sockets.values { socket.close() }
-        SocketContext.reactor.terminate()
+        // Held for ever: nobody else begins anything.
+        ReactorActor.assumeIsolated {
+            for number in sockets { sources[number]?.socket?.close() }
+            SocketContext.reactor.terminate()
+        }
         phase.withLock { $0 = .stopped }
     }
 
-    /// Milliseconds to the next timer, rounded up: never early.
-    @ReactorActor private func untilNextTimer() -> Int {
-        guard let deadline = timers.earliest() else { return Int(Self.longestSleep.milliseconds) }
-        let wait = min(max(deadline - Clock.boottime(), .zero), Self.longestSleep)
+    @ReactorActor private func takeTurns() {
+        for _ in 0..<Self.turnsWithoutPoll {
+            for work in executor.take() {
+                switch work {
+                case .job(let job): executor.run(job)
+                case .posted(let work): work()
+                }
+            }
+            let now = Clock.boottime()
+            while let work = timers.take(dueAt: now) { work() }
+            if executor.isIdle { break }
+        }
+    }
+
+    @ReactorActor private func handle(_ happened: [(source: UInt64, events: Int16)]) {
+        let known = Int16(POLLIN | POLLOUT)
+        for (number, events) in happened {
+            // A handler may remove other sources: they are looked up again.
+            if let source = sources[number] {
+                if source.socket != nil { unasked.insert(number) } else { source.handler(events & known | (events & ~known == 0 ? 0 : Int16(POLLERR))) }
+            }
+        }
+        for number in sockets where canHandle(number) { sources[number]?.handler(0) }
+    }
+
+    /// Whether a socket is ready for what its handler wants.
+    @ReactorActor private func canHandle(_ number: UInt64) -> Bool {
+        guard let source = sources[number], let socket = source.socket, socket.wasUsed || unasked.contains(number) else { return false }
+        let isReady = socket.readiness() & source.events != 0
+        if isReady { unasked.insert(number) } else { unasked.remove(number) }
+        return isReady
+    }
+
+    /// Milliseconds to the next timer, rounded up: never early. 0 if there is something to do.
+    @ReactorActor private func untilNext() -> Int {
+        if !executor.isIdle || sockets.contains(where: { canHandle($0) }) { return 0 }
+        let now = Clock.boottime()
+        let wait = min(max((timers.earliest() ?? now + Self.longestSleep) - now, .zero), Self.longestSleep)
+        pollsUntil = now + wait
         return Int((wait.nanoseconds + 999_999) / 1_000_000)
-    }
-
-    @ReactorActor private func poll(atMost milliseconds: Int) {
-        if itemsAreStale { rebuildItems() }
-        var ready = items.withUnsafeMutableBufferPointer { zmq_poll($0.baseAddress, Int32($0.count), milliseconds) }
-        guard ready > 0 else { return }
-        if items[0].revents != 0 {
-            executor.clearWakeup()
-            ready -= 1
-        }
-        for index in items.indices.dropFirst() where ready > 0 && items[index].revents != 0 {
-            ready -= 1
-            // A handler may remove other sources: they are looked up again, not taken from the list.
-            sources[owners[index]]?.handler(items[index].revents)
-        }
-    }
-
-    @ReactorActor private func rebuildItems() {
-        itemsAreStale = false
-        owners = [0] + sources.keys.sorted()
-        items = owners.map { owner in
-            sources[owner]?.item ?? zmq_pollitem_t(socket: nil, fd: executor.wakeup, events: Int16(ZMQ_POLLIN), revents: 0)
-        }
     }
 }

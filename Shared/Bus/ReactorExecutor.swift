@@ -1,4 +1,5 @@
 import CLinux
+import Dispatch
 import Glibc
 import Synchronization
 
@@ -20,22 +21,29 @@ import Synchronization
     }
 }
 
-/// The reactor thread's queue of work from other threads and of the tasks isolated to ``ReactorActor``. An eventfd ends its poll.
+/// The queue of what runs on the reactor: work from other threads and the tasks isolated to ``ReactorActor``. An eventfd ends its poll.
+///
+/// One thread at a time *holds* it, and that is where everything isolated runs: the reactor's own, except while that waits for something to happen. What comes while somebody
+/// holds it is done by the holder, who leaves nothing behind.
 final class ReactorExecutor: SerialExecutor {
     enum Work {
         case job(UnownedJob)
         case posted(@Sendable @ReactorActor () -> Void)
     }
 
-    private struct Inbox {
+    fileprivate struct Inbox {
         var work: [Work] = []
         /// The eventfd is readable, or will be at once.
         var signalled = false
+        var isHeld = false
+        /// Threads that wait to hold it.
+        var waiting = 0
     }
 
     private let inbox = Mutex(Inbox())
-    /// pthread_t of the reactor, 0 while there is none.
-    private let thread = Atomic<UInt>(0)
+    /// pthread_t of the holder, 0 while there is none.
+    private let holder = Atomic<UInt>(0)
+    private let handover = DispatchSemaphore(value: 0)
     let wakeup: Int32
 
     init() {
@@ -44,9 +52,48 @@ final class ReactorExecutor: SerialExecutor {
         precondition(wakeup >= 0, "eventfd: errno \(errno)")
     }
 
-    /// Makes the calling thread the reactor's.
-    func adopt() { thread.store(UInt(pthread_self()), ordering: .releasing) }
-    var isCurrent: Bool { thread.load(ordering: .acquiring) == UInt(pthread_self()) }
+    // MARK: Holding
+
+    var isCurrent: Bool { holder.load(ordering: .acquiring) == UInt(pthread_self()) }
+
+    /// Makes the calling thread the holder, as soon as nobody is.
+    func hold() {
+        let waits = inbox.withLock { inbox in
+            if inbox.isHeld { inbox.waiting += 1 }
+            defer { inbox.isHeld = true }
+            return inbox.isHeld
+        }
+        if waits { handover.wait() }
+        holder.store(UInt(pthread_self()), ordering: .releasing)
+    }
+
+    /// Adds work, and makes the calling thread the holder if there is none; else the holder does the work.
+    func holdOrAdd(_ work: Work) -> Bool {
+        Reactor.shared.start()
+        let holds = inbox.withLock { inbox in
+            inbox.work.append(work)
+            defer { inbox.isHeld = true }
+            return !inbox.isHeld
+        }
+        if holds { holder.store(UInt(pthread_self()), ordering: .releasing) }
+        return holds
+    }
+
+    /// Ends that. Somebody who waits for it holds it at once: nobody comes in between, however often others want to.
+    /// - Returns: whether it has: not while there is work, unless somebody else waits to do it.
+    func letGo() -> Bool {
+        let (isOver, isAwaited) = inbox.withLock { inbox in
+            let isAwaited = inbox.waiting > 0
+            guard inbox.work.isEmpty || isAwaited else { return (false, false) }
+            holder.store(0, ordering: .releasing)
+            if isAwaited { inbox.waiting -= 1 } else { inbox.isHeld = false }
+            return (true, isAwaited)
+        }
+        if isAwaited { handover.signal() }
+        return isOver
+    }
+
+    // MARK: Work
 
     func enqueue(_ job: consuming ExecutorJob) { add(.job(UnownedJob(job))) }
     func checkIsolated() { precondition(isCurrent, "not on the reactor thread") }
@@ -54,15 +101,15 @@ final class ReactorExecutor: SerialExecutor {
 
     func add(_ work: Work) {
         Reactor.shared.start()
-        let onReactor = isCurrent
-        let wake = inbox.withLock { inbox in
+        let mustWake = inbox.withLock { inbox in
             inbox.work.append(work)
-            guard !onReactor, !inbox.signalled else { return false }
-            inbox.signalled = true
-            return true
+            return !inbox.isHeld && inbox.mustSignal()
         }
-        if wake { signal() }
+        if mustWake { signal() }
     }
+
+    /// Ends the poll under way, or the next.
+    func wake() { if inbox.withLock({ $0.mustSignal() }) { signal() } }
 
     func signal() { eventfd_write(wakeup, 1) }
 
@@ -87,4 +134,11 @@ final class ReactorExecutor: SerialExecutor {
     }
 
     func run(_ job: UnownedJob) { job.runSynchronously(on: asUnownedSerialExecutor()) }
+}
+
+extension ReactorExecutor.Inbox {
+    fileprivate mutating func mustSignal() -> Bool {
+        defer { signalled = true }
+        return !signalled
+    }
 }

@@ -26,6 +26,8 @@ final class Socket {
     static let maximumFrames = 4
 
     private(set) var handle: UnsafeMutableRawPointer?
+    /// It was used since ``readiness()`` was asked: its descriptor tells only what has come from outside since then.
+    private(set) var wasUsed = true
     private let part = UnsafeMutablePointer<zmq_msg_t>.allocate(capacity: 1)
 
     init(_ kind: Kind, in context: SocketContext) throws {
@@ -142,6 +144,7 @@ final class Socket {
 
     /// Sends all frames or none, without waiting.
     func send(_ frames: Data...) -> Outcome {
+        wasUsed = true
         for (index, frame) in frames.enumerated() {
             let flags = ZMQ_DONTWAIT | (index < frames.count - 1 ? ZMQ_SNDMORE : 0)
             let code = frame.withUnsafeBytes { bytes in
@@ -161,6 +164,7 @@ final class Socket {
     ///   - limit: bytes above which a frame is not kept.
     func receive(keeping maximum: Int = Socket.maximumFrames, limit: Int = .max, wantsUserID: Bool = false) -> Message? {
         var message = Message()
+        wasUsed = true
         while true {
             guard zmq_msg_recv(part, handle, ZMQ_DONTWAIT) >= 0 else {
                 if zmq_errno() == EINTR { continue }
@@ -179,6 +183,21 @@ final class Socket {
             if wantsUserID, message.userID == nil, let name = zmq_msg_gets(part, "User-Id") { message.userID = String(cString: name) }
             if zmq_msg_more(part) == 0 { return message }
         }
+    }
+
+    /// Becomes readable when there may be something to ask ``readiness()`` for; -1 once it is closed.
+    var descriptor: Int32 { option(ZMQ_FD) ?? -1 }
+
+    /// What can be done with it: ZMQ_POLLIN, ZMQ_POLLOUT, both or nothing.
+    func readiness() -> Int16 {
+        wasUsed = false
+        return Int16(truncatingIfNeeded: option(ZMQ_EVENTS) ?? 0)
+    }
+
+    private func option(_ name: Int32) -> Int32? {
+        var value: Int32 = 0
+        var size = MemoryLayout<Int32>.size
+        return zmq_getsockopt(handle, name, &value, &size) == 0 ? value : nil
     }
 
     /// Waits on the calling thread until a message can be read (or sent, if wanted); for sockets outside the reactor.

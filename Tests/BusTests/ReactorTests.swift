@@ -5,18 +5,12 @@ import Messages
 import Synchronization
 import Testing
 
-@Suite(.timeLimit(.minutes(1))) struct ReactorTests {
-    @Test func workRunsInTheOrderOfPostingOnOneThread() async {
+@Suite(.serialized, .timeLimit(.minutes(1))) struct ReactorTests {
+    @Test func workRunsInTheOrderOfPosting() async {
         let order = Box<[Int]>([])
         for number in 0..<1000 { Reactor.shared.post { order.change { $0.append(number) } } }
         await eventually { order.now.count == 1000 }
         #expect(order.now == Array(0..<1000))
-        let name = await ReactorActor.run {
-            var name = [CChar](repeating: 0, count: 16)
-            pthread_getname_np(pthread_self(), &name, 16)
-            return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-        }
-        #expect(name == "reactor")
     }
 
     @Test func timersFireInOrderNeverEarlyAndNotWhenCancelled() async {
@@ -39,11 +33,11 @@ import Testing
         #expect(!early.now)
     }
 
-    @Test @ReactorActor func theHeapKeepsOrderWhileTimersComeAndGo() {
+    @Test func theHeapKeepsOrderWhileTimersComeAndGo() {
         var random = SplitMix64(seed: 7)
         var heap = TimerHeap()
         var living: [TimerID: Int64] = [:]
-        for _ in 0..<5000 {
+        for _ in 0..<1000 {
             if random.next() % 3 == 0, let victim = living.keys.min(by: { $0.number < $1.number }) {
                 heap.cancel(victim)
                 living[victim] = nil
@@ -151,6 +145,108 @@ import Testing
         #expect(slowest.now < .milliseconds(800))
     }
 
+    /// Threads that run work themselves meet each other, those that post, and the reactor's own: never two at once, nothing is lost, and each one's work stays in order.
+    @Test func whoeverRunsItsWorkItselfIsAloneThere() async throws {
+        let finished = Box(0)
+        let tally = await ReactorActor.run { Tally() }
+        for thread in 0..<6 {
+            Thread {
+                for number in 1...3_000 {
+                    let work: @Sendable @ReactorActor () -> Void = { tally.count(thread, number) }
+                    if thread < 4 { Reactor.shared.runOrPost(work) } else { Reactor.shared.post(work) }
+                    if number % 8 == 0 { usleep(50) }
+                }
+                finished.change { $0 += 1 }
+            }.start()
+        }
+        await eventually(within: 40) { finished.now == 6 }
+        await eventually { await tally.total == 18_000 }
+        #expect(await tally.isInOrder)
+        // Once nothing else is under way.
+        await eventually {
+            let came = await tally.total, before = await tally.elsewhere
+            Thread.detachNewThread { Reactor.shared.runOrPost { tally.count(6, came - 18_000 + 1) } }
+            await eventually { await tally.total > came }
+            return await tally.elsewhere > before
+        }
+    }
+
+    /// The reactor's own thread sleeps for up to a second: what was done without it wakes it for the timer, and for the message, that came of that.
+    @Test func workThatRanElsewhereIsFollowedUpInTime() async throws {
+        let bus = try BusFixture()
+        let slowest = Box(Duration.zero)
+        let server = try await RequestServer(endpoints: [bus.ipc("requests")], security: nil) { request in
+            Reactor.shared.after(.milliseconds(5)) {
+                Thread.detachNewThread { Reactor.shared.runOrPost { answers.now?.send(ReplyFrame.encode(id: request.header.id, .done), to: request.returnPath) } }
+            }
+        }
+        answers.change { $0 = server }
+        try await onThread {
+            for number in 0..<40 {
+                let done = DispatchSemaphore(value: 0)
+                let asked = Clock.boottime()
+                Reactor.shared.runOrPost { Reactor.shared.after(.milliseconds(Int64(number % 7))) { done.signal() } }
+                done.wait()
+                _ = try BlockingClient(endpoint: bus.ipc("requests")).call("ping", Nothing(), timeout: .seconds(5))
+                let took = Clock.boottime() - asked
+                slowest.change { $0 = max($0, took) }
+            }
+        }
+        #expect(slowest.now < .milliseconds(900))
+        await server.close()
+    }
+
+    /// In a process of its own: whoever stands in does so for ever.
+    @Test func oneThreadStandsInUntilItHasToBlock() async {
+        await #expect(processExitsWith: .success) {
+            var ends: [Int32] = [0, 0]
+            guard pipe(&ends) == 0 else { exit(1) }
+            let (reading, writing) = (ends[0], ends[1])
+            let heard = Box<[String]>([])
+            let hasWork = Box(false)
+            let gate = DispatchSemaphore(value: 0)
+            await ReactorActor.run {
+                _ = Reactor.shared.watch(fileDescriptor: reading, events: Int16(POLLIN)) { _ in
+                    var byte: UInt8 = 0
+                    guard read(reading, &byte, 1) == 1 else { return }
+                    let line = "\(UnicodeScalar(byte)) \(threadName())"
+                    heard.change { $0.append(line) }
+                    if byte == UInt8(ascii: "b") { hasWork.change { $0 = true } }
+                }
+            }
+            Thread.detachNewThread {
+                pthread_setname_np(pthread_self(), "stand-in")
+                Reactor.shared.standIn {
+                    guard hasWork.now else { return nil }
+                    return {
+                        hasWork.change { $0 = false }
+                        gate.wait()
+                    }
+                }
+            }
+            // From when it does.
+            await eventually {
+                heard.change { $0 = [] }
+                _ = write(writing, "a", 1)
+                await eventually { heard.now.count == 1 }
+                return heard.now == ["a stand-in"]
+            }
+            _ = write(writing, "b", 1)
+            await eventually { heard.now.count == 2 }
+            _ = write(writing, "c", 1)
+            await eventually { heard.now.count == 3 }
+            gate.signal()
+            await eventually {
+                heard.change { $0 = Array($0.prefix(3)) }
+                _ = write(writing, "d", 1)
+                await eventually { heard.now.count == 4 }
+                return heard.now == ["a stand-in", "b stand-in", "c reactor", "d stand-in"]
+            }
+            Reactor.shared.stop()
+            exit(heard.now == ["a stand-in", "b stand-in", "c reactor", "d stand-in"] ? EXIT_SUCCESS : EXIT_FAILURE)
+        }
+    }
+
     @Test func tasksOfTheActorShareTheThread() async {
         let counter = await ReactorActor.run { Counter() }
         await withTaskGroup(of: Void.self) { group in
@@ -168,4 +264,29 @@ import Testing
 @ReactorActor final class Counter {
     private(set) var value = 0
     func add() { value += 1 }
+}
+
+private let answers = Box<RequestServer?>(nil)
+
+private func threadName() -> String {
+    var name = [CChar](repeating: 0, count: 16)
+    pthread_getname_np(pthread_self(), &name, 16)
+    return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+}
+
+@ReactorActor final class Tally {
+    private(set) var total = 0
+    private(set) var elsewhere = 0
+    private(set) var isInOrder = true
+    private var last: [Int: Int] = [:]
+    private var inside = false
+
+    func count(_ thread: Int, _ number: Int) {
+        if inside || last[thread, default: 0] + 1 != number { isInOrder = false }
+        inside = true
+        last[thread] = number
+        total += 1
+        if threadName() != "reactor" { elsewhere += 1 }
+        inside = false
+    }
 }

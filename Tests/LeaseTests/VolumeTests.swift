@@ -110,6 +110,44 @@ struct VolumeTests {
         #expect(reports.wait(for: 4).last == "1 landed")
     }
 
+    /// Whoever submits may do the work in the lane's place; what hangs there is abandoned as anywhere, and the lane goes on.
+    @Test func oneThreadDoesWhatItSubmitsUntilThatHangs() throws {
+        let reports = Reports()
+        let gate = DispatchSemaphore(value: 0)
+        let lanes = LaneThreads<String> { report in
+            let line = switch report {
+            case .completed(let token, let text): "\(token) \(text)"
+            case .timedOut(let token): "\(token) timed out"
+            case .landed(let token): "\(token) landed"
+            }
+            reports.seen.withLock { $0.append(line) }
+        }
+        let here: @Sendable (Bool) -> String = { $0 ? "here" : "there" }
+        let isDone = DispatchSemaphore(value: 0)
+        Thread.detachNewThread {
+            let thread = pthread_self()
+            lanes.standIn()
+            lanes.submit(lane: "a", token: 1, timeout: .seconds(5), orHere: true) { _ in here(pthread_self() == thread) }
+            lanes.submit(lane: "b", token: 2, timeout: .seconds(5), orHere: true) { _ in here(pthread_self() == thread) }
+            _ = reports.wait(for: 1)
+            lanes.next()?()
+            _ = reports.wait(for: 2)
+            lanes.submit(lane: "b", token: 3, timeout: .seconds(5)) { _ in here(pthread_self() == thread) }
+            _ = reports.wait(for: 3)
+            lanes.submit(lane: "a", token: 4, timeout: .milliseconds(150), orHere: true) { goOn in
+                gate.wait()
+                return goOn() ? "goes on" : "stops"
+            }
+            lanes.submit(lane: "a", token: 5, timeout: .seconds(5)) { _ in here(pthread_self() == thread) }
+            lanes.next()?()
+            isDone.signal()
+        }
+        #expect(reports.wait(for: 5) == ["2 there", "1 here", "3 there", "4 timed out", "5 there"])
+        gate.signal()
+        isDone.wait()
+        #expect(reports.wait(for: 6).last == "4 landed")
+    }
+
     @Test func storageThatHangsForEverCostsAFewThreadsOnly() {
         let reports = Reports()
         let gate = DispatchSemaphore(value: 0)

@@ -13,6 +13,7 @@ final class LeaseHost: RunningService {
     private let identity: HostIdentity
     private let shell: EngineShell<LeaseEngine>
     private let guards: GuardListener
+    private let disks: Disks
     /// Kept open: one lease-service per machine (S2).
     private let alone: Int32
 
@@ -46,12 +47,14 @@ final class LeaseHost: RunningService {
         setup.target = identity.bootID
         shell = try EngineShell(setup)
         self.guards = guards
+        self.disks = disks
     }
 
     func start() throws {
         try shell.start()
         shell.submit(.started(identity))
         try guards.start { [shell] in shell.submit($0) }
+        disks.standIn()
         watchHealth()
     }
 
@@ -110,14 +113,32 @@ private struct Disks: Sendable {
     init() {
         let results = results
         lanes = LaneThreads { report in
-            Reactor.shared.post { results.deliver(report) }
+            // The thread of a ballot goes on with what follows on it; never that of a renewal.
+            if case .completed(_, .sequence) = report {
+                Reactor.shared.runOrPost { results.deliver(report) }
+            } else {
+                Reactor.shared.post { results.deliver(report) }
+            }
         }
+    }
+
+    /// A guard's request is read, decided, carried out and answered by one thread, as long as that has nothing else to do.
+    func standIn() {
+        let lanes = lanes
+        let thread = Thread {
+            lanes.standIn()
+            Reactor.shared.standIn { lanes.next() }
+        }
+        thread.name = "guards"
+        thread.stackSize = 1 << 20
+        thread.start()
     }
 
     @ReactorActor func submit(_ request: VolumeRequest, _ shell: EngineShell<LeaseEngine>) {
         results.shell = shell
         let work = request.work
-        lanes.submit(lane: request.lane.name, token: request.token, timeout: request.timeout) { [files] goOn in files.perform(work, goOn) }
+        let isBallot = if case .sequence = work { true } else { false }
+        lanes.submit(lane: request.lane.name, token: request.token, timeout: request.timeout, orHere: isBallot) { [files] goOn in files.perform(work, goOn) }
     }
 
     func close(under root: String) { files.close(under: root) }

@@ -22,24 +22,46 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
 
     private var works: [IOToken: @Sendable (GoOn) -> Outcome] = [:]
     private var calls: [LaneOrder.Seat: DispatchSemaphore] = [:]
+    /// The thread that may do work itself which it submits, and the place in which it will.
+    private var stand: pthread_t?
+    private var taken: LaneOrder.Seat?
     private let monitorCall = DispatchSemaphore(value: 0)
     /// When the monitor looks next; `nil`: when it is called.
     private var monitorLooks: Instant?
     private let report: @Sendable (Report) -> Void
 
-    /// - Parameter report: called from any thread; must neither block nor call back into this object.
+    /// - Parameter report: called from any thread; must neither block nor, but for what is ``Report/completed(_:_:)``, call back into this object.
     public init(report: @escaping @Sendable (Report) -> Void) {
         self.report = report
         spawn("lanes") { [self] in monitor() }
     }
 
     /// The timeout counts from when the work begins, and anew whenever it asks to go on; in a lane without a thread from now.
-    public func submit(lane: String, token: IOToken, timeout: Duration, _ work: @escaping @Sendable (GoOn) -> Outcome) {
+    /// - Parameter orHere: the calling thread may do it in the place of the lane's, see ``standIn()``.
+    public func submit(lane: String, token: IOToken, timeout: Duration, orHere: Bool = false, _ work: @escaping @Sendable (GoOn) -> Outcome) {
         call(lock.withLock {
             works[token] = work
             defer { callMonitor() }
-            return carryOut(order.submit(lane: lane, token: token, timeout: timeout, at: Self.now))
+            let steps = order.submit(lane: lane, token: token, timeout: timeout, at: Self.now)
+            if orHere, taken == nil, stand == pthread_self(), case .call(let seat)? = steps.last {
+                taken = seat
+                return carryOut(steps.dropLast())
+            }
+            return carryOut(steps)
         })
+    }
+
+    /// Makes the calling thread one that does work itself which it has submitted, as ``next()`` gives it: at any time one lane's, whose own thread sleeps on. What does not end is
+    /// abandoned with this thread as with any.
+    public func standIn() { lock.withLock { stand = pthread_self() } }
+
+    /// What the calling thread is to do next.
+    public func next() -> (() -> Void)? {
+        let seat = lock.withLock {
+            defer { taken = nil }
+            return taken
+        }
+        return seat.map { seat in { [self] in _ = turn(seat) } }
     }
 
     private static var now: Instant { Instant(nanoseconds: cl_boottime()) }
@@ -47,7 +69,7 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
     /// With the lock held, so that reports come in the order of what they tell.
     ///
     /// - Returns: whom to call once it is not: they need it at once.
-    private func carryOut(_ steps: [LaneOrder.Step]) -> [DispatchSemaphore] {
+    private func carryOut(_ steps: some Sequence<LaneOrder.Step>) -> [DispatchSemaphore] {
         var called: [DispatchSemaphore] = []
         for step in steps {
             switch step {
@@ -72,17 +94,21 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
     private func spawn(_ name: String, _ body: @escaping @Sendable () -> Void) {
         let thread = Thread(block: body)
         thread.name = name
-        thread.stackSize = 512 << 10
+        // Enough for an engine: what a report brings about may be done here.
+        thread.stackSize = 1 << 20
         thread.start()
     }
 
     private func serve(_ seat: LaneOrder.Seat, _ call: DispatchSemaphore) {
-        while true {
-            call.wait()
-            guard let work = begin(seat) else { continue }
-            let outcome = work { [self] in lock.withLock { order.goOn(seat, at: Self.now) } }
-            guard end(seat, outcome) else { return }
-        }
+        repeat { call.wait() } while turn(seat)
+    }
+
+    /// Does the next work of a lane.
+    /// - Returns: whether the lane still belongs to this place.
+    private func turn(_ seat: LaneOrder.Seat) -> Bool {
+        guard let work = begin(seat) else { return lock.withLock { order.owns(seat) } }
+        let outcome = work { [self] in lock.withLock { order.goOn(seat, at: Self.now) } }
+        return end(seat, outcome)
     }
 
     private func begin(_ seat: LaneOrder.Seat) -> (@Sendable (GoOn) -> Outcome)? {
@@ -93,13 +119,13 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
         }
     }
 
-    /// Whether the lane still belongs to this thread.
     private func end(_ seat: LaneOrder.Seat, _ outcome: Outcome) -> Bool {
         let (steps, called, owns) = lock.withLock {
             let steps = order.finish(seat)
-            let called = carryOut(steps)
+            var called = carryOut(steps)
             let owns = order.owns(seat)
-            if !owns { calls[seat] = nil }
+            // Its thread ends, too, if it was another that did the work.
+            if !owns, let call = calls.removeValue(forKey: seat) { called.append(call) }
             return (steps, called, owns)
         }
         for case .completed(let token) in steps { report(.completed(token, outcome)) }
