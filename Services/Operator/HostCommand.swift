@@ -43,12 +43,13 @@ struct HostCommand: ParsableCommand {
     struct Add: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Add a host from its definition.")
         @Argument(help: "Host definition (YAML).") var file: String
+        @Flag(help: "The machine was installed anew: it may have the name of a host that was forgotten.") var reinstalled = false
         @OptionGroup var options: GlobalOptions
 
         func run() throws {
             let definition = try HostDefinition(file: file)
             try FenceDefinitionCheck.tell(definition)
-            let reply = try options.connect().command(.fencing, "host.add", definition)
+            let reply = try options.connect().command(.fencing, "host.add", HostAdd(definition, reinstalled: reinstalled ? true : nil))
             try options.show(reply) { "\(definition.name) added with host id \(definition.id)" }
         }
     }
@@ -90,8 +91,13 @@ struct HostCommand: ParsableCommand {
     }
 
     struct Forget: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Remove a host for good; its key, id and incarnations are refused from then on.")
+        static let configuration = CommandConfiguration(
+            abstract: "Remove a host for good; its key, id and incarnations are refused from then on.",
+            discussion: "A host that may have run guests is forgotten only while HA is disabled, on your word that it is off: its VMs may then start elsewhere, and its leases are free. It comes back only as host add --reinstalled.")
         @Argument(help: "Host.") var host: String
+        @Option(help: "Why, and how you know that it is off.") var why: String?
+        @Option(help: "Your name (default: the user who runs the command).") var who: String?
+        @Flag(name: .customLong("yes-i-checked"), help: "You have looked at the machine itself: it is off.") var checked = false
         @OptionGroup var confirmation: Confirmation
         @OptionGroup var options: GlobalOptions
 
@@ -101,7 +107,7 @@ struct HostCommand: ParsableCommand {
             try confirmation.require(
                 "forget \(host)", name: host, checked: facts.checked,
                 notChecked: facts.notChecked + ["whether the machine will ever come back: if it does, it is refused until it is enrolled anew"])
-            let reply = try cluster.command(.fencing, "host.forget", HostRequest(host: host))
+            let reply = try cluster.command(.fencing, "host.forget", HostForget(host: host, reason: why, who: who ?? ConfirmOff.user, checked: checked ? true : nil))
             try options.show(reply) { "\(host) forgotten" }
         }
     }
@@ -164,7 +170,7 @@ struct HostCommand: ParsableCommand {
             try options.show(reply) { "\(host) confirmed off for case \(request.caseID), incarnation \(request.incarnation)" }
         }
 
-        private static var user: String {
+        fileprivate static var user: String {
             let environment = ProcessInfo.processInfo.environment
             return environment["SUDO_USER"] ?? environment["USER"] ?? NSUserName()
         }

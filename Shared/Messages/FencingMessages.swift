@@ -248,6 +248,47 @@ public struct ConfirmOff: Codable, Hashable, Sendable {
     }
 }
 
+/// Body of `host.add`: a definition, and beside its keys `reinstalled`.
+public struct HostAdd: Codable, Hashable, Sendable {
+    public var definition: HostDefinition
+    /// Somebody has installed the machine anew: it may have the name of a host that was forgotten (S20).
+    public var reinstalled: Bool?
+
+    public init(_ definition: HostDefinition, reinstalled: Bool? = nil) {
+        self.definition = definition
+        self.reinstalled = reinstalled
+    }
+
+    private enum CodingKeys: CodingKey { case reinstalled }
+
+    public init(from decoder: any Decoder) throws {
+        definition = try HostDefinition(from: decoder)
+        reinstalled = try decoder.container(keyedBy: CodingKeys.self).decodeIfPresent(Bool.self, forKey: .reinstalled)
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        try definition.encode(to: encoder)
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encodeIfPresent(reinstalled, forKey: .reinstalled)
+    }
+}
+
+/// Body of `host.forget`. A host that may run guests is forgotten only while HA is disabled, with `who`, `reason` and `checked`, and without a sign of life: that is a `host.confirm-off`, too.
+public struct HostForget: Codable, Hashable, Sendable {
+    public var host: String
+    public var reason: String?
+    public var who: String?
+    /// The person has looked at the machine itself: it is off, and will not come back as it is.
+    public var checked: Bool?
+
+    public init(host: String, reason: String? = nil, who: String? = nil, checked: Bool? = nil) {
+        self.host = host
+        self.reason = reason
+        self.who = who
+        self.checked = checked
+    }
+}
+
 /// Body of `host.set-nonoperational` and `host.set-error`.
 public struct HostSetStatus: Codable, Hashable, Sendable {
     public var host: String

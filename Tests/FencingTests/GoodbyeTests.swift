@@ -2,6 +2,21 @@
 import Messages
 import Testing
 
+/// What holds an off is looked at again right before it is sent (S17).
+@Test func othersThatFallSilentWhileAgentsAreAskedHoldTheOff() {
+    let world = World()
+    world.machines["host2"]?.frozen = true
+    world.run(until: 20, "a case") { world.step("host2") == "checking" }
+    world.machines["host1"]?.cut = true
+    world.machines["host3"]?.cut = true
+    world.run(8)
+    #expect(world.offs.isEmpty && world.step("host2") == "held")
+    world.machines["host1"]?.cut = false
+    world.machines["host3"]?.cut = false
+    world.run(until: 60, "fenced and back") { world.allUp }
+    #expect(world.violations == [])
+}
+
 /// A clean shutdown says so (S19).
 @Suite struct AGoodbye {
     @Test func isFollowedByNoFenceAndByAProofOnceTheMachineIsOff() {

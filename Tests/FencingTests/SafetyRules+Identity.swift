@@ -179,10 +179,10 @@ extension SafetyRules {
     @Test func s20AForgottenHostIsNotTakenBack() {
         let world = World()
         let refused = world.request()
-        world.submit(.hostForget(refused, HostRequest(host: "host3")))
+        world.submit(.hostForget(refused, HostForget(host: "host3")))
         #expect(world.refusal(refused) == "object.conflict")
         world.submit(.hostMaintenance(world.request(), HostRequest(host: "host3")))
-        world.submit(.hostForget(world.request(), HostRequest(host: "host3")))
+        world.submit(.hostForget(world.request(), HostForget(host: "host3")))
         #expect(world.engine.view(of: "host3") == nil)
         let sameKey = world.request()
         world.submit(.hostAdd(sameKey, world.definition(3)))
@@ -203,7 +203,7 @@ extension SafetyRules {
     @Test func s20TheNameOfAForgottenHostThatMayLiveIsNotReused() {
         let world = World()
         world.submit(.hostMaintenance(world.request(), HostRequest(host: "host3")))
-        world.submit(.hostForget(world.request(), HostRequest(host: "host3")))
+        world.submit(.hostForget(world.request(), HostForget(host: "host3")))
         var other = world.definition(3)
         other.key = "new"
         other.id = 4
@@ -217,7 +217,7 @@ extension SafetyRules {
         world.operatorActs = ["host3"]
         world.submit(.power(world.request(), .off, HostRequest(host: "host3")))
         world.run(until: 60, "proven") { world.status("host3") == .down }
-        world.submit(.hostForget(world.request(), HostRequest(host: "host3")))
+        world.submit(.hostForget(world.request(), HostForget(host: "host3")))
         var renewed = world.definition(3)
         renewed.key = "new"
         let added = world.request()

@@ -278,7 +278,12 @@ extension FencingEngine {
 
     private mutating func sendOff(_ name: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
-        if case .absolute(let why) = hold(host, open) { return postpone(name, .held, why) }
+        switch hold(host, open) {
+        case .absolute(let why): return postpone(name, .held, why)
+        // Others may have fallen silent while the agents were asked.
+        case .doubtful where !open.renewalsStopped || open.renewalsSeen: return considerOff(name)
+        case .doubtful, .lease, nil: break
+        }
         guard host.command == nil, host.run == nil else { return }
         updateCase(name) {
             $0.offSent = true

@@ -86,6 +86,7 @@ public struct FencingEngine: Engine {
         case .started(let start): onStarted(start)
         case .wake: onWake()
         case .hostAdd(let id, let definition): onHostAdd(id, definition)
+        case .hostEnrol(let id, let add): onHostEnrol(id, add)
         case .hostUpdate(let id, let definition): onHostUpdate(id, definition)
         case .hostForget(let id, let request): onHostForget(id, request)
         case .hostMaintenance(let id, let request): onHostMaintenance(id, request)
@@ -197,6 +198,7 @@ public struct FencingEngine: Engine {
             resolveLater(name)
             followExpiry(name)
             orderWatchdog(name)
+            finishForgetting(name)
             rehearseIfDue(name)
         }
         for name in names { settleStatus(name) }

@@ -8,8 +8,10 @@ public enum FencingInput: EngineInput {
 
     // Requests
     case hostAdd(RequestID, HostDefinition)
+    /// As ``hostAdd(_:_:)``; the name of a forgotten host is given only to a machine that was installed anew (S20).
+    case hostEnrol(RequestID, HostAdd)
     case hostUpdate(RequestID, HostDefinition)
-    case hostForget(RequestID, HostRequest)
+    case hostForget(RequestID, HostForget)
     case hostMaintenance(RequestID, HostRequest)
     case hostActivate(RequestID, HostRequest)
     case hostSetNonOperational(RequestID, HostSetStatus)

@@ -93,6 +93,8 @@ struct HostRecord: Codable, Hashable, Sendable {
     /// What an operator asked for.
     var command: PowerCommand?
     var confirmation: PendingConfirmation?
+    /// It is forgotten as soon as the proof that rests on the operator's word is published.
+    var forgetting: Forgetting?
 
     // Recovery
     var fenceCase: FenceCase?
@@ -222,6 +224,12 @@ struct PowerCommand: Codable, Hashable, Sendable {
     var steps: [FenceAction]
     /// Of a rehearsal: what the devices of the levels so far have told.
     var rehearsed: [Rehearsal.Device]?
+}
+
+/// A `host.forget` of a host that may have run guests.
+struct Forgetting: Codable, Hashable, Sendable {
+    var request: RequestID
+    var reason: String
 }
 
 /// A `host.confirm-off` that waits for the other hosts' view of the suspect's renewals.

@@ -183,15 +183,19 @@ extension FencingEngine {
     private mutating func confirm(_ name: String, _ generations: [String: UInt64]) {
         guard let host = hosts[name], let pending = host.confirmation else { return }
         update(name) { $0.confirmation = nil }
+        let isForgotten = host.forgetting != nil
         guard let open = host.fenceCase, open.id == pending.body.caseID, open.incarnation == pending.body.incarnation, host.incarnation == pending.body.incarnation else {
             return refuse(pending.request, FencingErrorCode.stale, "the case changed while the confirmation was checked")
         }
-        if open.proven { return reply(pending.request, .success(open.view(of: name))) }
+        if open.proven {
+            if !isForgotten { reply(pending.request, .success(open.view(of: name))) }
+            return
+        }
         if host.liveness != .silent { return refuse(pending.request, FencingErrorCode.signsOfLife, "\(name) was heard, or fencing-service started again, meanwhile") }
         let checked = pending.answered > 0 ? "\(pending.answered) hosts see no renewal" : "no host could look for renewals"
         mint(
             name, .operatorConfirmed, incarnations: open.incarnation, generations: generations, case: open.id,
             "\(pending.body.who) confirmed that \(name) is off: \(pending.body.why) (no heartbeat, \(checked)\(host.power == .on || !host.readingOn.isEmpty ? ", its device reads on, and the machine itself was looked at" : ""))")
-        reply(pending.request, .success(open.view(of: name)))
+        if !isForgotten { reply(pending.request, .success(open.view(of: name))) }
     }
 }

@@ -68,14 +68,28 @@ extension FencingEngine {
         reply(id, .success(view(of: definition.name)))
     }
 
-    mutating func onHostForget(_ id: RequestID, _ request: HostRequest) {
+    /// A name is for life, unless its machine was installed anew.
+    mutating func onHostEnrol(_ id: RequestID, _ add: HostAdd) {
+        let name = add.definition.name
+        if hosts[name] == nil, add.reinstalled != true, tombstones.contains(where: { $0.name == name }) {
+            return refuse(
+                id, RequestErrorCode.conflict,
+                "\(name) was forgotten, and what it was may still be on its disks: install the machine anew, give it new keys, and add it with --reinstalled; or use another name")
+        }
+        onHostAdd(id, add.definition)
+    }
+
+    mutating func onHostForget(_ id: RequestID, _ request: HostForget) {
         guard let host = known(id, request.host) else { return }
         guard host.run == nil, host.unresolved == nil, host.command == nil else {
             return refuse(id, FencingErrorCode.busy, "a power command of \(host.name) has not been resolved")
         }
-        guard host.maintenance || !host.hasLife || host.isProvenDead else {
-            return refuse(id, RequestErrorCode.conflict, "\(host.name) may be running guests: put it into maintenance, or let its life be proven over, first")
-        }
+        guard host.maintenance || !host.hasLife || host.isProvenDead else { return confirmAndForget(id, host, request) }
+        forget(host, request.reason ?? "host.forget")
+        reply(id, .done)
+    }
+
+    mutating func forget(_ host: HostRecord, _ why: String) {
         closeCase(host.name, "\(host.name) was forgotten")
         tombstones.append(
             Tombstone(
@@ -83,11 +97,10 @@ extension FencingEngine {
                 boots: host.lives.map(\.bootID) + host.refusedBoots, proven: !host.hasLife || host.isProvenDead))
         perform(.unwatch(host.name))
         publish("host.removed", host.name, view(of: host.name))
-        decide(host.name, "forgotten", why: request.reason ?? "host.forget")
+        decide(host.name, "forgotten", why: why)
         hosts[host.name] = nil
         census = takeCensus()
         if ha.revoked.removeValue(forKey: host.name) != nil || ha.conflicts.removeValue(forKey: host.name) != nil { publishHA() }
-        reply(id, .done)
     }
 
     mutating func onHostMaintenance(_ id: RequestID, _ request: HostRequest) {

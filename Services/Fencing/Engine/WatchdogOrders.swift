@@ -11,7 +11,7 @@ import Messages
 extension FencingEngine {
     mutating func orderWatchdog(_ name: String) {
         guard let host = hosts[name] else { return }
-        let disarm = !ha.enabled || ha.hold != nil
+        let disarm = !haState.enabled || ha.hold != nil
         let isDue = disarm ? host.saysArmed == true : host.obeyedOrder?.disarm == true || !host.isOrderObeyed
         guard isDue, host.liveness == .heard, host.identityProblem == nil, host.obeysOthers == nil else {
             if host.orderAgain != nil { update(name) { $0.orderAgain = nil } }

@@ -107,9 +107,9 @@ struct FencingCommand: ServiceCommand {
         let writers: Set<Role> = [.service, .operator_]
         let people: Set<Role> = [.operator_]
         return [
-            Route("host.add", people) { .hostAdd($0.header.id, try $0.body(HostDefinition.self)) },
+            Route("host.add", people) { .hostEnrol($0.header.id, try $0.body(HostAdd.self)) },
             Route("host.update", people) { .hostUpdate($0.header.id, try $0.body(HostDefinition.self)) },
-            Route("host.forget", people) { .hostForget($0.header.id, try $0.body(HostRequest.self)) },
+            Route("host.forget", people) { .hostForget($0.header.id, try $0.body(HostForget.self)) },
             Route("host.maintenance", people) { .hostMaintenance($0.header.id, try $0.body(HostRequest.self)) },
             Route("host.activate", people) { .hostActivate($0.header.id, try $0.body(HostRequest.self)) },
             Route("host.set-nonoperational", writers) { .hostSetNonOperational($0.header.id, try $0.body(HostSetStatus.self)) },

@@ -29,7 +29,7 @@ final class OperatorProcess: Process {
             endpoints: HostEndpoints(
                 agentRequests: "tcp://\(host.name):7401", agentEvents: "tcp://\(host.name):7402", leaseRequests: "tcp://\(host.name):7403", leaseEvents: "tcp://\(host.name):7404"),
             key: host.key, signingKey: host.signingKey, spmPriority: host.definition.spmPriority, fence: host.fenceDevices)
-        send(managers.fencing, { .hostAdd($0, definition) }, promise) { [world] refusal in
+        send(managers.fencing, { .hostEnrol($0, HostAdd(definition, reinstalled: host.installation > 1 ? true : nil)) }, promise) { [world] refusal in
             if refusal == nil { world.keys.enrol(host) }
             done(refusal)
         }
@@ -82,7 +82,7 @@ final class OperatorProcess: Process {
         case .hostMaintenance(let host): send(fencing, { .hostMaintenance($0, HostRequest(host: host)) }, .maintenance(host: host, true), answered)
         case .hostActivate(let host): send(fencing, { .hostActivate($0, HostRequest(host: host)) }, .maintenance(host: host, false), answered)
         case .hostConfirmOff(let host): confirmOff(host, answered)
-        case .hostForget(let host): send(fencing, { .hostForget($0, HostRequest(host: host)) }, .registered(host: host, false), answered)
+        case .hostForget(let host): send(fencing, { .hostForget($0, HostForget(host: host, reason: "it is gone", who: "operator", checked: world.host(host)?.hasPower != true)) }, .registered(host: host, false), answered)
         case .hostShutdown(let host): shutDown(host, answered)
         case .hostStay(let name):
             guard let host = world.host(name) else { return true }
