@@ -39,6 +39,7 @@ extension AgentProcess {
             after(Duration(nanoseconds: world.random.between(100_000, 5_000_000))) { [self] in
                 guard !device.isBusy, clock <= notAfter else { return feedWatchdog(.openFailed("device or resource busy")) }
                 world.tell(name, "opens its watchdog")
+                host.watchdogIsReleased = false
                 device.feed()
                 feedWatchdog(.opened(Watchdog.Device(identity: "simulated", timeout: timeout, outlivesProcess: true, canDisarm: true), at: clock))
             }

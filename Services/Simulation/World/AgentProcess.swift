@@ -119,7 +119,9 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
         case .keep(let place): watchStorage(.keep(place))
         case .drop(let place): watchStorage(.drop(place))
         case .create(let id, let create): watchStorage(.create(id, create))
-        case .releaseWatchdog(let isReleased): feedWatchdog(.released(isReleased))
+        case .releaseWatchdog(let isReleased):
+            if isReleased { host.watchdogIsReleased = true }
+            feedWatchdog(.released(isReleased))
         case .sign(let holder, let proof):
             after(.milliseconds(1)) { [self] in
                 world.note(.proofMade(proof))

@@ -21,6 +21,8 @@ final class HostMachine {
     private(set) lazy var leases = LeaseProcess(on: self)
     private(set) lazy var watchdog = WatchdogDevice(of: self)
     /// Its first fence device.
+    /// fencing-service has ordered that it be disarmed, and it has not been opened since.
+    var watchdogIsReleased = false
     private(set) lazy var bmc = BMC(of: self, guid: hardwareID, world: world)
     private(set) lazy var secondSupply = BMC(of: self, guid: nil, .secondSupply, world: world)
     private(set) lazy var outlet = BMC(of: self, guid: nil, .outlet, world: world)

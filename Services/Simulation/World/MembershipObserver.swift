@@ -81,7 +81,7 @@ final class MembershipObserver {
         let boot = host.machine.bootID
         let takeover = Duration.seconds(8 * Int64(sector.ioTimeout)) + world.scenario.policy.watchdogFire
         world.after(nanoseconds: takeover.nanoseconds) { [self] in
-            guard newest[domain]?[id] == sector, host.machine.bootID == boot else { return }
+            guard newest[domain]?[id] == sector, host.machine.bootID == boot, !host.watchdogIsReleased else { return }
             judge(host, domain, "has a watchdog and renewed its membership last \(takeover.seconds) s ago", host.holdings(isSettled: true)) { _ in true }
         }
     }
