@@ -150,7 +150,9 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
     "released": {
         var world = Scenario.quiet($0, hosts: 3, vms: 4)
         world.policy.fencing.grace = .seconds(10)
-        world.policy.watchdog = .seconds(10)
+        world.policy.ioTimeout = .seconds(2)
+        world.policy.watchdogFire = .seconds(20)
+        world.policy.watchdog = .seconds(5)
         for index in world.hosts.indices {
             world.hosts[index].fence = .none
             world.hosts[index].watchdog = true
