@@ -137,7 +137,9 @@ public final class Reactor: Sendable {
         repeat {
             mustWake = ReactorActor.assumeIsolated {
                 takeTurns()
-                return sockets.contains { canHandle($0) } || (timers.earliest().map { $0 < pollsUntil } ?? false)
+                // A wait that should be over by the clock goes on where the machine was suspended in it.
+                let isAwaited = timers.earliest().map { $0 < pollsUntil || pollsUntil <= Clock.boottime() } ?? false
+                return isAwaited || sockets.contains { canHandle($0) }
             }
         } while !executor.letGo()
         if mustWake { executor.wake() }
@@ -153,6 +155,8 @@ public final class Reactor: Sendable {
     @ReactorActor public func cancel(_ timer: TimerID) { timers.cancel(timer) }
 
     /// Calls the handler on every turn in which the descriptor is ready (level-triggered).
+    ///
+    /// It may be called although another call of it has read what was there, and must not block then.
     /// - Parameter events: POLLIN, POLLOUT or both. The handler gets those that are true and POLLERR for an error or a hang-up: unwatch it then.
     @ReactorActor public func watch(fileDescriptor: Int32, events: Int16, _ handler: @escaping @ReactorActor (Int16) -> Void) -> WatchID {
         add(Source(descriptor: fileDescriptor, events: events, handler: handler))
@@ -204,7 +208,9 @@ public final class Reactor: Sendable {
     private static func control(_ set: Int32, _ operation: Int32, _ descriptor: Int32, _ number: UInt64, _ events: Int16) {
         // The numbers of EPOLLIN and EPOLLOUT are those of POLLIN and POLLOUT.
         var event = epoll_event(events: UInt32(events), data: epoll_data_t(u64: number))
-        epoll_ctl(set, operation, descriptor, &event)
+        let result = epoll_ctl(set, operation, descriptor, &event)
+        // What is not watched is never heard of again: better to end.
+        precondition(result == 0 || operation != EPOLL_CTL_ADD, "descriptor \(descriptor) cannot be watched: errno \(errno)")
     }
 
     /// What has happened to all descriptors, after so many milliseconds at most; -1 is for ever.
@@ -232,7 +238,9 @@ public final class Reactor: Sendable {
             if isFree { executor.hold() }
             let numbers = events.prefix(max(0, Int(ready))).map(\.data.u64)
             if numbers.contains(0) { executor.clearWakeup() }
-            let happened = numbers.contains(1) ? happened(&events, atMost: 0) : []
+            // While this thread has no rest, whoever stands in for it hears what happens and gets no turn.
+            let looks = numbers.contains(1) || (!isFree && !ownWatches.load(ordering: .relaxed))
+            let happened = looks ? happened(&events, atMost: 0) : []
             ReactorActor.assumeIsolated { handle(happened) }
         }
         // Held for ever: nobody else begins anything.

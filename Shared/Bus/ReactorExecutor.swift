@@ -79,7 +79,7 @@ final class ReactorExecutor: SerialExecutor {
         return holds
     }
 
-    /// Ends that. Somebody who waits for it holds it at once: nobody comes in between, however often others want to.
+    /// Ends that. Whoever waits for it gets it next, and does all the work that there is then.
     /// - Returns: whether it has: not while there is work, unless somebody else waits to do it.
     func letGo() -> Bool {
         let (isOver, isAwaited) = inbox.withLock { inbox in

@@ -197,7 +197,11 @@ final class Socket {
     private func option(_ name: Int32) -> Int32? {
         var value: Int32 = 0
         var size = MemoryLayout<Int32>.size
-        return zmq_getsockopt(handle, name, &value, &size) == 0 ? value : nil
+        while zmq_getsockopt(handle, name, &value, &size) != 0 {
+            // What a signal interrupts tells nothing, and its readiness would not be asked for again.
+            guard zmq_errno() == EINTR else { return nil }
+        }
+        return value
     }
 
     /// Waits on the calling thread until a message can be read (or sent, if wanted); for sockets outside the reactor.

@@ -247,6 +247,33 @@ import Testing
         }
     }
 
+    /// In a process of its own, too.
+    @Test func whoeverIsBusyHearsWhatAStandInWaitedFor() async {
+        await #expect(processExitsWith: .success) {
+            var ends: [Int32] = [0, 0]
+            guard pipe(&ends) == 0 else { exit(1) }
+            let (reading, writing) = (ends[0], ends[1])
+            let heard = Box(0)
+            await ReactorActor.run {
+                _ = Reactor.shared.watch(fileDescriptor: reading, events: Int16(POLLIN)) { _ in
+                    var byte: UInt8 = 0
+                    if read(reading, &byte, 1) == 1 { heard.change { $0 += 1 } }
+                }
+            }
+            Thread.detachNewThread { Reactor.shared.standIn { nil } }
+            _ = write(writing, "a", 1)
+            await eventually { heard.now == 1 }
+            // There is always something to do from now on.
+            @ReactorActor func goOn() { Reactor.shared.post { goOn() } }
+            await ReactorActor.run { goOn() }
+            for number in 2...20 {
+                _ = write(writing, "a", 1)
+                await eventually { heard.now == number }
+            }
+            exit(heard.now == 20 ? EXIT_SUCCESS : EXIT_FAILURE)
+        }
+    }
+
     @Test func tasksOfTheActorShareTheThread() async {
         let counter = await ReactorActor.run { Counter() }
         await withTaskGroup(of: Void.self) { group in

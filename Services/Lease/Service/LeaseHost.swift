@@ -130,7 +130,7 @@ private struct Disks: Sendable {
             Reactor.shared.standIn { lanes.next() }
         }
         thread.name = "guards"
-        thread.stackSize = 1 << 20
+        thread.stackSize = 4 << 20
         thread.start()
     }
 

@@ -95,7 +95,7 @@ public final class LaneThreads<Outcome: Sendable>: @unchecked Sendable {
         let thread = Thread(block: body)
         thread.name = name
         // Enough for an engine: what a report brings about may be done here.
-        thread.stackSize = 1 << 20
+        thread.stackSize = 4 << 20
         thread.start()
     }
 
