@@ -23,6 +23,7 @@ final class SimulatedHost {
     var published: [Event] = []
     /// What it is configured with, from its next start on.
     var watchdog: Duration?
+    var expiredOwners: [String: ExpiredOwners]?
     private var thawed: [() -> Void] = []
     private var nextWake: Instant?
     private var connections: [UInt64: SimulatedGuard] = [:]
@@ -34,7 +35,9 @@ final class SimulatedHost {
     }
 
     var identity: HostIdentity {
-        HostIdentity(name: name, hostID: id, bootID: "boot-\(id)-\(boots)", hardwareID: "hardware-\(id)", firing: .seconds(60), settle: .seconds(5), watchdog: watchdog)
+        var identity = HostIdentity(name: name, hostID: id, bootID: "boot-\(id)-\(boots)", hardwareID: "hardware-\(id)", firing: .seconds(60), settle: .seconds(5), watchdog: watchdog)
+        identity.expiredOwners = expiredOwners
+        return identity
     }
 
     /// Runs on this host's processors: later, if it is frozen; never, if it is off by then.

@@ -7,19 +7,20 @@ import Testing
 /// With a watchdog configured nothing is granted before host-agent has armed it, and it may be disarmed only when nothing is held (S6).
 @Suite("Leases and the hardware watchdog")
 struct WatchdogTests {
-    private func host(limit: Duration) -> (World, SimulatedHost) {
+    private func host(limit: Duration, expiredOwners: [String: ExpiredOwners]? = nil) -> (World, SimulatedHost) {
         let world = World(seed: 11, hosts: 1)
         world.isStormy = false
         let host = world.hosts[0]
         host.watchdog = limit
+        host.expiredOwners = expiredOwners
         host.powerOn()
         world.run(for: .seconds(6))
         return (world, host)
     }
 
-    private func report(_ world: World, _ host: SimulatedHost, armed: Bool, timeout: Duration = .seconds(30), at: Instant? = nil) -> String? {
+    private func report(_ world: World, _ host: SimulatedHost, armed: Bool, timeout: Duration = .seconds(30), at: Instant? = nil, released: Bool? = nil) -> String? {
         let id = "report-\(world.now.nanoseconds)"
-        host.submit(.watchdog(id, WatchdogReport(armed: armed, timeout: timeout, at: at ?? world.now)))
+        host.submit(.watchdog(id, WatchdogReport(armed: armed, timeout: timeout, at: at ?? world.now, released: released)))
         world.run(for: .milliseconds(50))
         if case .refused(let error)? = host.replies[id] { return error.code }
         return host.replies[id] == nil ? "no reply" : nil
@@ -45,6 +46,17 @@ struct WatchdogTests {
         other.run(for: .seconds(20))
         #expect(late.guards.last?.refusal == "lease.no-watchdog")
         #expect(late.engine.grants.isEmpty)
+    }
+
+    @Test("where fencing-service does without it leases are granted without it, but never where others take them by time alone", arguments: [false, true])
+    func released(isPromised: Bool) throws {
+        let (world, host) = host(limit: .seconds(30), expiredOwners: isPromised ? ["d1": .watchdogPromised] : nil)
+        #expect(report(world, host, armed: false, released: true) == (isPromised ? "lease.no-watchdog" : nil))
+        host.startGuard("web", attempt: 1, images: ["image-1"], generation: nil)
+        world.run(for: .seconds(3))
+        let first = try #require(host.guards.last)
+        #expect(first.isRunning == !isPromised)
+        #expect(report(world, host, armed: false, released: true) == (isPromised ? "lease.no-watchdog" : nil), "held or not")
     }
 
     @Test("it may be disarmed when nothing is held, and then the next grant waits again; old reports change nothing")

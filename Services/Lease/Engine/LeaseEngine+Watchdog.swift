@@ -23,12 +23,13 @@ extension LeaseEngine {
             return RequestError(
                 LeaseErrorCode.watchdog, "it fires after \(report.timeout.seconds) s, lease.watchdog allows \(limit.seconds) s: shorten host-agent's watchdog.timeout or raise lease.watchdog")
         }
-        guard let first = leaseholders.first else { return nil }
         if report.released == true {
+            // Also while nothing is held: what is granted next would be as uncovered.
             guard let promised = (host.expiredOwners ?? [:]).filter({ $0.value == .watchdogPromised }).keys.sorted().first else { return nil }
             return RequestError(
-                LeaseErrorCode.watchdog, "lockspace \(promised) has expiredOwners: watchdogPromised, so others take what \(first) holds by time alone: the watchdog stays armed while that is held")
+                LeaseErrorCode.watchdog, "lockspace \(promised) has expiredOwners: watchdogPromised, so others take what this host holds by time alone: nothing is held or granted without an armed watchdog")
         }
+        guard let first = leaseholders.first else { return nil }
         return RequestError(LeaseErrorCode.heldHere, "\(first) has or wants leases of this host", details: ["holder": first.description])
     }
 
