@@ -9,7 +9,7 @@ extension World {
         if op.command(what) { return }
         switch what {
         case .crash(let name), .switchOff(let name): host(name)?.losePower(what.sentence)
-        case .switchOn(let name): host(name)?.getPower(what.sentence)
+        case .switchOn(let name): host(name)?.isSwitchedOnByHand(what.sentence)
         case .hang(let name): freeze(name)
         case .thaw(let name), .resume(let name): thaw(name)
         case .suspend(let name): host(name)?.machine.suspend()
@@ -27,7 +27,7 @@ extension World {
         case .twin(let name): clone(name, hasItsHardwareID: true)
         case .endClone(let name): endClones(of: name)
         case .replace(let name): replace(name)
-        case .switchOnOld(let name): others(of: name).last { !$0.isClone }?.getPower(what.sentence)
+        case .switchOnOld(let name): others(of: name).last { !$0.isClone }?.isSwitchedOnByHand(what.sentence)
         case .switchOffOld(let name): others(of: name).last { !$0.isClone }?.losePower(what.sentence)
         case .kill(let name): processes(name).forEach { $0.kill() }
         case .stop(let name):

@@ -126,13 +126,21 @@ final class HostMachine {
     func switchOn(_ part: BMC.Part) {
         suppliesOff.remove(part)
         if part == .outlet { outletIsOff = false }
-        if !outletIsOff { getPower("its BMC switched it on") }
+        getPower("its BMC switched it on")
     }
 
     // MARK: Power
 
+    /// A person who stands before it, and sees what else is switched off.
+    func isSwitchedOnByHand(_ why: String) {
+        suppliesOff = []
+        outletIsOff = false
+        getPower(why)
+    }
+
+    /// Without an outlet or a supply that is on there is none.
     func getPower(_ why: String) {
-        guard !hasPower else { return }
+        guard !hasPower, !outletIsOff, suppliesOff.count < 2 else { return }
         hasPower = true
         powerCycle += 1
         let cycle = powerCycle
