@@ -102,7 +102,7 @@ final class GuardProcess: Process, LeaseClient {
         if why.contains("deadline") { return .deadline }
         if why.contains("leases are lost") || why.contains("does not take this run back") || why.contains("could not be verified since") { return .leaseLost }
         if why.contains("I/O error") { return .ioError }
-        if why.contains("this host shuts down"), host.agent.engine.heartbeat.leaving != nil { return .hostShutdown }
+        if why.contains("this host shuts down"), world.op.shutdownsAsked.contains(machine.bootID) { return .hostShutdown }
         return .command
     }
 

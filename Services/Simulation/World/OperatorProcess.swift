@@ -18,6 +18,8 @@ final class OperatorProcess: Process {
     private static let timeout = Duration.seconds(30)
     /// How often each VM was removed.
     private var removals: [String: Int] = [:]
+    /// Boots whose shutdown was asked for; one that is called off may have ended guests all the same.
+    private(set) var shutdownsAsked: Set<String> = []
 
     // MARK: Bring-up
 
@@ -121,6 +123,7 @@ final class OperatorProcess: Process {
     private func shutDown(_ name: String, _ done: @escaping (RequestError?) -> Void) {
         guard let host = world.host(name), host.machine.isOn else { return done(RequestError(RequestErrorCode.conflict, "\(name) is off")) }
         let bootID = host.machine.bootID
+        shutdownsAsked.insert(bootID)
         ask(host.agent, timeout: .seconds(120), { .shutdown($0, Caller(role: .operator_)) }) { [world] result in
             done(result.error)
             guard result.error == nil else { return }
