@@ -28,11 +28,11 @@ struct FenceCommand: ParsableCommand {
             }
             let rehearsals = try replies.map { try $0.decoded(as: Rehearsal.self) }
             try options.show(.array(replies)) {
-                var table = Table("HOST", "LEVEL", "AGENT", "ADDRESS", "STATUS", "VERIFIED", "TOOK", "SAID")
+                var table = Table("HOST", "LEVEL", "AGENT", "ADDRESS", "VIA", "STATUS", "VERIFIED", "TOOK", "SAID")
                 for rehearsal in rehearsals {
                     for device in rehearsal.devices {
                         table.add(
-                            rehearsal.host, String(device.level), device.agent, device.address, device.outcome, device.verified ? "yes" : "no",
+                            rehearsal.host, String(device.level), device.agent, device.address, device.via ?? "", device.outcome, device.verified ? "yes" : "no",
                             device.took.map { "\($0.milliseconds) ms" } ?? "", device.output)
                     }
                 }

@@ -13,6 +13,8 @@ public enum Happening: Codable, Hashable, Sendable {
     case hang(host: String)
     /// A hanging host goes on where it stopped; its clock has run on.
     case thaw(host: String)
+    /// Its kernel stands still for good, with its power on.
+    case halt(host: String)
     /// As `hang`, and its clocks stand still until `resume`.
     case suspend(host: String)
     case resume(host: String)
@@ -201,6 +203,7 @@ extension Happening {
         case .crash(let host): "crash \(host)"
         case .hang(let host): "hang \(host)"
         case .thaw(let host): "thaw \(host)"
+        case .halt(let host): "halt \(host)"
         case .suspend(let host): "suspend \(host)"
         case .resume(let host): "resume \(host)"
         case .reboot(let host): "reboot \(host)"
@@ -291,6 +294,7 @@ extension Happening {
         Form("crash HOST") { .crash(host: $0[0]) },
         Form("hang HOST") { .hang(host: $0[0]) },
         Form("thaw HOST") { .thaw(host: $0[0]) },
+        Form("halt HOST") { .halt(host: $0[0]) },
         Form("suspend HOST") { .suspend(host: $0[0]) },
         Form("resume HOST") { .resume(host: $0[0]) },
         Form("reboot HOST") { .reboot(host: $0[0]) },

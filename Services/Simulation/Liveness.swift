@@ -42,7 +42,12 @@ extension World {
         for host in hosts {
             // Who has an open case and a device of its own is switched on by fencing-service.
             let isReached = host.definition.via != .hosts || hosts.contains { $0.name != host.name && $0.machine.isRunning }
-            if host.hasOwnDevice, isReached, let open = views.first(where: { $0.name == host.name })?.fenceCase, !open.reason.contains("an operator switched it off"), open.cause != CaseCause.shutDown.rawValue { continue }
+            let open = views.first { $0.name == host.name }?.fenceCase
+            if host.machine.isHalted {
+                if !host.hasOwnDevice || !isReached || open?.cause == CaseCause.shutDown.rawValue { host.reset("an operator resets it") }
+                continue
+            }
+            if host.hasOwnDevice, isReached, let open, !open.reason.contains("an operator switched it off"), open.cause != CaseCause.shutDown.rawValue { continue }
             host.getPower("an operator switches it on")
         }
         // Which of two machines with one identity it was is known after the right one has booted anew.

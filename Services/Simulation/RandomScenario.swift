@@ -223,8 +223,7 @@ private struct ScenarioMaker {
         guard choice.chance(0.35) else { return }
         let (viaHosts, outlets, supplies, delays) = (choice.chance(0.4), choice.chance(0.4), choice.chance(0.4), choice.chance(0.3))
         for index in scenario.hosts.indices where scenario.hosts[index].fence != .none {
-            // Whose device it is cannot be read through others: one that is wired to another machine stays unknown.
-            if viaHosts, choice.chance(0.8), scenario.hosts[index].fence != .wrongMachine { scenario.hosts[index].via = .hosts }
+            if viaHosts, choice.chance(0.8) { scenario.hosts[index].via = .hosts }
             if outlets, choice.chance(0.6) { scenario.hosts[index].hasOutlet = true }
             if supplies, choice.chance(0.6) { scenario.hosts[index].hasTwoSupplies = true }
             if delays, choice.chance(0.6) { scenario.hosts[index].delay = Duration(nanoseconds: choice.between(1_000_000_000, 30_000_000_000)) }

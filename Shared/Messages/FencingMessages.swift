@@ -138,6 +138,31 @@ public struct FenceProxyResult: Codable, Hashable, Sendable {
     public init(parts: [FencePart]) { self.parts = parts }
 }
 
+/// Body of `fence.identify`: a host that reaches this device of another one reads who it says that it is (S10). Nothing is switched, and no secret is in it, as in ``FenceProxyRun``.
+public struct FenceIdentify: Codable, Hashable, Sendable {
+    /// Whose device it is.
+    public var host: String
+    public var device: FenceDevice
+    public init(host: String, device: FenceDevice) {
+        self.host = host
+        self.device = device
+    }
+}
+
+/// Reply to `fence.identify`.
+public struct FenceIdentity: Codable, Hashable, Sendable {
+    /// 32 lower-case hexadecimal digits; `nil`: it could not be read.
+    public var guid: String?
+    /// The device has no identity to read: asking again is useless.
+    public var unsupported: Bool
+    public var detail: String
+    public init(guid: String?, unsupported: Bool, detail: String) {
+        self.guid = guid
+        self.unsupported = unsupported
+        self.detail = detail
+    }
+}
+
 /// One run of one fence agent for a case.
 public struct FenceRunView: Codable, Hashable, Sendable {
     /// When it was begun, since the case was opened.
@@ -328,9 +353,26 @@ public struct FenceHistory: Codable, Sendable {
 /// Reply to `fence.rehearse`, and body of `fence.rehearsed`: every way to fence the host was tried up to its status, network path and credentials included.
 public struct Rehearsal: Codable, Hashable, Sendable {
     public var host: String
-    /// Levels all of whose devices told a status: each alone could fence it.
+    /// Levels all of whose devices told a status, through whichever host: each alone could fence it.
     public var ways: Int
+    /// One for each device and way.
     public var devices: [Device]
+    /// With devices that are reached through hosts: each way that was tried, in order.
+    public var tried: [Way]?
+
+    /// A level of its devices, and who runs their agents.
+    public struct Way: Codable, Hashable, Sendable {
+        public var level: Int
+        /// The host that runs those that are reached through hosts; `nil`: the manager runs all, or no host could.
+        public var via: String?
+        /// All devices told a status; `nil`: not tried yet.
+        public var works: Bool?
+        public init(level: Int, via: String? = nil, works: Bool? = nil) {
+            self.level = level
+            self.via = via
+            self.works = works
+        }
+    }
 
     public struct Device: Codable, Hashable, Sendable {
         public var level: Int
@@ -342,7 +384,10 @@ public struct Rehearsal: Codable, Hashable, Sendable {
         public var took: Duration?
         /// It is known to be this host's (S10).
         public var verified: Bool
-        public init(level: Int, agent: String, address: String, outcome: String, output: String, took: Duration?, verified: Bool) {
+        /// The host that ran its agent; `nil`: the manager.
+        public var via: String?
+        public init(level: Int, agent: String, address: String, outcome: String, output: String, took: Duration?, verified: Bool, via: String? = nil) {
+            self.via = via
             self.level = level
             self.agent = agent
             self.address = address
@@ -353,19 +398,29 @@ public struct Rehearsal: Codable, Hashable, Sendable {
         }
     }
 
-    public init(host: String, ways: Int, devices: [Device]) {
+    public init(host: String, ways: Int, devices: [Device], tried: [Way]? = nil) {
         self.host = host
         self.ways = ways
         self.devices = devices
+        self.tried = tried
     }
 
     /// For people.
     public var sentence: String {
         switch ways {
         case 0: "\(host) CANNOT be fenced: no level of its devices answers in full"
-        case 1: "\(host) can be fenced in 1 way"
-        default: "\(host) can be fenced in \(ways) independent ways"
+        case 1: "\(host) can be fenced in 1 way\(routes)"
+        default: "\(host) can be fenced in \(ways) independent ways\(routes)"
         }
+    }
+
+    /// Of each level that hosts reach: which of them do.
+    private var routes: String {
+        let levels = Dictionary(grouping: (tried ?? []).filter { $0.via != nil }, by: \.level)
+        return levels.keys.sorted().map { level in
+            func names(_ works: Bool) -> String { (levels[level] ?? []).filter { $0.works == works }.compactMap(\.via).joined(separator: ", ") }
+            return "; level \(level) through \(names(true).isEmpty ? "nobody" : names(true))" + (names(false).isEmpty ? "" : ", NOT through \(names(false))")
+        }.joined()
     }
 }
 

@@ -102,6 +102,109 @@ import Testing
         #expect(world.violations == [], "\(world.story)")
     }
 
+    // MARK: Rehearsals
+
+    private func rehearsal(_ world: World, _ id: RequestID) -> Rehearsal? {
+        guard case .success(let body)? = world.replies[id] else { return nil }
+        return body as? Rehearsal
+    }
+
+    @Test func aRehearsalTriesEveryHostThatCouldRunTheAgent() {
+        let world = world()
+        world.run(3)
+        world.machines["host3"]?.reachesNoDevice = true
+        world.submit(.rehearse("r", HostRequest(host: "host2")))
+        world.run(3)
+        #expect(world.proxied.map(\.proxy) == ["host3", "host4", "host1"])
+        let found = rehearsal(world, "r")
+        #expect(found?.ways == 1 && found?.devices.map { "\($0.via ?? "") \($0.outcome)" } == ["host3 failed", "host4 on", "host1 on"])
+        #expect(found?.sentence == "host2 can be fenced in 1 way; level 1 through host4, host1, NOT through host3")
+        #expect(world.engine.hosts["host2"]?.failedProxies == ["host3"] && world.engine.hosts["host2"]?.hasAnotherProxy == nil)
+        #expect(world.offs.isEmpty && world.ons.isEmpty && world.allUp)
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    @Test func eachLevelIsTriedThroughEachOfThem() {
+        let world = World { world in
+            world.machines["host2"]?.via = .hosts
+            world.machines["host2"]?.outlet = .works
+        }
+        world.run(3)
+        world.submit(.rehearse("r", HostRequest(host: "host2")))
+        world.run(3)
+        let found = rehearsal(world, "r")
+        #expect(found?.devices.map { "\($0.level) \($0.via ?? "manager")" } == ["1 host3", "1 host1", "2 manager"])
+        #expect(found?.sentence == "host2 can be fenced in 2 independent ways; level 1 through host3, host1")
+    }
+
+    @Test func aDeadDeviceIsNotTheFaultOfThoseWhoTriedIt() {
+        let world = world()
+        world.run(3)
+        world.machines["host2"]?.bmc = .dead
+        world.submit(.rehearse("r", HostRequest(host: "host2")))
+        world.run(3)
+        #expect(rehearsal(world, "r")?.ways == 0 && world.engine.hosts["host2"]?.failedProxies == nil)
+        #expect(world.decisions.last?.what == "cannot be fenced")
+    }
+
+    @Test func whoeverWantsItsPowerDoesNotWaitForTheRestOfARehearsal() {
+        let world = world()
+        world.run(3)
+        world.submit(.rehearse("r", HostRequest(host: "host2")))
+        world.submit(.power("now", .status, HostRequest(host: "host2")))
+        #expect(world.refusal("now") == FencingErrorCode.busy.rawValue)
+        world.run(0.5)
+        #expect(world.refusal("r") == RequestErrorCode.unknownOutcome.rawValue && world.proxied.count == 1)
+        world.submit(.power("then", .status, HostRequest(host: "host2")))
+        world.run(1)
+        #expect(world.accepted("then"))
+    }
+
+    // MARK: Whose the device is (S10)
+
+    /// Nobody has vouched for it: it is read through another host, and through the next one if that does not reach it.
+    @Test func aDeviceTellsThroughAnotherHostWhoseItIs() {
+        let world = World(hosts: 3) { world in
+            for name in world.machines.keys { world.machines[name]?.via = .hosts }
+            world.machines["host2"]?.reachesNoDevice = true
+        }
+        world.run(until: 40, "host1 is verified") { world.engine.hosts["host1"]?.deviceVerified == true }
+        world.machines["host2"]?.reachesNoDevice = false
+        world.crash("host1")
+        world.run(until: 60, "host1 is back") { world.proofs.contains { $0.host == "host1" } && world.allUp }
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    @Test func anotherMachinesDeviceIsFoundOutThroughAHostToo() {
+        let world = World(hosts: 3) { world in
+            let other = world.machines["host3"]?.hardwareID
+            world.machines["host1"]?.via = .hosts
+            world.machines["host1"]?.guid = other
+        }
+        world.run(until: 40, "host1's device is foreign") { world.engine.hosts["host1"]?.deviceIsForeign == true }
+        world.machines["host1"]?.frozen = true
+        world.run(20)
+        #expect(world.offs["host1"] == nil && world.proofs.isEmpty)
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    /// Nobody can ask it any more; what it was told does not begin after its time.
+    @Test func aForgottenProxyIsWaitedForAsLongAsItMayBegin() {
+        let world = world()
+        world.freezesInACommand = "host2"
+        world.machines["host1"]?.frozen = true
+        world.run(until: 60, "the off is with host2") { world.proxied.contains { $0.action == .off } }
+        world.restart()
+        world.submit(.hostMaintenance("m", HostRequest(host: "host2")))
+        world.submit(.hostForget("f", HostForget(host: "host2")))
+        #expect(world.accepted("f"))
+        world.run(until: 25, "proven through host3") { world.step("host1") == "proven" }
+        world.run(3)
+        #expect(world.ons["host1"] == nil, "\(world.story)")
+        world.run(until: 30, "all Up") { world.ons["host1"] == 1 && world.allUp }
+        #expect(world.violations == [], "\(world.story)")
+    }
+
     /// A power command of an operator's, too.
     @Test func noOperatorsOnWhileAnOffMayStillCome() {
         let world = world()
@@ -162,6 +265,17 @@ import Testing
         #expect(prepare(&agent, 7, at: at) == nil)
         #expect(run(&agent, 8, at, at: at) != nil)
         #expect(run(&agent, 8, at, at: at) == nil)
+    }
+
+    @Test func itReadsWhoseADeviceIsForOthersOnly() {
+        var agent = agent()
+        func actions(_ host: String) -> Bool {
+            agent.handle(.fenceIdentify("i", caller, FenceIdentify(host: host, device: device)), at: at).contains { if case .perform(.identify("i", device)) = $0 { true } else { false } }
+        }
+        #expect(actions("host1") && !actions("host2"))
+        let told = agent.handle(.fenceIdentified("i", FenceIdentity(guid: "ab", unsupported: false, detail: "")), at: at)
+        guard case .reply("i", .success(let body)) = told.first else { return #expect(Bool(false), "\(told)") }
+        #expect((body as? FenceIdentity)?.guid == "ab")
     }
 
     @Test func aHostRunsNoAgentForItself() {

@@ -81,15 +81,15 @@ final class World {
     var offs: [String: Int] = [:]
     var ons: [String: Int] = [:]
     var proofs: [Proof] = []
-    private var nextWake: Instant?
-    private var pending: [(at: Instant, order: Int, input: FencingInput)] = []
-    private var order = 0
-    private var runs: [String: FenceRun] = [:]
+    var nextWake: Instant?
+    var pending: [(at: Instant, order: Int, input: FencingInput)] = []
+    var order = 0
+    var runs: [String: FenceRun] = [:]
     /// Own bookkeeping of open outcomes, independent of the engine's.
-    private var openOutcome: [String: FenceAction] = [:]
-    private var statusOffSince: [String: Instant] = [:]
-    private var bootsOf: [String: [UInt64: String]] = [:]
-    private var requests = 0
+    var openOutcome: [String: FenceAction] = [:]
+    var statusOffSince: [String: Instant] = [:]
+    var bootsOf: [String: [UInt64: String]] = [:]
+    var requests = 0
 
     init(hosts: Int = 3, prepare: (World) -> Void = { _ in }) {
         monitor = LivenessMonitor(policy: policy)
@@ -110,9 +110,9 @@ final class World {
             key: "key\(index)", fence: devices(index, vouched))
     }
 
-    private func devices(_ index: Int, _ vouched: Bool?) -> [FenceDevice] {
+    func devices(_ index: Int, _ vouched: Bool?) -> [FenceDevice] {
         let machine = machines["host\(index)"]
-        var devices = [FenceDevice(agent: "fence_ipmilan", address: "10.0.0.\(index)", vouched: machine?.via == .hosts ? true : vouched, via: machine?.via, delay: machine?.delay)]
+        var devices = [FenceDevice(agent: "fence_ipmilan", address: "10.0.0.\(index)", vouched: vouched, via: machine?.via, delay: machine?.delay)]
         if machine?.pair != nil { devices.append(FenceDevice(agent: "fence_apc", address: "pair", vouched: true)) }
         if machine?.outlet != nil { devices.append(FenceDevice(agent: "fence_apc", address: "outlet", level: 2, vouched: true)) }
         return devices
@@ -140,7 +140,7 @@ final class World {
         if !done() { violations.append("not within \(seconds) s: \(what)") }
     }
 
-    private func tick() {
+    func tick() {
         now = now + .milliseconds(100)
         thawProxies()
         actOfBMCs()
@@ -160,7 +160,7 @@ final class World {
 
     func bootID(_ name: String) -> String { machines[name].map { $0.bootIDOverride ?? "\(name)-boot-\($0.boot)" } ?? "" }
 
-    private func live(_ name: String) {
+    func live(_ name: String) {
         guard var machine = machines[name], machine.powered, !machine.frozen else { return }
         let joined = now >= machine.joinedAt && !machine.storageCut
         if joined, machine.generationBefore == nil {
@@ -192,7 +192,7 @@ final class World {
     }
 
     /// Its guards are past their deadline and it stands still, so that nobody feeds its watchdog.
-    private func isDueForReset(_ name: String) -> Bool {
+    func isDueForReset(_ name: String) -> Bool {
         guard let machine = machines[name] else { return false }
         return machine.watchdog && machine.order?.disarm != true && machine.frozen && machine.powered && now - machine.lastRenewal > .seconds(11)
     }
@@ -269,39 +269,22 @@ final class World {
         for name in engine.names { checkThatNothingIsForgotten(name) }
     }
 
-    /// Whatever is open has something that will make it go on.
-    private func checkThatNothingIsForgotten(_ name: String) {
-        guard let host = engine.hosts[name], host.run == nil, host.command == nil, host.retryAt == nil, host.minted == nil else { return }
-        if let open = host.fenceCase {
-            let waits = !open.readers.isEmpty || !open.voters.isEmpty || open.bootDeadline != nil || open.incarnation < host.incarnation
-            let heldOnTheWayBack = open.step == .proven && engine.powerOnHold(host) != nil
-            if !waits, !heldOnTheWayBack { violations.append("forgotten: \(open)") }
-        } else if host.unresolved != nil {
-            violations.append("the outcome of \(name) is forgotten")
-        }
-    }
-
-    private func noteLives(_ host: HostRecord) {
-        guard let boot = host.bootID else { return }
-        bootsOf[host.name, default: [:]][host.incarnation.number] = boot
-        if let fenceCase = host.fenceCase, fenceCase.incarnation > host.incarnation { violations.append("a case about a life to come: \(fenceCase)") }
-    }
-
-    private func deliver(_ input: FencingInput, after: Duration) {
+    func deliver(_ input: FencingInput, after: Duration) {
         order += 1
         pending.append((now + after, order, input))
     }
 
-    private func perform(_ action: FencingAction) {
+    func perform(_ action: FencingAction) {
         switch action {
         case .watch(let watch): _ = monitor.watch(watch, at: now)
         case .unwatch(let host): monitor.unwatch(host)
         case .fence(let run) where run.action == .off && slowOff: waitingOff = run
         case .fence(let run): fence(run)
-        case .identify(let host, _, _):
-            let machine = machines[host]
-            let guid = machine.flatMap { $0.bmc == .dead ? nil : $0.guid }
-            deliver(.identified(Identification(host: host, guid: guid, unsupported: false, detail: "no answer")), after: .milliseconds(200))
+        case .identify(let question):
+            let machine = machines[question.host]
+            let isReached = question.proxy.map { reachable($0) && machines[$0]?.reachesNoDevice == false } ?? true
+            let guid = machine.flatMap { $0.bmc == .dead || !isReached ? nil : $0.guid }
+            deliver(.identified(Identification(question, .success(FenceIdentity(guid: guid, unsupported: false, detail: "no answer")))), after: .milliseconds(200))
         case .askAcceptance(let question):
             let answers = reachable(question.voter)
             deliver(
@@ -329,9 +312,9 @@ final class World {
         }
     }
 
-    private func reachable(_ name: String) -> Bool { machines[name].map { $0.powered && !$0.frozen && !$0.cut && now >= $0.readyAt } ?? false }
+    func reachable(_ name: String) -> Bool { machines[name].map { $0.powered && !$0.frozen && !$0.cut && now >= $0.readyAt } ?? false }
 
-    private func sectors(_ question: SectorQuestion) -> [Sector]? {
+    func sectors(_ question: SectorQuestion) -> [Sector]? {
         guard leasesAnswer, reachable(question.reader), let suspect = machines[question.host] else { return nil }
         if machines[question.reader]?.storageCut == true { return [] }
         let age = machines[question.reader]?.staleReads == true ? .seconds(100) : now - suspect.lastRenewal
@@ -341,183 +324,28 @@ final class World {
         return [Sector(lockspace: lockspace, generation: suspect.generation, held: true, lastChange: age, ioTimeout: 1, deadIn: max(.zero, Self.deadTime - age))]
     }
 
-    private func fence(_ run: FenceRun) {
-        let name = run.host
-        if let other = runs[name] { violations.append("\(run.id) beside \(other.id)") }
-        if run.action.isDestructive, let open = openOutcome[name] { violations.append("\(run.action) while the outcome of \(open) is open") }
-        if run.action == .on, statusOffSince[name] == nil, !operatorActs.contains(name) { violations.append("on of \(name) without an own status off") }
-        runs[name] = run
-        if run.action.isDestructive {
-            openOutcome[name] = run.action
-            statusOffSince[name] = nil
-        }
-        guard let machine = machines[name] else { return }
-        if run.action == .off { offs[name, default: 0] += 1 }
-        if run.action == .on { ons[name, default: 0] += 1 }
-        if let obstacle = engine.obstacle(to: run) { return deliver(.fenceEnded(FenceResult(run: run.id, host: name, outcome: .failed(obstacle))), after: .milliseconds(1)) }
-        if !run.proxied.isEmpty, let proxy = run.proxy { return fence(run, by: proxy, machine) }
-        let parts = run.devices.map { FenceResult.Part(outcome: outcome(of: run, at: $0, machine), took: machine.latency) }
-        deliver(.fenceEnded(FenceResult(run, parts)), after: machine.latency)
-    }
+    // MARK: Of its devices and proxies
 
     /// Hosts whose agents were to be restarted, in order.
-    private(set) var softRestarts: [String] = []
+    var softRestarts: [String] = []
     var softCommandWorks = true
-
-    // MARK: Proxies
-
     /// Which hosts were asked to run an agent, in order.
-    private(set) var proxied: [(proxy: String, action: FenceAction)] = []
+    var proxied: [(proxy: String, action: FenceAction)] = []
     /// Commands that stand still with their proxy, which had begun them: they come when it thaws.
-    private var begun: [(proxy: String, run: FenceRun)] = []
+    var begun: [(proxy: String, run: FenceRun)] = []
     /// It stands still when it has begun its next command.
     var freezesInACommand: String?
 
-    private func fence(_ run: FenceRun, by proxy: String, _ machine: Machine) {
-        proxied.append((proxy, run.action))
-        if freezesInACommand == proxy, run.action.isDestructive {
-            freezesInACommand = nil
-            machines[proxy]?.frozen = true
-            begun.append((proxy, run))
-            return deliver(.fenceEnded(FenceResult(run, run.devices.map { _ in FencePart(outcome: .timedOut("no answer"), took: run.deadline) }, isOwed: true)), after: run.deadline)
-        }
-        guard reachable(proxy) else {
-            guard case .ended(let parts) = run.prepared(.failure(RequestError(RequestErrorCode.unknownOutcome, "")), after: .seconds(3)) else { return }
-            return deliver(.fenceEnded(FenceResult(run, parts)), after: .seconds(3))
-        }
-        let reaches = machines[proxy]?.reachesNoDevice == false
-        let parts = run.devices.map { FencePart(outcome: reaches ? outcome(of: run, at: $0, machine) : .failed("no route to host"), took: machine.latency) }
-        deliver(.fenceEnded(FenceResult(run, parts)), after: machine.latency)
-    }
-
-    private func thawProxies() {
-        for (proxy, run) in begun where machines[proxy]?.frozen != true {
-            begun.removeAll { $0.run.id == run.id }
-            guard machines[proxy]?.powered == true, let machine = machines[run.host] else { continue }
-            if machine.powered, engine.hosts[run.host]?.status == .up { violations.append("a late \(run.action) of \(proxy) hits \(run.host), which is Up") }
-            if ons[run.host, default: 0] > 0, run.action == .off { violations.append("a late off of \(proxy) comes after \(run.host) was switched on") }
-            _ = outcome(of: run, at: run.device, machine)
-        }
-    }
-
-    private func outcome(of run: FenceRun, at device: FenceDevice, _ machine: Machine) -> FenceOutcome {
-        let bmc = device.address == "pair" ? machine.pair : device.address == "outlet" ? machine.outlet : machine.bmc
-        if machine.outletIsOff, device.address != "outlet" { return .failed("Unable to connect to the BMC") }
-        switch (bmc ?? .works, run.action) {
-        case (.works, .status) where device.address == "outlet": return machine.outletIsOff ? .readsOff : .succeeded
-        case (.dead, _): return .failed("Unable to obtain correct plug status")
-        case (.lies, let action): return action == .status ? .readsOff : .succeeded
-        case (_, .status): return machine.powered && !machine.suppliesOff.contains(device.address) ? .succeeded : .readsOff
-        case (.works, let action):
-            acts.append((now + halfOf(machine.latency), run.host, action, device.address))
-            return .succeeded
-        case (.stuck, .off): return .failed("Timed out waiting to power OFF")
-        case (.stuck, .on): return .succeeded
-        }
-    }
-
     /// What BMCs have accepted and will do, whoever still waits for it.
-    private var acts: [(at: Instant, host: String, action: FenceAction, device: String)] = []
-
-    private func halfOf(_ duration: Duration) -> Duration { Duration(nanoseconds: duration.nanoseconds / 2) }
-
-    private func actOfBMCs() {
-        let due = acts.filter { $0.at <= now }
-        acts.removeAll { $0.at <= now }
-        for act in due {
-            // Of two supplies either one keeps it running.
-            if machines[act.host]?.pair != nil, act.device != "outlet" {
-                if act.action == .off { machines[act.host]?.suppliesOff.insert(act.device) } else { machines[act.host]?.suppliesOff.remove(act.device) }
-                if act.action == .off, machines[act.host]?.suppliesOff.count ?? 0 < 2 { continue }
-            }
-            if act.device == "outlet" { machines[act.host]?.outletIsOff = act.action == .off }
-            if act.device == "outlet", act.action == .on, machines[act.host]?.waitsForItsBMC == true { continue }
-            if act.action == .off { crash(act.host) } else if machines[act.host]?.outletIsOff != true { powerOn(act.host) }
-        }
-    }
+    var acts: [(at: Instant, host: String, action: FenceAction, device: String)] = []
 
     /// The decision to switch off waits for a slow journal, until ``sendWaitingOff()``.
     var slowOff = false
-    private(set) var waitingOff: FenceRun?
-
-    /// As the shell does when the run's turn has come.
-    func sendWaitingOff() {
-        guard let run = waitingOff else { return }
-        waitingOff = nil
-        guard let obstacle = engine.obstacle(to: run) else { return fence(run) }
-        submit(.fenceEnded(FenceResult(run: run.id, host: run.host, outcome: .failed(obstacle))))
-    }
+    var waitingOff: FenceRun?
 
     /// Orders about watchdogs do not arrive.
     var losesOrders = false
 
     /// Hosts whose power an operator commands in this test.
     var operatorActs: Set<String> = []
-
-    private func note(_ result: FenceResult) {
-        guard let run = runs[result.host], run.id == result.run else { return }
-        runs[result.host] = nil
-        guard run.action == .status else { return }
-        switch result.outcome {
-        case .succeeded:
-            openOutcome[result.host] = nil
-            statusOffSince[result.host] = nil
-        case .readsOff:
-            openOutcome[result.host] = nil
-            statusOffSince[result.host] = statusOffSince[result.host] ?? now
-        default: break
-        }
-    }
-
-    /// A restarted service has lost its runs; the fence agents ended with it.
-    private func check(_ proof: Proof) {
-        let name = proof.host
-        if proof.kind == .leaseExpired { return checkExpired(proof) }
-        guard let incarnations = proof.incarnations else { return violations.append("a proof without incarnations") }
-        if proof.kind == .powerOff, statusOffSince[name] == nil { violations.append("\(proof.id): powerOff without an own status off") }
-        guard proof.kind != .operatorConfirmed, let machine = machines[name], machine.powered else { return }
-        for (number, boot) in bootsOf[name] ?? [:] where number <= incarnations.number && boot == bootID(name) {
-            violations.append("\(proof.id) (\(proof.kind)) covers incarnation \(number), which lives")
-        }
-        if let covered = proof.generations[lockspace], machine.generationBefore != nil, covered >= machine.generation {
-            violations.append("\(proof.id) covers generation \(covered), which lives")
-        }
-    }
-
-    private func checkExpired(_ proof: Proof) {
-        guard let machine = machines[proof.host] else { return }
-        if proof.incarnations != nil { violations.append("\(proof.id) says that its leases expired, and speaks of incarnations") }
-        if !machine.watchdog || machine.order?.disarm == true { violations.append("\(proof.id) rests on a watchdog that \(proof.host) has not") }
-        if proof.generations[lockspace] == machine.generation, now - machine.lastRenewal < Self.deadTime { violations.append("\(proof.id) covers leases that have not expired") }
-        if proof.generations[lockspace] ?? 0 > machine.generation { violations.append("\(proof.id) covers memberships to come") }
-    }
-
-    // MARK: Looking
-
-    func view(_ name: String) -> HostView {
-        if let view = engine.view(of: name) { return view }
-        violations.append("\(name) is gone")
-        return HostView(name: name, id: 0, status: .error, reason: "", incarnation: Incarnation(0), endpoints: HostEndpoints(agentRequests: "", agentEvents: "", leaseRequests: "", leaseEvents: ""))
-    }
-
-    func status(_ name: String) -> HostStatus { view(name).status }
-    func step(_ name: String) -> String? { view(name).fenceCase?.step }
-    var allUp: Bool { engine.hostViews.allSatisfy { $0.status == .up && $0.fenceCase == nil } }
-    func statuses(of name: String) -> [HostStatus] { events.compactMap { ($0.body as? HostView).flatMap { $0.name == name && $0.previous != nil ? $0.status : nil } } }
-
-    /// How the hosts stand and what was decided last, for a failed test.
-    var story: String {
-        let hosts = engine.hostViews.map { "\($0.name) \($0.status) \($0.reason) \($0.fenceCase?.step ?? "") \($0.fenceCase?.reason ?? "")" }
-        return (hosts + decisions.suffix(20).map { "\($0.subject): \($0.what): \($0.why)" }).joined(separator: "\n")
-    }
-
-    func refusal(_ id: RequestID) -> String? {
-        if case .refused(let error)? = replies[id] { return error.code }
-        return nil
-    }
-
-    func accepted(_ id: RequestID) -> Bool {
-        if case .success? = replies[id] { return true }
-        return false
-    }
 }

@@ -10,7 +10,7 @@ import Testing
     static let happenings = machines + processes + network + storage + commands + leases + BMCFault.allCases.map { .bmc(host: "host1", $0) }
 
     private static let machines: [Happening] = [
-        .crash(host: "host1"), .hang(host: "host1"), .thaw(host: "host1"), .suspend(host: "host1"), .resume(host: "host1"), .reboot(host: "host1"),
+        .crash(host: "host1"), .hang(host: "host1"), .thaw(host: "host1"), .halt(host: "host1"), .suspend(host: "host1"), .resume(host: "host1"), .reboot(host: "host1"),
         .switchOn(host: "host1"), .switchOff(host: "host1"), .loseAllPower, .returnAllPower,
         .clone(host: "host1"), .twin(host: "host1"), .endClone(host: "host1"), .replace(host: "host1"), .switchOnOld(host: "host1"), .switchOffOld(host: "host1"),
     ]

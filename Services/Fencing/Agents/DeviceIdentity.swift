@@ -39,6 +39,15 @@ public enum DeviceIdentity: Hashable, Sendable {
         return list + ["mc", "guid", "dump"]
     }
 
+    /// For whoever asked through this host.
+    public var told: FenceIdentity {
+        switch self {
+        case .guid(let guid): FenceIdentity(guid: guid, unsupported: false, detail: "")
+        case .unsupported(let why): FenceIdentity(guid: nil, unsupported: true, detail: why)
+        case .unreadable(let why): FenceIdentity(guid: nil, unsupported: false, detail: why)
+        }
+    }
+
     /// From the line `System GUID : ...`, with or without dashes.
     static func guid(in output: String) -> String? {
         for line in output.split(whereSeparator: \.isNewline) where line.contains("System GUID") {

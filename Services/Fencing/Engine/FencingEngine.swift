@@ -133,6 +133,7 @@ public struct FencingEngine: Engine {
                 host.unreapedSince = nil
                 host.retryAt = nil
                 host.identifyAt = nil
+                host.askThroughHostsAgain()
                 host.expiry = nil
                 host.orderAgain = nil
                 host.published = nil

@@ -68,7 +68,7 @@ public enum FencingAction: Hashable, Sendable {
     /// Run the fence agent; ends as ``FencingInput/fenceEnded(_:)`` whatever happens.
     case fence(FenceRun)
     /// Read the own identity of one of the host's fence devices (S10); ends as ``FencingInput/identified(_:)`` with its index.
-    case identify(host: String, FenceDevice, index: Int)
+    case identify(IdentityQuestion)
     /// Ask one agent whether it obeys this manager (S16); ends as ``FencingInput/acceptance(_:)``.
     case askAcceptance(AcceptanceQuestion)
     /// Read the lockspaces freshly at one host's lease-service; ends as ``FencingInput/sectorsRead(_:)``.
@@ -170,6 +170,15 @@ extension FenceOutcome {
     }
 }
 
+/// Which device of a host is asked who it is.
+public struct IdentityQuestion: Hashable, Sendable {
+    public var host: String
+    public var device: FenceDevice
+    public var index: Int
+    /// The host that reads it; `nil`: the manager.
+    public var proxy: String?
+}
+
 /// The identity that a fence device tells of itself.
 public struct Identification: Codable, Hashable, Sendable {
     public var host: String
@@ -186,6 +195,15 @@ public struct Identification: Codable, Hashable, Sendable {
         self.guid = guid
         self.unsupported = unsupported
         self.detail = detail
+    }
+
+    /// What the proxy says that the device says.
+    public init(_ question: IdentityQuestion, _ reply: Result<FenceIdentity, RequestError>) {
+        self.init(host: question.host, guid: nil, unsupported: false, detail: "", index: question.index)
+        switch reply {
+        case .success(let identity): (guid, unsupported, detail) = (identity.guid, identity.unsupported, identity.detail)
+        case .failure(let error): detail = "\(question.proxy ?? "") did not tell: \(error)"
+        }
     }
 }
 

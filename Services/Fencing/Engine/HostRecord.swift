@@ -108,6 +108,8 @@ struct HostRecord: Codable, Hashable, Sendable {
     /// When a held or failed step, or an open outcome, is looked at again.
     var retryAt: Instant?
     var identifyAt: Instant?
+    /// How often devices that only other hosts reach were asked who they are.
+    var identifyTries: Int?
     /// What `host.status` last said.
     var published: HostView?
     /// Numbers for runs, cases, proofs, questions and connections of this host.
@@ -224,6 +226,11 @@ struct PowerCommand: Codable, Hashable, Sendable {
     var steps: [FenceAction]
     /// Of a rehearsal: what the devices of the levels so far have told.
     var rehearsed: [Rehearsal.Device]?
+    /// Of a rehearsal: the ways that are still to be tried, one for each step; `nil`: the levels in turn.
+    var ways: [Rehearsal.Way]?
+    var tried: [Rehearsal.Way]?
+    /// Of a rehearsal: it ends with the run that is under way, for this reason.
+    var cutShort: String?
 }
 
 /// A `host.forget` of a host that may have run guests.

@@ -75,6 +75,10 @@ extension FencingEngine {
         guard let host = known(id, request.host) else { return }
         if host.command?.request == id { return }
         guard host.fenceDevice != nil else { return refuse(id, FencingErrorCode.noDevice, "\(host.name) has no fence device") }
+        if host.command?.verb == .rehearse {
+            cutShortRehearsal(of: host.name, "power \(verb.rawValue) was asked for")
+            return refuse(id, FencingErrorCode.busy, "a rehearsal of \(host.name) ends with the run that is under way; ask again in a moment")
+        }
         guard host.run == nil, host.command == nil else { return refuse(id, FencingErrorCode.busy, "a fence command of \(host.name) runs; ask again when it has ended") }
         if verb != .status {
             if request.now != true, let last = host.commandedAt, now - last < policy.powerQuiet {

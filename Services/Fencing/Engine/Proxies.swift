@@ -7,6 +7,8 @@ struct OwedRun: Codable, Hashable, Sendable {
     /// The proxy's life that was told.
     var incarnation: Incarnation
     var askedAt: Instant?
+    /// It does not begin after this, whatever becomes of the proxy; `nil`: nobody noted that.
+    var until: Instant?
 }
 
 /// Whether a proxy that owes an answer still has anything of it.
@@ -72,6 +74,11 @@ extension HostRecord {
     /// One of the devices that act now is reached through other hosts.
     var needsProxy: Bool { levelDevices.contains { definition.fence[$0].via == .hosts } }
 
+    /// Nobody asked through other hosts once.
+    mutating func askThroughHostsAgain() {
+        for index in definition.fence.indices where definition.fence[index].via == .hosts && trust(index) == .cannotTell { setTrust(index, .unknown) }
+    }
+
     /// Why it is neither switched on nor Up: a late `off` would hit it (S18).
     var owedText: String? {
         guard let proxy = owed?.keys.min(), let run = owed?[proxy] else { return nil }
@@ -86,7 +93,7 @@ extension HostRecord {
 /// has said that nothing of it is left, or that life of the proxy is proven over.
 extension FencingEngine {
     /// Hosts that answer, obey this manager and are not suspects themselves; those that are Up first, those that are to be switched off although they answer last. All hosts are one cluster.
-    private func proxies(besides name: String) -> [String] {
+    func proxies(besides name: String) -> [String] {
         let able = names.filter { $0 != name && hosts[$0].map(isProxy) ?? false }
         func rank(_ name: String) -> Int { hosts[name].map { $0.status == .up ? 0 : isToBeFenced($0) ? 2 : 1 } ?? 2 }
         return able.sorted { (rank($0), $0) < (rank($1), $1) }
@@ -103,6 +110,7 @@ extension FencingEngine {
     /// The first that has not failed, else the one that failed first.
     func proxy(for host: HostRecord) -> String? {
         guard host.needsProxy else { return nil }
+        if let way = host.command?.ways?.first { return way.via }
         let able = proxies(besides: host.name)
         let failed = host.failedProxies ?? []
         return able.first { !failed.contains($0) } ?? failed.first { able.contains($0) }
@@ -122,6 +130,7 @@ extension FencingEngine {
         let left = proxies(besides: run.host).contains { $0 != proxy && !failed.contains($0) }
         update(run.host) {
             $0.failedProxies = failed.filter { $0 != proxy } + (worked ? [] : [proxy])
+            if host.command?.verb == .rehearse { return }
             if worked { if run.action == .status, $0.unresolved == nil { $0.hasAnotherProxy = nil } } else { $0.hasAnotherProxy = left && !failed.contains(proxy) ? true : nil }
         }
     }
@@ -130,11 +139,12 @@ extension FencingEngine {
 
     mutating func noteOwed(_ run: FenceRun) {
         guard run.action.isDestructive, let proxy = run.proxy, let incarnation = hosts[proxy]?.incarnation else { return }
-        update(run.host) { $0.owed = ($0.owed ?? [:]).merging([proxy: OwedRun(action: run.action, number: run.number ?? 0, incarnation: incarnation)]) { $1 } }
+        let until = now + run.deadline + FenceRun.proxyPatience
+        update(run.host) { $0.owed = ($0.owed ?? [:]).merging([proxy: OwedRun(action: run.action, number: run.number ?? 0, incarnation: incarnation, until: until)]) { $1 } }
     }
 
     func nextQuestion(_ host: HostRecord) -> Instant? {
-        host.owed?.compactMap { proxy, run in hosts[proxy]?.liveness == .heard ? run.askedAt.map { $0 + policy.retry } : nil }.min()
+        host.owed?.compactMap { proxy, run in hosts[proxy] == nil ? run.until : hosts[proxy]?.liveness == .heard ? run.askedAt.map { $0 + policy.retry } : nil }.min()
     }
 
     mutating func settleOwed(_ name: String) {
@@ -143,7 +153,8 @@ extension FencingEngine {
         for proxy in owed.keys.sorted() {
             guard let run = owed[proxy] else { continue }
             guard let host = hosts[proxy] else {
-                forgive(name, proxy, "\(proxy) is no host any more")
+                // It cannot be asked, but what it was told has its time.
+                if run.until.map({ $0 <= now }) ?? true { forgive(name, proxy, "\(proxy) is no host any more, and the time in which it could begin is over") }
                 continue
             }
             if host.proof?.proof.covers(host: proxy, incarnation: run.incarnation) == true {

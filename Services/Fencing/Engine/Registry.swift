@@ -81,10 +81,11 @@ extension FencingEngine {
 
     mutating func onHostForget(_ id: RequestID, _ request: HostForget) {
         guard let host = known(id, request.host) else { return }
-        guard host.run == nil, host.unresolved == nil, host.command == nil else {
+        guard host.run?.action.isDestructive != true, host.unresolved == nil, host.command == nil else {
             return refuse(id, FencingErrorCode.busy, "a power command of \(host.name) has not been resolved")
         }
         guard host.maintenance || !host.hasLife || host.isProvenDead else { return confirmAndForget(id, host, request) }
+        guard host.run == nil else { return refuse(id, FencingErrorCode.busy, "a fence agent reads the power of \(host.name); ask again when it has ended") }
         forget(host, request.reason ?? "host.forget")
         reply(id, .done)
     }
@@ -187,9 +188,23 @@ extension FencingEngine {
         let unknown = host.definition.fence.indices.filter { host.trust($0) == .unknown }
         guard !unknown.isEmpty else { return }
         if let at = host.identifyAt, at > now { return }
+        // Through another host each time, until one of them reads it.
+        let proxied = unknown.contains { host.definition.fence[$0].via == .hosts }
+        let tries = host.identifyTries ?? 0
+        let able = proxied ? proxies(besides: name) : []
+        let proxy = able.isEmpty ? nil : able[tries % able.count]
+        let questions = unknown.compactMap { index in
+            let device = host.definition.fence[index]
+            let isProxied = device.via == .hosts
+            return isProxied && proxy == nil ? nil : IdentityQuestion(host: name, device: device, index: index, proxy: isProxied ? proxy : nil)
+        }
+        guard !questions.isEmpty else { return }
         let again = now + .seconds(30)
-        update(name) { $0.identifyAt = again }
-        for index in unknown { perform(.identify(host: name, host.definition.fence[index], index: index)) }
+        update(name) {
+            $0.identifyAt = again
+            $0.identifyTries = proxied ? tries + 1 : nil
+        }
+        for question in questions { perform(.identify(question)) }
     }
 
     mutating func onIdentified(_ identification: Identification) {

@@ -26,12 +26,31 @@ extension FencingEngine {
 
     private mutating func beginRehearsal(_ host: HostRecord, _ request: RequestID) {
         let now = now
+        let ways = ways(to: host)
+        var command = PowerCommand(request: request, verb: .rehearse, steps: ways.map { _ in .status })
+        command.ways = ways
         update(host.name) {
-            $0.command = PowerCommand(request: request, verb: .rehearse, steps: $0.levels.map { _ in .status })
+            $0.command = command
             $0.rehearsedAt = now
             $0.level = 0
         }
         run(.status, on: host.name)
+    }
+
+    /// Each level; one that other hosts reach through each of those that could now. Not all hosts begin with the same one.
+    private func ways(to host: HostRecord) -> [Rehearsal.Way] {
+        let able = proxies(besides: host.name).sorted()
+        let proxies = able.filter { $0 > host.name } + able.filter { $0 < host.name }
+        return host.levels.flatMap { devices -> [Rehearsal.Way] in
+            let level = devices.first.flatMap { host.definition.fence[$0].level } ?? 1
+            guard !proxies.isEmpty, devices.contains(where: { host.definition.fence[$0].via == .hosts }) else { return [Rehearsal.Way(level: level)] }
+            return proxies.map { Rehearsal.Way(level: level, via: $0) }
+        }
+    }
+
+    /// A rehearsal through many hosts takes its time: whoever asks for something else meanwhile does not wait for all of it.
+    mutating func cutShortRehearsal(of name: String, _ why: String) {
+        update(name) { if $0.command?.verb == .rehearse { $0.command?.cutShort = why } }
     }
 
     mutating func continueRehearsal(_ run: FenceRun, _ result: FenceResult) {
@@ -43,28 +62,36 @@ extension FencingEngine {
             let outcome = part?.outcome ?? result.outcome
             return Rehearsal.Device(
                 level: pair.1.level ?? 1, agent: pair.1.agent, address: pair.1.address, outcome: outcome.word(of: run.action), output: outcome.text, took: part?.took,
-                verified: host.isOwn(pair.0) == true)
+                verified: host.isOwn(pair.0) == true, via: pair.1.via == .hosts ? run.proxy : nil)
         }
         command.rehearsed = (command.rehearsed ?? []) + told
-        let next = (host.level ?? 0) + 1
+        let works = told.allSatisfy { ["on", "off"].contains($0.outcome) }
+        command.tried = (command.tried ?? []) + [Rehearsal.Way(level: told.first?.level ?? 1, via: run.proxy, works: works)]
+        command.ways = command.ways.map { Array($0.dropFirst()) }
+        let level = command.ways?.first?.level
+        let next = host.levels.firstIndex { $0.contains { (host.definition.fence[$0].level ?? 1) == level } } ?? (host.level ?? 0) + 1
         update(name) {
             $0.command = command
             if !command.steps.isEmpty { $0.level = next }
         }
         // A host that has fallen silent meanwhile is the case's.
-        if command.steps.isEmpty || hosts[name]?.fenceCase != nil { endRehearsal(name, nil) } else { self.run(.status, on: name) }
+        if command.cutShort != nil || command.steps.isEmpty || hosts[name]?.fenceCase != nil { endRehearsal(name, command.cutShort) } else { self.run(.status, on: name) }
     }
 
     /// - Parameter why: why it ends before every level was tried.
     mutating func endRehearsal(_ name: String, _ why: String?) {
         guard let host = hosts[name], let command = host.command else { return }
+        let devices = command.rehearsed ?? []
+        let tried = command.tried ?? []
+        let works = Set(tried.filter { $0.works == true }.map(\.level))
         update(name) {
             $0.command = nil
             $0.level = nil
+            if command.cutShort != nil { $0.rehearsedAt = nil }
+            // What reaches nothing through anybody is the device's fault.
+            if !tried.contains(where: { $0.via != nil && $0.works == true }) { $0.failedProxies = nil }
         }
-        let devices = command.rehearsed ?? []
-        let works = Dictionary(grouping: devices, by: \.level).filter { $0.value.allSatisfy { ["on", "off"].contains($0.outcome) } }
-        let rehearsal = Rehearsal(host: name, ways: works.count, devices: devices)
+        let rehearsal = Rehearsal(host: name, ways: works.count, devices: devices, tried: tried.contains { $0.via != nil } ? tried : nil)
         if why == nil { publish("fence.rehearsed", name, rehearsal) }
         if !command.request.isEmpty {
             if let why { refuse(command.request, RequestErrorCode.unknownOutcome, "the rehearsal of \(name) was cut off: \(why); ask again") } else { reply(command.request, .success(rehearsal)) }

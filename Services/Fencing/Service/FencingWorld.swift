@@ -59,7 +59,7 @@ final class FencingWorld {
             hello?.forget(host)
             subscribers.removeValue(forKey: host)?.close()
         case .fence(let run): fence(run, shell)
-        case .identify(let host, let device, let index): identify(host, device, index, shell)
+        case .identify(let question): identify(question, shell)
         case .askAcceptance(let question): ask(question, shell)
         case .askProxy(let question): ask(question, shell)
         case .softRestart(let restart): self.restart(restart, shell)
@@ -164,14 +164,19 @@ final class FencingWorld {
         }
     }
 
-    private func identify(_ host: String, _ device: FenceDevice, _ index: Int, _ shell: Shell) {
-        if device.via == .hosts {
-            let cannotTell = Identification(host: host, guid: nil, unsupported: true, detail: "\(device.agent) is run by other hosts; an operator can vouch for the device", index: index)
-            return Reactor.shared.post { shell.submit(.identified(cannotTell)) }
-        }
+    private func identify(_ question: IdentityQuestion, _ shell: Shell) {
+        let (host, device, index) = (question.host, question.device, question.index)
         let problem = "identity of \(host)" + (index == 0 ? "" : " (device \(index + 1))")
-        func identified(_ guid: String?, unsupported: Bool = false, _ detail: String) {
-            shell.submit(.identified(Identification(host: host, guid: guid, unsupported: unsupported, detail: detail, index: index)))
+        func identified(_ identification: Identification) {
+            let isUnreadable = identification.guid == nil && !identification.unsupported
+            shell.setProblem(
+                problem, isUnreadable ? "the fence device \(device.agent) at \(device.address) of \(host) does not tell who it is (\(identification.detail)); it counts as unverified (S10)" : nil)
+            shell.submit(.identified(identification))
+        }
+        if let proxy = question.proxy {
+            return put("fence.identify", FenceIdentify(host: host, device: device), to: proxy, { $0.agentRequests }, shell, timeout: .seconds(20), isForThisLife: true) {
+                identified(Identification(question, ReplyFrame.body(FenceIdentity.self, $0, from: proxy)))
+            }
         }
         let directory = agent.directory
         let definition = "definition of \(host)" + (index == 0 ? "" : " (device \(index + 1))")
@@ -184,16 +189,7 @@ final class FencingWorld {
                 case .unreadable(let why): [why]
                 }
                 shell.setProblem(definition, problems.isEmpty ? nil : "the fence device \(device.agent) at \(device.address) of \(host): \(problems.joined(separator: "; "))")
-                switch identity {
-                case .guid(let guid):
-                    shell.setProblem(problem, nil)
-                    identified(guid, "")
-                case .unsupported(let why):
-                    identified(nil, unsupported: true, why)
-                case .unreadable(let why):
-                    shell.setProblem(problem, "the fence device \(device.agent) at \(device.address) of \(host) does not tell who it is (\(why)); it counts as unverified (S10)")
-                    identified(nil, why)
-                }
+                identified(Identification(question, .success(identity.told)))
             })
     }
 

@@ -61,6 +61,8 @@ public enum AgentAction: Sendable {
     case create(RequestID, StorageCreate)
     /// Run these fence agents for another host; ends as ``AgentInput/fenceRan(_:_:)``.
     case fence(RequestID, FenceProxyRun)
+    /// Read who this device of another host says that it is; ends as ``AgentInput/fenceIdentified(_:_:)``.
+    case identify(RequestID, FenceDevice)
     /// Hand this to the SPM's worker; `path` is where the domain of a new volume is.
     case task(RequestID, TaskRun, path: String?)
 }

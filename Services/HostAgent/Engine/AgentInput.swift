@@ -106,6 +106,7 @@ public enum AgentInput: EngineInput {
     case fenceAccept(RequestID, Caller, FenceAccept)
     case fencePrepare(RequestID, Caller, FencePrepare)
     case fenceRun(RequestID, Caller, FenceProxyRun)
+    case fenceIdentify(RequestID, Caller, FenceIdentify)
     /// A manager service introduces itself, so that its lineage and term are pinned before anybody else comes (S16).
     case hello(RequestID, Caller, ManagerWords? = nil)
     case watchdogOrder(RequestID, Caller, WatchdogOrder)
@@ -125,6 +126,8 @@ public enum AgentInput: EngineInput {
     case taskDone(RequestID, TaskResult?, RequestError?)
     /// The fence agents that were run for another host have ended.
     case fenceRan(RequestID, FenceProxyResult)
+    /// A device of another host has told who it is, or not.
+    case fenceIdentified(RequestID, FenceIdentity)
     /// `nil`: it exists.
     case storageCreated(RequestID, RequestError?)
     /// This host's lease-service has left the lockspace of this domain.

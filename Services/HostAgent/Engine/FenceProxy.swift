@@ -37,6 +37,12 @@ extension HostAgentEngine {
         return [.reply(to: id, .success(result))]
     }
 
+    /// Nothing is switched by it, so it needs no number.
+    func onFenceIdentify(_ id: RequestID, _ question: FenceIdentify) -> Effects {
+        if question.host == identity?.host { return [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "\(question.host) is this host: another one must read its fence devices")))] }
+        return [.perform(.identify(id, question.device))]
+    }
+
     private func proxyRefusal(_ host: String, _ number: UInt64) -> RequestError? {
         if host == identity?.host { return RequestError(RequestErrorCode.conflict, "\(host) is this host: another one must run its fence agents") }
         if let newest = fenceNumbers?[host], number < newest {

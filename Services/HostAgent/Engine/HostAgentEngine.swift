@@ -89,6 +89,7 @@ public struct HostAgentEngine: Engine {
         case .fenceAccept(let id, let caller, let fence): commanded(id, caller) { $0.onFenceAccept(id, fence) }
         case .fencePrepare(let id, let caller, let prepare): commanded(id, caller) { $0.onFencePrepare(id, prepare) }
         case .fenceRun(let id, let caller, let run): commanded(id, caller) { $0.onFenceRun(id, run) }
+        case .fenceIdentify(let id, let caller, let question): commanded(id, caller) { $0.onFenceIdentify(id, question) }
         case .hello(let id, let caller, let words): commanded(id, caller) { $0.onHello(id, words) }
         case .watchdogOrder(let id, let caller, let order): commanded(id, caller) { $0.onWatchdogOrder(id, order) }
         case .pin(let id, let pin): onPin(id, pin)
@@ -101,6 +102,7 @@ public struct HostAgentEngine: Engine {
         case .signed(let holder, let proof): onSigned(holder, proof)
         case .taskDone(let id, let result, let error): onTaskDone(id, result, error)
         case .fenceRan(let id, let result): onFenceRan(id, result)
+        case .fenceIdentified(let id, let identity): [.reply(to: id, .success(identity))]
         case .storageCreated(let id, let error): onCreated(id, error)
         case .left(let domain): onLeft(domain)
         case .lockspaces(let seen): onLockspaces(seen)

@@ -62,6 +62,8 @@ final class HostAgent: RunningService {
             case .sign(let holder, let proof): Self.sign(holder, proof, keys, shell)
             case .fence(let id, let run):
                 fenceAgent.run(run.action, on: run.devices, of: run.host, deadline: run.deadline) { shell.submit(.fenceRan(id, FenceProxyResult(parts: $0))) }
+            case .identify(let id, let device):
+                Blocking.run("identify \(device.address)", { DeviceIdentity.read(device) }, then: { shell.submit(.fenceIdentified(id, $0.told)) })
             case .task(let id, let task, let path): Self.run(id, WorkerTask(task: task, path: path), worker, shell)
             }
         }
@@ -168,6 +170,7 @@ final class HostAgent: RunningService {
         Route("fence.accept", commanders) { .fenceAccept($0.header.id, $0.caller, try $0.body(FenceAccept.self)) },
         Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller, try? $0.body(ManagerWords.self)) },
         Route("fence.prepare", [.service]) { .fencePrepare($0.header.id, $0.caller, try $0.body(FencePrepare.self)) },
+        Route("fence.identify", [.service]) { .fenceIdentify($0.header.id, $0.caller, try $0.body(FenceIdentify.self)) },
         Route("fence.run", [.service]) { .fenceRun($0.header.id, $0.caller, try $0.body(FenceProxyRun.self)) },
         Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller) },
         Route("watchdog.disarm", [.service]) { .watchdogOrder($0.header.id, $0.caller, try $0.body(WatchdogOrder.self)) },

@@ -125,6 +125,10 @@ public enum Fact: Hashable, Codable, Sendable {
     case hostHeard(host: String, boot: String)
     /// A power command left fencing-service for the host's device.
     case powerCommanded(host: String, PowerAction, PowerCause)
+    /// A command that had left fencing-service then reaches the host's device only now, through whoever runs its fence agent.
+    case deviceCommanded(host: String, PowerAction, sent: Instant)
+    /// fencing-service says that the host is Up.
+    case hostUp(String)
     case caseOpened(String, host: String, CaseCause)
     case caseClosed(String, host: String)
     /// A service began a new life: it knows what its journal says, and has heard nothing yet.

@@ -10,6 +10,8 @@ extension Fact: CustomStringConvertible {
         case .powerCommanded(let host, let action, .fenceCase(let id)): "power \(action.rawValue) of \(host) for case \(id)"
         case .powerCommanded(let host, let action, .operatorAsked): "power \(action.rawValue) of \(host), an operator asked for it"
         case .powerCommanded(let host, let action, .none): "power \(action.rawValue) of \(host)"
+        case .deviceCommanded(let host, let action, _): "power \(action.rawValue) reaches the device of \(host)"
+        case .hostUp(let host): "\(host) is Up"
         case .caseOpened(let id, let host, let cause): "case \(id) of \(host) is open (\(cause.rawValue))"
         case .caseClosed(let id, let host): "case \(id) of \(host) is closed"
         case .serviceStarted(let service): "\(service) started"

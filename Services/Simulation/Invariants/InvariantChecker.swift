@@ -12,7 +12,7 @@ public import Messages
 /// | I4 | a guest stopped by a command that nobody wanted, or for no reason; a start elsewhere with nothing but the silence of the last run's host |
 /// | I5 | a power-off for silence of a host that was heard within the grace; one within a grace of the service's own start for a case younger than that |
 /// | I6 | something acknowledged that is not so any more; a value beside a lease that is not the last one written; an attempt that begins twice; an effect done again; a start against an acknowledged stop |
-/// | I7 | a guest ended, or power switched, for no cause but a restart |
+/// | I7 | a guest ended, or power switched, for no cause but a restart; an off that comes to a host which is Up, or was switched on, since it was sent |
 public struct InvariantChecker: Sendable {
     /// What it measures by.
     public struct Settings: Sendable {
@@ -66,6 +66,8 @@ public struct InvariantChecker: Sendable {
         case .bootEnded(let host, let boot): for run in runs.endBoot(host, boot) { storage.end(run) }
         case .hostHeard(let host, _): power.heard(host, judgement.now)
         case .powerCommanded(let host, let action, let cause): onPower(host, action, cause, &judgement)
+        case .deviceCommanded(let host, let action, let sent): onDevice(host, action, sent: sent, &judgement)
+        case .hostUp(let host): power.up(host, judgement.now)
         case .caseOpened(let id, let host, let cause): power.open(id, host, cause, judgement.now)
         case .caseClosed(let id, let host): power.close(id, host)
         case .serviceStarted(let service): power.started(service, judgement.now)

@@ -13,6 +13,9 @@ struct Power: Sendable {
     private var heartbeats: [String: [Instant]] = [:]
     private(set) var cases: [String: Case] = [:]
     private(set) var starts: [String: Instant] = [:]
+    /// When each host was last told to be on, or was said to be Up.
+    private var lastOn: [String: Instant] = [:]
+    private var lastUp: [String: Instant] = [:]
 
     mutating func heard(_ host: String, _ now: Instant) {
         heartbeats[host, default: []].append(now)
@@ -21,6 +24,15 @@ struct Power: Sendable {
 
     mutating func open(_ id: String, _ host: String, _ cause: CaseCause, _ now: Instant) {
         cases[id] = Case(host: host, cause: cause, opened: now, fact: .caseOpened(id, host: host, cause))
+    }
+
+    mutating func commandedOn(_ host: String, _ now: Instant) { lastOn[host] = now }
+    mutating func up(_ host: String, _ now: Instant) { lastUp[host] = now }
+
+    /// What became of a host since an off for it was sent that must not come any more.
+    func since(_ sent: Instant, _ host: String) -> String? {
+        if let at = lastOn[host], at > sent { return "was switched on" }
+        return lastUp[host].map { $0 > sent } == true ? "is Up again" : nil
     }
 
     mutating func close(_ id: String, _ host: String) { cases[id] = nil }
@@ -33,7 +45,14 @@ struct Power: Sendable {
 }
 
 extension InvariantChecker {
+    /// S18: whoever was given up must not come back with it.
+    func onDevice(_ host: String, _ action: PowerAction, sent: Instant, _ judgement: inout Judgement) {
+        guard action == .off, let news = power.since(sent, host) else { return }
+        judgement.violation(.I7, "an off of \(host) reaches its device \((judgement.now - sent).milliseconds) ms after it was sent, and \(host) \(news) since")
+    }
+
     mutating func onPower(_ host: String, _ action: PowerAction, _ cause: PowerCause, _ judgement: inout Judgement) {
+        if action == .on { power.commandedOn(host, judgement.now) }
         switch cause {
         case .operatorAsked:
             return

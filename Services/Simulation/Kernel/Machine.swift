@@ -8,6 +8,8 @@ import Messages
 /// | frozen | runs | none runs; what was due runs after the thaw, each process in an order that chance makes |
 /// | suspended | stands still | as frozen; timers wait for the rest of their time afterwards |
 /// | off | is gone | are gone |
+///
+/// One that has halted is frozen until it loses its power.
 final class Machine {
     enum State { case off, on, frozen, suspended }
 
@@ -25,6 +27,8 @@ final class Machine {
     /// True time and local time when the clock last began to run.
     private var anchor: (world: Int64, local: Int64) = (0, 0)
     private var waiting: [() -> Void] = []
+    /// It stands still for good: nothing but its power switch helps.
+    private(set) var isHalted = false
 
     init(_ name: String, index: Int, drift: Int64, world: World) {
         self.name = name
@@ -64,12 +68,19 @@ final class Machine {
     func powerOff() {
         guard state != .off else { return }
         state = .off
+        isHalted = false
         waiting = []
         for process in processes { process.vanish() }
         processes.removeAll { !$0.startsAtBoot }
     }
 
     func freeze() { if state == .on { state = .frozen } }
+
+    func halt() {
+        guard state != .off else { return }
+        state = .frozen
+        isHalted = true
+    }
 
     func suspend() {
         guard state == .on else { return }
@@ -79,7 +90,7 @@ final class Machine {
 
     /// Runs again; what was due meanwhile happens now.
     func wake() {
-        guard state == .frozen || state == .suspended else { return }
+        guard !isHalted, state == .frozen || state == .suspended else { return }
         if state == .suspended { anchor = (world.now, anchor.local) }
         state = .on
         var due = waiting

@@ -129,7 +129,13 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
             }
         case .fence(let id, let run):
             guard let other = world.host(run.host) else { return }
-            runner.run(run.action, on: run.devices, of: other, deadline: run.deadline) { [self] in submit(.fenceRan(id, FenceProxyResult(parts: $0))) }
+            runner.run(run.action, on: run.devices, of: other, deadline: run.deadline, begun: { world.fencing.proxyBegan(run) }) { [self] in
+                submit(.fenceRan(id, FenceProxyResult(parts: $0)))
+            }
+        case .identify(let id, let device):
+            // Whose it is tells its address.
+            guard let other = world.hosts.first(where: { $0.fenceDevices.contains { $0.address == device.address } }) else { return }
+            after(.milliseconds(100)) { [self] in submit(.fenceIdentified(id, other.device(at: device.address).identity)) }
         case .task(let id, let task, let path): work(id, WorkerTask(task: task, path: path))
         }
     }

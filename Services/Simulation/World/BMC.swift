@@ -28,6 +28,12 @@ final class BMC {
         self.world = world
     }
 
+    /// What it tells of itself.
+    var identity: FenceIdentity {
+        if fault == .isDead || fault == .hangs { return FenceIdentity(guid: nil, unsupported: false, detail: "no answer") }
+        return FenceIdentity(guid: guid, unsupported: guid == nil, detail: "")
+    }
+
     private var takes: Int64 { world.random.between(world.scenario.pace.bmc.nanoseconds / 2, world.scenario.pace.bmc.nanoseconds * 2) }
 
     /// Does what a fence agent asks. `done` is not called if nothing ever answers.

@@ -76,6 +76,7 @@ final class ClusterObserver {
         }
         guard hostStatuses.updateValue(view.status, forKey: view.name) != view.status else { return }
         world.tell("fencing-service", "host \(view.name) is \(view.status.rawValue)", view.reason)
+        if view.status == .up { world.note(.hostUp(view.name)) }
         occurred(.hostStatus(host: view.name, view.status))
     }
 

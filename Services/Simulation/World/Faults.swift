@@ -12,6 +12,7 @@ extension World {
         case .switchOn(let name): host(name)?.isSwitchedOnByHand(what.sentence)
         case .hang(let name): freeze(name)
         case .thaw(let name), .resume(let name): thaw(name)
+        case .halt(let name): host(name)?.machine.halt()
         case .suspend(let name): host(name)?.machine.suspend()
         case .reboot(let name): host(name)?.reboot()
         case .loseAllPower:

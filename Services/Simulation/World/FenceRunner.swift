@@ -11,10 +11,14 @@ final class FenceRunner {
 
     func started() { lingering = [:] }
 
-    func run(_ action: FenceAction, on devices: [FenceDevice], of host: HostMachine, deadline: Duration, then: @escaping ([FencePart]) -> Void) {
+    /// - Parameter begun: called when the command is on its way to the devices.
+    func run(
+        _ action: FenceAction, on devices: [FenceDevice], of host: HostMachine, deadline: Duration, begun: () -> Void = {}, then: @escaping ([FencePart]) -> Void
+    ) {
         guard lingering[host.name] ?? 0 == 0 else {
             return process.after(deadline) { then(devices.map { _ in FencePart(outcome: .timedOut("an earlier run of the agent still lingers"), took: deadline) }) }
         }
+        begun()
         let began = process.clock
         var parts: [FencePart?] = devices.map { _ in nil }
         for (index, device) in devices.enumerated() {

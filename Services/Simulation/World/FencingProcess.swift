@@ -58,7 +58,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
             greet(greetings.forget(host))
             listening.removeValue(forKey: host)?.close()
         case .fence(let run): fence(run)
-        case .identify(let host, let device, let index): identify(host, device, index)
+        case .identify(let question): identify(question)
         case .askAcceptance(let question): askAcceptance(question)
         case .askProxy(let question): ask(question)
         case .softRestart(let restart): softRestart(restart)
@@ -137,7 +137,10 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
             return after(.zero) { [self] in submit(.fenceEnded(FenceResult(run: run.id, host: run.host, outcome: .failed(obstacle)))) }
         }
         world.tell(name, "fence \(run.action.rawValue) \(run.host)")
-        if run.action != .status { managers.powerCommanded(run.host, isOff: run.action == .off) }
+        if run.action != .status {
+            managers.powerCommanded(run.host, isOff: run.action == .off)
+            if let number = run.number { sent["\(run.host) \(number)"] = Instant(nanoseconds: world.now) }
+        }
         var parts: [FencePart?] = run.devices.map { _ in nil }
         var owed = false
         func ended(_ positions: [Int], _ some: [FencePart], isOwed: Bool = false) {
@@ -150,6 +153,15 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         let own = run.devices.indices.filter { !proxied.contains($0) }
         if !own.isEmpty { runner.run(run.action, on: own.map { run.devices[$0] }, of: host, deadline: run.deadline) { ended(own, $0) } }
         if !proxied.isEmpty { fence(run, by: run.proxy ?? "") { ended(proxied, $0, isOwed: $1) } }
+    }
+
+    /// When each destructive run that goes through a proxy was sent.
+    private var sent: [String: Instant] = [:]
+
+    /// A proxy begins what it was told then.
+    func proxyBegan(_ run: FenceProxyRun) {
+        guard run.action.isDestructive, let at = sent["\(run.host) \(run.number)"] else { return }
+        world.note(.deviceCommanded(host: run.host, run.action == .off ? .off : .on, sent: at))
     }
 
     private func fence(_ run: FenceRun, by name: String, ended: @escaping ([FencePart], Bool) -> Void) {
@@ -192,18 +204,15 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         }
     }
 
-    private func identify(_ name: String, _ device: FenceDevice, _ index: Int) {
-        guard let host = world.host(name) else { return }
-        after(.milliseconds(100)) { [self] in
-            guard index == 0, device.via != .hosts else {
-                return submit(.identified(Identification(host: name, guid: nil, unsupported: true, detail: "", index: index)))
-            }
-            let bmc = host.bmc
-            if bmc.fault == .isDead || bmc.fault == .hangs {
-                return submit(.identified(Identification(host: name, guid: nil, unsupported: false, detail: "no answer")))
-            }
-            submit(.identified(Identification(host: name, guid: bmc.guid, unsupported: bmc.guid == nil, detail: "")))
+    private func identify(_ question: IdentityQuestion) {
+        guard let host = world.host(question.host) else { return }
+        func identified(_ reply: Result<FenceIdentity, RequestError>) { submit(.identified(Identification(question, reply))) }
+        if let name = question.proxy {
+            guard let proxy = world.host(name) else { return }
+            let (caller, identify) = (caller, FenceIdentify(host: question.host, device: question.device))
+            return ask(proxy.agent, target: engine.view(of: name)?.bootID, timeout: .seconds(20), { .fenceIdentify($0, caller, identify) }) { identified($0.typed(FenceIdentity.self)) }
         }
+        after(.milliseconds(100)) { identified(.success(host.device(at: question.device.address).identity)) }
     }
 
     // MARK: Other hosts

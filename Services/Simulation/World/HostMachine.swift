@@ -78,15 +78,14 @@ final class HostMachine {
     var name: String { definition.name }
 
     /// fencing-service can switch it off and on, and knows that.
-    var hasOwnDevice: Bool { definition.fence == .verified || definition.fence == .vouched }
+    var hasOwnDevice: Bool { definition.fence == .verified || definition.fence == .vouched || (definition.fence != .none && definition.hasOutlet == true) }
 
     // MARK: Fence devices
 
     /// As its operator defines them.
     var fenceDevices: [FenceDevice] {
         if definition.fence == .none { return [] }
-        // What other hosts reach cannot tell who it is.
-        let vouched: Bool? = definition.fence == .vouched || (definition.fence == .verified && definition.via == .hosts) ? true : nil
+        let vouched: Bool? = definition.fence == .vouched ? true : nil
         func device(_ part: BMC.Part, _ level: Int? = nil) -> FenceDevice {
             FenceDevice(agent: "fence_redfish", address: "\(part.rawValue)-of-\(name)", level: level, vouched: part == .bmc ? vouched : true, via: definition.via, delay: part == .bmc ? definition.delay : nil)
         }

@@ -184,6 +184,53 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
         world.troubles($0, every: 200) { _, _, at in [(at, .isolate("host1")), (at + 100, .healNetwork)] }
         return world
     },
+    // All devices are reached by hosts, over a slow network. What one of them was told stands still on its way to it, fencing-service dies, and another host does it; what stood still comes within its time.
+    "proxies": {
+        var world = Scenario.proxies($0)
+        world.policy.fencing.agentTimeout = .seconds(60)
+        world.troubles($0, every: 150) { _, _, at in
+            let sick: [(Int64, Happening)] = at % 2 == 0 ? [(at, .hang(host: "host1")), (at + 90, .thaw(host: "host1"))] : [(at, .cutBoth("host1", "manager")), (at + 16, .heal("host1", "manager"))]
+            let cut = at + 9 + at / 2 % 4
+            return sick + [(cut, .cut(from: "manager", to: "host2")), (cut + 2, .kill(.fencingService)), (cut + 26, .heal("manager", "host2"))]
+        }
+        return world
+    },
+    // As "proxies", and the host whose word is missing is forgotten; what stood still comes after its time.
+    "forgotten proxies": {
+        var world = Scenario.proxies($0)
+        world.policy.fencing.agentTimeout = .seconds(10)
+        world.recovers = false
+        world.end = .seconds(150)
+        let cut = Int64(39 + $0 % 4)
+        let happenings: [(Int64, Happening)] = [
+            (30, .hang(host: "host1")), (cut, .cut(from: "manager", to: "host2")), (cut + 2, .kill(.fencingService)), (cut + 4, .hostMaintenance(host: "host2")),
+            (cut + 6, .hostForget(host: "host2")), (cut + 60, .heal("manager", "host2")),
+        ]
+        for (at, what) in happenings { world.add(.seconds(at) + .milliseconds(Int64($0 * 7919 % 1000)), what) }
+        return world
+    },
+    // Hosts have two power supplies, of which one cannot be switched, and stand still.
+    "supplies": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.policy.fencing.grace = .seconds(10)
+        for index in world.hosts.indices { world.hosts[index].hasTwoSupplies = true }
+        world.troubles($0, every: 200) { host, _, at in
+            [(at, .supply(host: host, at % 2 == 0 ? .refuses : .saysOn)), (at + 1, .hang(host: host)), (at + 90, .thaw(host: host)), (at + 100, .supply(host: host, .works))]
+        }
+        return world
+    },
+    // A machine stands still for good. Before it is switched off, its agent is to be restarted and the delay of its device has to pass; the first device of one of them is another host's.
+    "halted": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.policy.fencing.grace = .seconds(10)
+        world.policy.fencing.softTimeout = .seconds(15)
+        for index in world.hosts.indices { world.hosts[index].delay = .seconds(5) }
+        world.hosts[0].fence = .wrongMachine
+        world.hosts[0].hasOutlet = true
+        world.end = .seconds(120)
+        world.add(.seconds(60), .halt(host: "host\(1 + $0 % 3)"))
+        return world
+    },
     // The manager hears one of four.
     "half": {
         var world = Scenario.quiet($0, hosts: 4, vms: 4)

@@ -10,6 +10,15 @@ extension Scenario {
         return scenario
     }
 
+    /// As ``quiet(_:hosts:vms:)``; only other hosts reach a host's device, and messages take up to a second.
+    static func proxies(_ seed: UInt64) -> Scenario {
+        var scenario = quiet(seed, hosts: 4, vms: 4)
+        scenario.policy.fencing.grace = .seconds(5)
+        scenario.pace.message = .seconds(1)
+        for index in scenario.hosts.indices { scenario.hosts[index].via = .hosts }
+        return scenario
+    }
+
     /// Adds troubles, one after the other, each with a host and a VM that chance picks.
     ///
     /// - Parameter pause: seconds between two, on average.
