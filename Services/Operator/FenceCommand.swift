@@ -116,6 +116,8 @@ struct FenceCommand: ParsableCommand {
             add("agentTimeout", policy.agentTimeout, "how long one run of a fence agent may take")
             add("bootTimeout", policy.bootTimeout, "from power-on to the first heartbeat")
             add("retry", policy.retry, "between attempts of a case that is held or failed")
+            table.add(
+                "toolstackLost", policy.toolstackLost > .zero ? "\(policy.toolstackLost.seconds) s" : "never", "how long a host's hypervisor must be out of control before the host is fenced for that")
             add("joinPatience", policy.joinPatience, "how long a host may lack lockspaces that others have")
             return table.text(empty: "")
         }

@@ -92,6 +92,8 @@ public enum Happening: Codable, Hashable, Sendable {
     /// Another process opens its hardware watchdog as soon as that is closed.
     case watchdogBusy(host: String)
     case watchdogFree(host: String)
+    /// What controls its hypervisor; guests run on without it.
+    case toolstack(host: String, ToolstackFault)
     /// The guest ends by itself.
     case guestCrash(vm: String)
     /// It cannot be killed: it waits for its storage without interruption.
@@ -242,6 +244,7 @@ extension Happening {
         case .startsWork(let host): "starts work on \(host)"
         case .watchdogBusy(let host): "watchdog busy on \(host)"
         case .watchdogFree(let host): "watchdog free on \(host)"
+        case .toolstack(let host, let fault): "toolstack of \(host) \(fault.rawValue)"
         case .guestCrash(let vm): "guest \(vm) crashes"
         case .guestStuck(let vm): "guest \(vm) stuck"
         case .guestUnstuck(let vm): "guest \(vm) unstuck"
@@ -353,7 +356,7 @@ extension Happening {
         Form("guest VM crashes") { .guestCrash(vm: $0[0]) },
         Form("guest VM stuck") { .guestStuck(vm: $0[0]) },
         Form("guest VM unstuck") { .guestUnstuck(vm: $0[0]) },
-    ]
+    ] + ToolstackFault.allCases.map { fault in Form("toolstack of HOSTS \(fault.rawValue)") { .toolstack(host: $0[0], fault) } }
 
     private static let commandForms: [Form<Happening>] = [
         Form("vm start VM") { .vmStart(vm: $0[0], host: nil) },

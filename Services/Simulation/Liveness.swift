@@ -33,7 +33,8 @@ extension World {
         let join = (policy.ioTimeout * 8 + policy.watchdogFire) * 2 + policy.ioTimeout * 4
         let elect = policy.spm.backoffLimit * 2 + .seconds(120)
         let start = policy.placement.retryLongest * 3 + .seconds(180) + (policy.ioTimeout * 8 + policy.watchdogFire)
-        return grace * 2 + fence + boot * 2 + join + elect + start
+        let toolstack = policy.toolstack.every > .zero ? (policy.toolstack.every + policy.toolstack.restartTimeout + policy.toolstack.timeout + policy.toolstack.pause) * 2 : .zero
+        return grace * 2 + fence + boot * 2 + join + elect + start + toolstack
     }
 
     /// What an operator does who finds everything mended: gives power to what has none, and takes back what was ordered for the time of the trouble.

@@ -38,6 +38,7 @@ private struct ScenarioMaker {
         resumptions()
         fenceDevices()
         scenario.end = Duration(nanoseconds: end)
+        scenario.addToolstackTroubles()
         scenario.recovers = true
         return scenario
     }

@@ -1,4 +1,5 @@
 public import DomainMonitorEngine
+public import HostAgentEngine
 public import Messages
 public import PlacementEngine
 public import SPMEngine
@@ -164,6 +165,8 @@ public struct Scenario: Codable, Hashable, Sendable {
         public var probe: Duration
         /// An operator vouches that a watchdog resets every host that cannot renew: leases that have expired are free without a proof.
         public var watchdogPromised: Bool
+        /// How hosts check and restart their toolstacks; `every` zero: they do not.
+        public var toolstack = Toolstack.Plan(every: .zero, timeout: .seconds(10), restarts: 3, restartTimeout: .seconds(60), pause: .seconds(5))
 
         public init(
             fencing: FencingPolicy = FencingPolicy(), placement: PlacementPolicy = PlacementPolicy(), spm: SPMPolicy = SPMPolicy(), domains: DomainPolicy = DomainPolicy(),

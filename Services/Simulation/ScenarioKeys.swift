@@ -1,4 +1,5 @@
 import DomainMonitorEngine
+import HostAgentEngine
 public import Messages
 import PlacementEngine
 import SPMEngine
@@ -8,7 +9,7 @@ extension Scenario.Policy {
     public static let durations: [(name: String, path: any WritableKeyPath<Self, Duration> & Sendable)] = [
         ("liveness.heartbeat", \.fencing.heartbeat), ("liveness.grace", \.fencing.grace), ("liveness.graceSPM", \.fencing.graceSPM),
         ("liveness.gracePerVM", \.fencing.gracePerVM), ("fence.agentTimeout", \.fencing.agentTimeout), ("fence.bootTimeout", \.fencing.bootTimeout),
-        ("fence.retry", \.fencing.retry), ("fence.softTimeout", \.fencing.softTimeout), ("fence.joinPatience", \.fencing.joinPatience),
+        ("fence.retry", \.fencing.retry), ("fence.softTimeout", \.fencing.softTimeout), ("fence.joinPatience", \.fencing.joinPatience), ("fence.toolstackLost", \.fencing.toolstackLost),
         ("recovery.settle", \.placement.settle), ("recovery.retryFirst", \.placement.retryFirst), ("recovery.retryLongest", \.placement.retryLongest),
         ("recovery.stableAfter", \.placement.stableAfter), ("recovery.priorityBlocking", \.placement.priorityBlocking),
         ("observe.every", \.placement.observeEvery), ("observe.doubt", \.placement.doubt),
@@ -16,11 +17,12 @@ extension Scenario.Policy {
         ("spm.backoffLimit", \.spm.backoffLimit),
         ("domain.failure", \.domains.failure), ("domain.retry", \.domains.retry), ("domain.patience", \.domains.patience),
         ("storage.ioTimeout", \.ioTimeout), ("storage.settle", \.settle), ("storage.probe", \.probe), ("lease.watchdogFire", \.watchdogFire), ("watchdog.timeout", \.watchdog),
+        ("toolstack.every", \.toolstack.every), ("toolstack.timeout", \.toolstack.timeout), ("toolstack.restartTimeout", \.toolstack.restartTimeout), ("toolstack.pause", \.toolstack.pause),
     ]
 
     public static let watchdogPromisedKey = "lease.watchdogPromised"
 
-    public static let numbers: [(name: String, path: any WritableKeyPath<Self, Int> & Sendable)] = [("liveness.minimumMissed", \.fencing.minimumMissed), ("fence.maximumReboots", \.fencing.maximumReboots), ("spm.missed", \.spm.missed)]
+    public static let numbers: [(name: String, path: any WritableKeyPath<Self, Int> & Sendable)] = [("liveness.minimumMissed", \.fencing.minimumMissed), ("fence.maximumReboots", \.fencing.maximumReboots), ("spm.missed", \.spm.missed), ("toolstack.restarts", \.toolstack.restarts)]
 }
 
 extension Scenario.Pace {

@@ -26,7 +26,7 @@ public struct FenceCaseView: Codable, Hashable, Sendable {
     /// The current step: `observing`, `held`, `accepting`, `off`, `confirming-off`, `reading-generations`, `proven`, `on`, `confirming-on`, `booting`, `failed`, ...
     public var step: String
     public var reason: String
-    /// Why it was opened: `silent`, `unreaped`, `operatorAsked`, `proofRevoked`.
+    /// Why it was opened: `silent`, `unreaped`, `operatorAsked`, `proofRevoked`, `shutDown`, `toolstackLost`.
     public var cause: String?
     /// In `fence.history`, of open cases and the last twenty: its steps, oldest first; the first and the last fifty.
     public var steps: [Moment]?
@@ -457,6 +457,8 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
     public var rehearseEvery: Duration
     /// How long a case waits for a silent host whose agent was restarted by `fence.softCommand`; zero: there is no such command.
     public var softTimeout: Duration
+    /// How long a host's hypervisor must have been out of control without interruption, although its agent tried to restore it, before the host is fenced; zero: it is never fenced for that.
+    public var toolstackLost: Duration
     /// Where the values come from, and whether anything happens without an operator; `nil`: that of before there were any.
     public var profile: FencingProfile?
 
@@ -464,7 +466,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         heartbeat: Duration = .seconds(1), grace: Duration = .seconds(30), minimumMissed: Int = 3, graceSPM: Duration = .zero, gracePerVM: Duration = .zero,
         agentTimeout: Duration = .seconds(30), bootTimeout: Duration = .seconds(300), retry: Duration = .seconds(10), joinPatience: Duration = .seconds(60),
         maximumReboots: Int = .max, rebootWindow: Duration = .seconds(3600), powerQuiet: Duration = .zero, silentShare: Int = 50, sparesLiveLeases: Bool = false,
-        rehearseEvery: Duration = .zero, softTimeout: Duration = .zero, profile: FencingProfile? = nil
+        rehearseEvery: Duration = .zero, softTimeout: Duration = .zero, toolstackLost: Duration = .zero, profile: FencingProfile? = nil
     ) {
         self.heartbeat = heartbeat
         self.grace = grace
@@ -482,6 +484,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         self.sparesLiveLeases = sparesLiveLeases
         self.rehearseEvery = rehearseEvery
         self.softTimeout = softTimeout
+        self.toolstackLost = toolstackLost
         self.profile = profile
     }
 
@@ -499,6 +502,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
             sparesLiveLeases: try values.decodeIfPresent(Bool.self, forKey: .sparesLiveLeases) ?? false,
             rehearseEvery: try values.decodeIfPresent(Duration.self, forKey: .rehearseEvery) ?? .zero,
             softTimeout: try values.decodeIfPresent(Duration.self, forKey: .softTimeout) ?? .zero,
+            toolstackLost: try values.decodeIfPresent(Duration.self, forKey: .toolstackLost) ?? .zero,
             profile: try values.decodeIfPresent(FencingProfile.self, forKey: .profile))
     }
 }

@@ -16,6 +16,8 @@ public enum AgentErrorCode: String, CaseIterable, Sendable {
     case termStale = "spm.term-stale"
     /// The SPM role could not be taken; nothing of it remains.
     case spmStartFailed = "spm.start-failed"
+    /// This host cannot control its hypervisor (``ToolstackReport``): the guest was never started.
+    case toolstackDown = "vm.toolstack-down"
     /// The storage task failed; nothing was published.
     case taskFailed = "task.failed"
 }
@@ -43,6 +45,8 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
     public var leaving: Leaving?
     /// The last order of fencing-service about its watchdog; `nil`: it had none.
     public var watchdogOrder: WatchdogOrder?
+    /// Its hypervisor cannot be controlled; `nil`: it can, or nothing checks that.
+    public var toolstack: ToolstackReport?
 
     /// A clean shutdown of a host. Until it is called off, nothing is started there in that boot.
     public enum Leaving: String, Codable, Hashable, Sendable {
@@ -54,8 +58,10 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
 
     public init(
         host: String, hostID: Int, bootID: String, hardwareID: String, sequence: UInt64, initializing: Bool, watchdogArmed: Bool,
-        lockspaces: [AgentLockspace], unreapedGuards: [String], unprovenRuns: [String]? = nil, memoryFreeMiB: Int, leaving: Leaving? = nil, watchdogOrder: WatchdogOrder? = nil
+        lockspaces: [AgentLockspace], unreapedGuards: [String], unprovenRuns: [String]? = nil, memoryFreeMiB: Int, leaving: Leaving? = nil, watchdogOrder: WatchdogOrder? = nil,
+        toolstack: ToolstackReport? = nil
     ) {
+        self.toolstack = toolstack
         self.watchdogOrder = watchdogOrder
         self.leaving = leaving
         self.host = host
@@ -102,9 +108,14 @@ public struct VMObservation: Codable, Hashable, Sendable {
     public var ended: SignedProof?
     /// It was ended because its host shuts down; `nil`: it was not.
     public var hostLeaves: Bool?
+    /// Its guard proves that it runs, but its hypervisor's monitor (QMP) does not answer; `nil`: it does.
+    public var isMute: Bool?
 
-    public init(vm: String, attempt: UInt64, state: RunState, evidence: String, pid: Int32? = nil, ended: SignedProof? = nil, hostLeaves: Bool? = nil) {
+    public init(
+        vm: String, attempt: UInt64, state: RunState, evidence: String, pid: Int32? = nil, ended: SignedProof? = nil, hostLeaves: Bool? = nil, isMute: Bool? = nil
+    ) {
         self.hostLeaves = hostLeaves
+        self.isMute = isMute
         self.vm = vm
         self.attempt = attempt
         self.state = state

@@ -128,13 +128,16 @@ public struct HostView: Codable, Hashable, Sendable {
     public var leaseProof: SignedProof?
     /// The open fence case, if any.
     public var fenceCase: FenceCaseView?
+    /// Its hypervisor cannot be controlled, as its agent last said.
+    public var toolstack: ToolstackReport?
 
     public init(
         name: String, id: Int, status: HostStatus, previous: HostStatus? = nil, reason: String, incarnation: Incarnation, bootID: String? = nil,
         generations: [String: UInt64] = [:], endpoints: HostEndpoints, key: String? = nil, signingKey: String? = nil, spmPriority: Int = 5,
         watchdogArmed: Bool = false, memoryMiB: Int? = nil, proof: SignedProof? = nil, leaseProof: SignedProof? = nil,
-        fenceCase: FenceCaseView? = nil
+        fenceCase: FenceCaseView? = nil, toolstack: ToolstackReport? = nil
     ) {
+        self.toolstack = toolstack
         self.name = name
         self.id = id
         self.status = status

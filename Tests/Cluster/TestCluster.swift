@@ -33,7 +33,14 @@ final class TestCluster: Sendable {
     let binaries: String
 
     /// - Parameter grace: silence that is forgiven.
-    init(grace: String = "5s", _ more: String..., function: String = #function) throws {
+    convenience init(grace: String = "5s", _ more: String..., function: String = #function) throws { try self.init(grace: grace, more: more, function: function) }
+
+    /// - Parameter overriding: `SERVICE.KEY=VALUE` of its configuration.
+    convenience init(grace: String, overriding: [String], function: String = #function) throws {
+        try self.init(grace: grace, more: overriding.flatMap { ["--config-override", $0] }, function: function)
+    }
+
+    private init(grace: String, more: [String], function: String) throws {
         let word = function.prefix { $0.isLetter }.lowercased().prefix(10)
         name = "t\(getpid() % 100_000)\(word)"
         directory = "/var/lib/bulwark/\(name)"

@@ -58,6 +58,8 @@ final class World {
         var order: WatchdogOrder?
         /// How far its own shutdown has come.
         var leaving: AgentHeartbeat.Leaving?
+        /// What its agent says of its hypervisor.
+        var toolstack: ToolstackReport?
         /// Delays of the fence agent.
         var latency = Duration.milliseconds(300)
         var bootIDOverride: String?
@@ -187,7 +189,7 @@ final class World {
         let heartbeat = AgentHeartbeat(
             host: name, hostID: id, bootID: bootID, hardwareID: machine.hardwareID, sequence: sequence, initializing: machine.initializing,
             watchdogArmed: machine.watchdog && machine.order?.disarm != true, lockspaces: lockspaces, unreapedGuards: machine.unreaped, unprovenRuns: machine.unproven, memoryFreeMiB: 1000,
-            leaving: machine.leaving, watchdogOrder: machine.order)
+            leaving: machine.leaving, watchdogOrder: machine.order, toolstack: machine.toolstack)
         for input in monitor.onHeartbeat(heartbeat, of: heartbeat.host, at: now) { submit(input) }
     }
 
@@ -215,6 +217,7 @@ final class World {
         machines[name]?.joinedAt = now + .seconds(4)
         machines[name]?.generationBefore = nil
         machines[name]?.leaving = nil
+        machines[name]?.toolstack = nil
         machines[name]?.sequence = 0
     }
 

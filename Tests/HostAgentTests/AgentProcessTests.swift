@@ -86,7 +86,8 @@ final class AgentBench {
     private let domain = UUID().uuidString.lowercased()
     private(set) var agent: pid_t = 0
 
-    init(qemu: String = "qemu-system-x86_64", watchdog: Bool = false) throws {
+    /// - Parameter more: further lines of its configuration.
+    init(qemu: String = "qemu-system-x86_64", watchdog: Bool = false, more: String = "") throws {
         mkdir(run, 0o700)
         let path = "\(directory.path)/\(domain)"
         let made = FileDomain(StorageCreate(domain: domain, path: path, name: "data", ioTimeout: 2))
@@ -106,6 +107,7 @@ final class AgentBench {
             agent: {qemu: \(qemu), imageLocking: false}
             storage: {probe: 200ms}
             watchdog: {device: "\(watchdog ? "fake:" : "")", timeout: 6s}
+            \(more)
             """, "agent.yaml")
     }
 

@@ -25,7 +25,7 @@ private struct WatchDesk {
                 case .examine: inputs.append(.examined(examination))
                 case .confirm: inputs.append(.confirmed(guest))
                 case .resumeGuest: inputs.append(.resumed(failure: resumeFailure))
-                case .send, .report, .answer: break
+                case .send, .report, .answer, .monitor: break
                 }
             }
         }
@@ -51,6 +51,7 @@ private struct WatchDesk {
     var reports: [GuardSighting] { steps.compactMap { if case .report(let sighting) = $0 { sighting } else { nil } } }
     var sent: [String] { steps.compactMap { if case .send(let message) = $0 { message.verb } else { nil } } }
     var answers: [ResumeOutcome] { steps.compactMap { if case .answer(let outcome) = $0 { outcome } else { nil } } }
+    var monitor: [Bool] { steps.compactMap { if case .monitor(let answers) = $0 { answers } else { nil } } }
     var examinations: Int { steps.filter { $0 == .examine }.count }
 }
 
@@ -329,4 +330,36 @@ private func isStaying(_ outcome: ResumeOutcome?, _ word: String) -> Bool {
     feed(.tick)
     feed(.confirmed(.running))
     #expect(steps.last == .answer(.goesOn))
+}
+
+/// The guard proves that it runs; what its QEMU could tell and do is out of reach.
+@Test func aMonitorThatStopsAnsweringIsToldOnceAndChangesNothingElse() {
+    var desk = WatchDesk()
+    desk.send(.begin)
+    desk.say("running", pid: 9)
+    let reports = desk.reports
+    desk.guest = nil
+    for _ in 0..<8 {
+        desk.pass(.seconds(1))
+        desk.say("running", pid: 9)
+    }
+    #expect(desk.monitor == [false] && desk.reports == reports)
+    desk.guest = .running
+    for _ in 0..<4 {
+        desk.pass(.seconds(1))
+        desk.say("running", pid: 9)
+    }
+    #expect(desk.monitor == [false, true] && desk.reports == reports)
+}
+
+@Test func aGuestThatItsGuardHasStoppedIsNotExpectedToAnswer() {
+    var desk = WatchDesk()
+    desk.send(.begin)
+    desk.say("running", pid: 9)
+    desk.guest = nil
+    for _ in 0..<20 {
+        desk.pass(.seconds(1))
+        desk.say("paused", pid: 9)
+    }
+    #expect(desk.monitor == [])
 }

@@ -63,7 +63,7 @@ func onlyARefusalThatLeavesNothingIsFollowedByAnotherHost(code: String) {
     bench.answer("a", .failed(RequestError(code: code, message: "test")))
     let harmless = [
         "vm.start-failed", "vm.still-here", "storage.not-connected", "request.timeout", "request.malformed", "request.too-large", "request.unknown-version",
-        "request.unknown-type", "request.invalid", "proof.unacceptable",
+        "request.unknown-type", "request.invalid", "proof.unacceptable", "vm.toolstack-down",
     ]
     if code == "proof.settling" {
         #expect(bench.starts == ["a.1@host1"] && bench.phase("a") == .waiting)

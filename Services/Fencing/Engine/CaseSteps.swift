@@ -153,7 +153,7 @@ extension FencingEngine {
 
     private mutating func onReadsOn(_ name: String, _ open: FenceCase, _ detail: String) {
         guard let host = hosts[name] else { return }
-        if open.cause == .silent || open.cause == .shutDown, host.liveness == .heard {
+        if open.cause == .silent || open.cause == .shutDown || (open.cause == .toolstackLost && host.toolstack == nil), host.liveness == .heard {
             let ending = open.offSent ? "the off had no effect, its guests were not touched" : "no off was sent"
             return closeCase(name, "\(name) reads on and is heard with the same boot id: \(ending)")
         }

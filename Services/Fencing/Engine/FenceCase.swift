@@ -65,6 +65,8 @@ struct FenceCase: Codable, Hashable, Sendable {
         case proofRevoked
         /// It said goodbye and is silent (S19): its power status is read until it is off, and it is never switched off or on.
         case shutDown
+        /// Its hypervisor could not be controlled for as long as the policy allows, although its agent answers and has tried to restore it.
+        case toolstackLost
     }
 
     enum Step: String, Codable, Hashable, Sendable {

@@ -17,7 +17,7 @@ public import Messages
 /// | answers, a power command's outcome is open (S18)           | Connecting (Reboot in a case) |
 /// | answers, and shuts down                                    | PreparingForMaintenance |
 /// | answers, agent still looks around, or lockspaces missing   | Initializing   |
-/// | lockspaces still missing after 60 s, or set by a service   | NonOperational |
+/// | lockspaces still missing after 60 s, set by a service, or its toolstack does not come back by itself | NonOperational |
 /// | answers                                                    | Up             |
 ///
 /// A fence case, once opened, goes on until its host is Up again, in maintenance or forgotten:
@@ -131,6 +131,7 @@ public struct FencingEngine: Engine {
                 host.silence = nil
                 host.answeringSince = nil
                 host.unreapedSince = nil
+                host.toolstackLostSince = nil
                 host.retryAt = nil
                 host.identifyAt = nil
                 host.askThroughHostsAgain()
@@ -181,7 +182,7 @@ public struct FencingEngine: Engine {
         var times = [ha.holdUntil]
         for name in names {
             guard let host = hosts[name] else { continue }
-            times += [nextRehearsal(host), nextQuestion(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.orderAgain, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.answeringSince.map { $0 + policy.joinPatience }]
+            times += [nextRehearsal(host), nextQuestion(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.orderAgain, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.toolstackLostSince.map { $0 + policy.toolstackLost }, host.answeringSince.map { $0 + policy.joinPatience }]
             if host.run == nil && host.command == nil { times += [host.retryAt, host.fenceCase?.bootDeadline] }
         }
         return times.compactMap { $0 }.filter { $0 > now }.min()
@@ -193,6 +194,7 @@ public struct FencingEngine: Engine {
             settleOwed(name)
             identifyIfDue(name)
             openCaseForUnreapedGuards(name)
+            openCaseForLostToolstack(name)
             reconsiderHeld(name)
             believeReboot(name)
             mintRebootedIfIncomplete(name)

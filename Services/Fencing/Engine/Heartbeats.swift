@@ -42,7 +42,8 @@ extension FencingEngine {
         switch open.cause {
         case .silent, .shutDown: livesOn(name, open)
         case .unreaped where host.stuck.isEmpty && !open.offSent: closeCase(name, "\(name) has proven over what it could not")
-        case .unreaped, .operatorAsked, .proofRevoked: break
+        case .toolstackLost where host.toolstack == nil && !open.offSent: closeCase(name, "the hypervisor of \(name) can be controlled again; no off was sent")
+        case .unreaped, .operatorAsked, .proofRevoked, .toolstackLost: break
         }
     }
 
@@ -98,6 +99,7 @@ extension FencingEngine {
             host.generationsBefore = [:]
             host.answeringSince = nil
             host.unreapedSince = nil
+            host.toolstackLostSince = nil
             // The old life's status does not go over to the new one.
             if host.status == .up || host.status == .connecting { host.status = .initializing }
         }
@@ -148,6 +150,7 @@ extension FencingEngine {
     private mutating func take(_ heartbeat: AgentHeartbeat) {
         let now = now
         let conflict = ha.conflicts[heartbeat.host]
+        noteToolstack(heartbeat)
         update(heartbeat.host) { host in
             host.identityProblem = conflict
             host.liveness = .heard
@@ -179,6 +182,7 @@ extension FencingEngine {
             $0.liveness = .missing
             $0.silence = silence
             $0.unreapedSince = nil
+            $0.toolstackLostSince = nil
             $0.answeringSince = nil
         }
     }
@@ -188,6 +192,7 @@ extension FencingEngine {
             $0.liveness = .silent
             $0.silence = silence
             $0.unreapedSince = nil
+            $0.toolstackLostSince = nil
             $0.answeringSince = nil
         }
         guard let host = hosts[silence.host], host.hasLife, !host.maintenance else { return }
@@ -195,6 +200,7 @@ extension FencingEngine {
             if open.incarnation < host.incarnation {
                 closeCase(host.name, "incarnation \(host.incarnation) fell silent before it was Up; a new case follows")
             } else {
+                isSilentNow(host.name, open)
                 if open.step == .held || open.step == .failed { checkPower(host.name) }
                 return
             }

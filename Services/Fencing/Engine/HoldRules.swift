@@ -21,6 +21,7 @@ extension FencingEngine {
         if let why = powerHold { return .absolute(why) }
         if open.cause == .silent, host.liveness != .silent { return .absolute("fencing-service listens to it for a full grace first") }
         if open.cause == .unreaped, let why = nobodyElseJoined(host) { return .absolute(why) }
+        if open.cause == .toolstackLost, let why = toolstackHold(host) { return .absolute(why) }
         if let networkProblem { return .doubtful("the manager's own network check fails: \(networkProblem)") }
         let census = census
         let isCounted = counts(host)

@@ -49,6 +49,10 @@ struct HostRecord: Codable, Hashable, Sendable {
     var lost: [String]?
     /// Since when there is any of these; while no other host could go on with it, it does not count.
     var unreapedSince: Instant?
+    /// Its hypervisor cannot be controlled, as its agent says.
+    var toolstack: ToolstackReport?
+    /// Since when that is lost, heard without interruption.
+    var toolstackLostSince: Instant?
     /// Since it answers and is not initializing: how long it may lack lockspaces.
     var answeringSince: Instant?
 

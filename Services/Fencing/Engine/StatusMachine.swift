@@ -35,14 +35,16 @@ extension FencingEngine {
         }
         if host.initializing { return (.initializing, "its agent finds out what runs there") }
         if let reason = host.nonOperational { return (.nonOperational, reason) }
-        if host.status == .up { return (.up, "answers") }
+        // One check may fail for a moment; placement starts nothing there from the first one on.
+        if let toolstack = host.toolstack, toolstack.state != .failing { return (.nonOperational, toolstack.sentence) }
+        if host.status == .up { return (.up, host.toolstack?.sentence ?? "answers") }
         let missing = missingLockspaces(host)
         if !missing.isEmpty {
             let text = "has not joined \(missing.joined(separator: ", ")), which other hosts have"
             let patient = host.answeringSince.map { now - $0 < policy.joinPatience } ?? true
             return patient ? (.initializing, text) : (.nonOperational, text)
         }
-        return (.up, "answers")
+        return (.up, host.toolstack?.sentence ?? "answers")
     }
 
     /// Lockspaces that hosts which are Up have joined and this one has not.
@@ -87,6 +89,7 @@ extension FenceCase.Cause {
         case .operatorAsked: "an operator asked for it"
         case .proofRevoked: "a life that was proven over gave a sign"
         case .shutDown: "it said goodbye and is silent"
+        case .toolstackLost: "its hypervisor is out of control and could not be restored"
         }
     }
 }

@@ -30,6 +30,9 @@ struct FencingCommand: ServiceCommand {
         ConfigurationKey("fence.rehearseEvery", .duration, default: "24h", "how often every way to fence each host is tried up to its status; 0s: only by bulwark fence rehearse"),
         ConfigurationKey("fence.softCommand", .string, default: "", "a program that restarts the agent of the host whose name is its only argument, by ssh or so; run once in a case of a silent host, before off; empty: none"),
         ConfigurationKey("fence.softTimeout", .duration, default: "60s", "how long such a host may take to be heard again, the command's own time included"),
+        ConfigurationKey(
+            "fence.toolstackLost", .duration, default: "0s",
+            "how long the hypervisor of a host that answers must be out of control, after its agent could not restore it, before the whole host is fenced; 0s: never, its guests run on and wait for a person"),
         ConfigurationKey("power.quiet", .duration, default: "180s", "time between two power commands of operators for one host; --now goes without"),
         ConfigurationKey("network.check", .string, default: "", "an interface that must be up with carrier, else nothing is fenced; empty: not checked"),
     ]
@@ -96,7 +99,8 @@ struct FencingCommand: ServiceCommand {
             powerQuiet: configuration.duration("power.quiet"), silentShare: min(max(configuration.integer("fence.silentShare"), 1), 100),
             sparesLiveLeases: configuration.boolean("fence.sparesLiveLeases"),
             rehearseEvery: configuration.duration("fence.rehearseEvery"),
-            softTimeout: configuration.string("fence.softCommand").isEmpty ? .zero : configuration.duration("fence.softTimeout"), profile: FencingProfile(rawValue: configuration.string("fence.profile")))
+            softTimeout: configuration.string("fence.softCommand").isEmpty ? .zero : configuration.duration("fence.softTimeout"),
+            toolstackLost: configuration.duration("fence.toolstackLost"), profile: FencingProfile(rawValue: configuration.string("fence.profile")))
     }
 
     private static func lockDirectory(_ context: ServiceContext) throws -> String {

@@ -54,6 +54,8 @@ public enum AgentAction: Sendable {
     case sign(Holder, Proof)
     /// Disarm this host's watchdog although leases are held, or arm it again.
     case releaseWatchdog(Bool)
+    /// Run the command that restarts the toolstack; its end is ``Toolstack/Input/restarted(failure:)``.
+    case restartToolstack
     /// Stay joined to this domain's lockspace and probe it, from now on.
     case keep(StoragePlace)
     /// No longer; leave its lockspace, until that succeeds.

@@ -137,6 +137,10 @@ public enum AgentInput: EngineInput {
     case probed(DomainProbe)
     /// Whether an armed watchdog covers this host's leases.
     case watchdog(covers: Bool, why: String)
+    /// Whether the hypervisor can be controlled, whenever that changes (``Toolstack``); `nil`: it can.
+    case toolstack(ToolstackReport?)
+    /// Whether the QMP monitor of a guest answers, whenever that changes.
+    case monitor(Holder, answers: Bool)
 
     public var isEphemeral: Bool {
         switch self {

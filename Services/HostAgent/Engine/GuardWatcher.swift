@@ -36,6 +36,8 @@ public struct GuardWatcher: Sendable {
         /// What came of an operator's wish; exactly one for each, while there is a connection to lose.
         case answer(ResumeOutcome)
         case report(GuardSighting)
+        /// The guest's QEMU, which its guard says is there, answers nothing any more, or again. Only changes are told.
+        case monitor(answers: Bool)
     }
 
     private enum Link: Hashable, Sendable {
@@ -71,6 +73,9 @@ public struct GuardWatcher: Sendable {
     private var isAskedAgain = false
     /// The guard has stopped the guest: it would not answer.
     private var isStopped = false
+    /// Since when the guest's QEMU has answered nothing, and whether that was told.
+    private var muteSince: Instant?
+    private var isMute = false
     private var wish: Wish?
     private var last: GuardSighting?
     private var stopWhy: String?
@@ -79,7 +84,7 @@ public struct GuardWatcher: Sendable {
     private var failingSince: Instant?
     private var steps: [Step] = []
 
-    /// A guard that answers nothing for this long is unclear.
+    /// A guard that answers nothing for this long is unclear; a QEMU is out of control.
     public static let silence = Duration.seconds(5)
     /// How long a guest may take to answer, and a guard that is ending to leave its lock.
     public static let greeting = Duration.seconds(2)
@@ -227,6 +232,7 @@ public struct GuardWatcher: Sendable {
     private mutating func onConfirmed(_ status: GuestStatus?, _ now: Instant) {
         if case .known(let pid, let lver, _) = confirmation {
             isAskedAgain = false
+            noteMonitor(status != nil, now)
             guard let status, link == .connected else { return }
             confirmation = .known(pid: pid, lver: lver, status)
             guard !isStopped, case .running = last else { return }
@@ -245,6 +251,17 @@ public struct GuardWatcher: Sendable {
         confirmation = .known(pid: pid, lver: lver, status ?? .running)
         if case .ending = last { return }
         if !isStopped { report(pid, lver, status ?? .running) }
+        if status == nil { muteSince = since }
+    }
+
+    /// A QEMU whose guard has stopped it, or ends it, is not expected to answer.
+    private mutating func noteMonitor(_ answers: Bool, _ now: Instant) {
+        guard link == .connected, !isStopped, case .running = last else { return }
+        let since = muteSince ?? now
+        muteSince = answers ? nil : since
+        guard answers ? isMute : !isMute && now - since >= Self.silence else { return }
+        isMute = !answers
+        steps.append(.monitor(answers: answers))
     }
 
     // MARK: An operator's wish

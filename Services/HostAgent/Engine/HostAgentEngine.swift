@@ -53,6 +53,8 @@ public struct HostAgentEngine: Engine {
     /// `nil`: no.
     var watchdogArmed: Bool?
     var watchdogOrder: WatchdogOrder?
+    /// The hypervisor cannot be controlled.
+    public internal(set) var toolstack: ToolstackReport?
     var pulse: UInt64 = 0
     var memoryFreeMiB = 0
     /// Time of the input that is being handled.
@@ -108,6 +110,8 @@ public struct HostAgentEngine: Engine {
         case .lockspaces(let seen): onLockspaces(seen)
         case .probed(let probe): onProbed(probe)
         case .watchdog(let covers, let why): onWatchdog(covers, why)
+        case .toolstack(let report): onToolstack(report)
+        case .monitor(let holder, let answers): onMonitor(holder, answers)
         }
     }
 
@@ -139,6 +143,7 @@ public struct HostAgentEngine: Engine {
         let rebooted = self.identity.map { $0.bootID != identity.bootID } ?? false
         noteMachine(identity)
         if departure?.bootID != identity.bootID { departure = nil }
+        if rebooted { toolstack = nil }
         self.identity = identity
         isScanned = false
         strays = []
@@ -150,6 +155,7 @@ public struct HostAgentEngine: Engine {
         var effects: Effects = [.publish(Event("agent.boot", subject: identity.host, body: heartbeat)), .perform(.scan)]
         for subject in runs.keys.sorted() {
             effects += refuseResumers(subject, "its agent has restarted meanwhile; ask again")
+            runs[subject]?.isMute = nil
             guard let run = runs[subject], run.leftOn == nil else { continue }
             if rebooted && run.phase != .over && run.phase != .signing {
                 effects += over(subject, "this machine has booted anew (\(identity.bootID)): nothing of its earlier life runs", needsStorage: false)

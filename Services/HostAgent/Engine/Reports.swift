@@ -10,12 +10,12 @@ extension HostAgentEngine {
         AgentHeartbeat(
             host: identity?.host ?? "", hostID: identity?.hostID ?? 0, bootID: identity?.bootID ?? "", hardwareID: identity?.hardwareID ?? "", sequence: pulse,
             initializing: isInitializing, watchdogArmed: watchdogArmed ?? false && watchdogOrder?.disarm != true, lockspaces: lockspaces, unreapedGuards: unreapedGuards, unprovenRuns: unprovenRuns,
-            memoryFreeMiB: memoryFreeMiB, leaving: goingAway, watchdogOrder: watchdogOrder)
+            memoryFreeMiB: memoryFreeMiB, leaving: goingAway, watchdogOrder: watchdogOrder, toolstack: toolstack)
     }
 
     public var vms: AgentVMs {
         let observations = runs.keys.sorted().compactMap { subject -> VMObservation? in
-            runs[subject].flatMap { $0.holder.role == .vm ? Self.observation(of: $0) : nil }
+            runs[subject].flatMap { $0.holder.role == .vm ? observation(of: $0) : nil }
         }
         return AgentVMs(host: identity?.host ?? "", bootID: identity?.bootID ?? "", complete: !isInitializing, vms: observations + strays.map { Self.observation(of: $0, attempt: 0) })
     }
@@ -86,7 +86,7 @@ extension HostAgentEngine {
     var publishedVMs: Effect<AgentAction> { .publish(Event("agent.vms", subject: identity?.host, body: vms)) }
     var publishedStorage: Effect<AgentAction> { .publish(Event("agent.storage", subject: identity?.host, body: storage)) }
 
-    func report(of run: Run) -> Reply { run.holder.role == .vm ? .success(Self.observation(of: run)) : .success(Self.roleStatus(run)) }
+    func report(of run: Run) -> Reply { run.holder.role == .vm ? .success(observation(of: run)) : .success(Self.roleStatus(run)) }
 
     static func stopped(_ holder: Holder, _ evidence: String, _ proof: SignedProof, lver: UInt64 = 0) -> Reply {
         switch holder.role {
@@ -95,8 +95,15 @@ extension HostAgentEngine {
         }
     }
 
-    static func observation(of run: Run) -> VMObservation {
-        VMObservation(vm: run.holder.name, attempt: run.holder.attempt, state: run.state, evidence: run.evidence, pid: run.pid, ended: run.proof, hostLeaves: run.endsWithHost)
+    func observation(of run: Run) -> VMObservation {
+        var seen = VMObservation(
+            vm: run.holder.name, attempt: run.holder.attempt, state: run.state, evidence: run.evidence, pid: run.pid, ended: run.proof, hostLeaves: run.endsWithHost,
+            isMute: run.mayRun ? run.isMute : nil)
+        if let toolstack, seen.state == .running || seen.state == .paused {
+            seen.state = .unknown
+            seen.evidence = "\(toolstack.sentence); of this guest is known: \(run.evidence)"
+        }
+        return seen
     }
 
     /// A guest that runs here without a record says nothing of any attempt: it may be that one or another.

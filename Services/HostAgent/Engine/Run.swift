@@ -46,6 +46,8 @@ struct Run: Codable, Sendable {
     var proof: SignedProof?
     /// Hardware id of the machine that it was started on, if this agent's disk was copied or moved to another one since: what became of it there cannot be told here (S14).
     var leftOn: String?
+    /// Its guest's QMP monitor does not answer.
+    var isMute: Bool?
 
     var holder: Holder { spec.holder }
 

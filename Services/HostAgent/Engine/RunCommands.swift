@@ -56,6 +56,7 @@ extension HostAgentEngine {
             }
             return refuse(id, holder, AgentErrorCode.stillHere, "\(run.holder) is not over on this host: \(run.evidence)")
         }
+        if let toolstack, holder.role == .vm { return refuse(id, holder, AgentErrorCode.toolstackDown, toolstack.sentence) }
         if let stray = stray(of: holder) {
             return refuse(id, holder, AgentErrorCode.stillHere, stray.evidence)
         }

@@ -47,7 +47,8 @@ final class GuardKeeper {
         if !spec.leases.isEmpty { tellWatchdog?(.watching(spec.holder, isNew: patience > .zero)) }
         let watch = GuardWatch(
             GuardExaminer(spec: spec, places: places), patience: patience, heard: { [self] in tellWatchdog?(.said(spec.holder, $0)) },
-            resumed: { [self] in tell?(.resumed(spec.holder, $0)) }, report: { [self] in report(spec.holder, $0) })
+            resumed: { [self] in tell?(.resumed(spec.holder, $0)) },
+            monitor: { [self] in tell?(.monitor(spec.holder, answers: $0)) }, report: { [self] in report(spec.holder, $0) })
         watches[spec.holder] = watch
         watch.begin()
     }

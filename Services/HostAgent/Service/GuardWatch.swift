@@ -12,6 +12,8 @@ final class GuardWatch {
     private let report: @ReactorActor (GuardSighting) -> Void
     /// What came of an operator's wish that it goes on.
     private let resumed: @ReactorActor (ResumeOutcome) -> Void
+    /// Whether the guest's monitor answers, when that changes.
+    private let monitor: @ReactorActor (Bool) -> Void
     /// Every message of the guard, also when it says nothing new.
     private let heard: @ReactorActor (GuardMessage) -> Void
     private var watcher: GuardWatcher
@@ -22,8 +24,9 @@ final class GuardWatch {
 
     init(
         _ examiner: GuardExaminer, patience: Duration, heard: @escaping @ReactorActor (GuardMessage) -> Void,
-        resumed: @escaping @ReactorActor (ResumeOutcome) -> Void, report: @escaping @ReactorActor (GuardSighting) -> Void
+        resumed: @escaping @ReactorActor (ResumeOutcome) -> Void, monitor: @escaping @ReactorActor (Bool) -> Void, report: @escaping @ReactorActor (GuardSighting) -> Void
     ) {
+        self.monitor = monitor
         self.examiner = examiner
         self.report = report
         self.heard = heard
@@ -59,6 +62,7 @@ final class GuardWatch {
         case .resumeGuest: Blocking.run("qmp") { [examiner] in examiner.resumeGuest() } then: { [self] in feed(.resumed(failure: $0)) }
         case .answer(let outcome): resumed(outcome)
         case .report(let sighting): report(sighting)
+        case .monitor(let answers): monitor(answers)
         }
     }
 

@@ -17,6 +17,8 @@ final class HostAgent: RunningService {
     private let leases: LeaseFollower
     /// `nil`: none is configured.
     private let watchdog: WatchdogKeeper?
+    /// `nil`: it is not checked.
+    private let toolstack: ToolstackKeeper?
     private let worker: RequestClient
     private var heartbeats: Heartbeats
 
@@ -40,6 +42,8 @@ final class HostAgent: RunningService {
         let watchdog = places.watchdogDevice.isEmpty ? nil : try WatchdogKeeper(places)
         self.watchdog = watchdog
         heartbeats = Heartbeats(every: places.heartbeat)
+        let toolstack = places.toolstack.map { ToolstackKeeper($0, context.logger) }
+        self.toolstack = toolstack
         let keys = keys
         let fenceAgent = FenceAgent(directory: places.fenceAgents, lockDirectory: "\(places.run)/fence-locks")
         var setup = ShellSetup<HostAgentEngine>(
@@ -59,6 +63,7 @@ final class HostAgent: RunningService {
             case .drop(let place): storage.handle(.drop(place))
             case .create(let id, let create): storage.handle(.create(id, create))
             case .releaseWatchdog(let isReleased): watchdog?.handle(.released(isReleased))
+            case .restartToolstack: toolstack?.restart()
             case .sign(let holder, let proof): Self.sign(holder, proof, keys, shell)
             case .fence(let id, let run):
                 fenceAgent.run(run.action, on: run.devices, of: run.host, deadline: run.deadline) { shell.submit(.fenceRan(id, FenceProxyResult(parts: $0))) }
@@ -89,6 +94,7 @@ final class HostAgent: RunningService {
         // Not before: until then the engine tells what its last life knew, not that it still looks.
         watchdog?.start()
         leases.start()
+        watchToolstack()
         beat()
     }
 
@@ -105,6 +111,21 @@ final class HostAgent: RunningService {
         watchdog.setProblem = { shell.setProblem("watchdog", $0.map { "watchdog: \($0)" }) }
         guards.tellWatchdog = { watchdog.handle($0) }
         leases.tellWatchdog = { watchdog.handle(.leaseService($0)) }
+    }
+
+    private func watchToolstack() {
+        let shell = shell
+        guard let toolstack else {
+            // It was checked once.
+            if shell.engine.toolstack != nil { shell.submit(.toolstack(nil)) }
+            return
+        }
+        toolstack.tell = { report in
+            shell.submit(.toolstack(report))
+            shell.setProblem("toolstack", report?.sentence)
+        }
+        shell.setProblem("toolstack", shell.engine.toolstack?.sentence)
+        toolstack.begin(last: shell.engine.toolstack)
     }
 
     /// The heartbeat comes from the engine's own loop: whatever stops that stops it.

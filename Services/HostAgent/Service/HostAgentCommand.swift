@@ -27,6 +27,15 @@ struct HostAgentCommand: ServiceCommand {
         ConfigurationKey(
             "storage.settle", .duration, default: "0s",
             "how old a proof must be before a VM without leases starts: longer than any write of a dead host can be under way"),
+        ConfigurationKey(
+            "toolstack.check", .string, default: "",
+            "a command that succeeds while the hypervisor can be controlled, such as \"/usr/bin/virsh -c qemu:///system list\"; while it fails nothing is started here; empty: not checked"),
+        ConfigurationKey("toolstack.every", .duration, default: "10s", "time between two checks"),
+        ConfigurationKey("toolstack.timeout", .duration, default: "10s", "how long one check may take; then its process group is killed, and it failed"),
+        ConfigurationKey("toolstack.restart", .string, default: "", "a command that restarts it, such as \"/usr/bin/systemctl restart libvirtd\", run after three checks in a row failed; empty: none"),
+        ConfigurationKey("toolstack.restartTimeout", .duration, default: "60s", "how long one restart may take; then its process group is killed, and a check decides"),
+        ConfigurationKey("toolstack.restarts", .integer, default: "3", "how often it is restarted before it counts as lost; counted until it has worked for an hour"),
+        ConfigurationKey("toolstack.pause", .duration, default: "5s", "between a check that failed, or a restart, and the next check"),
         ConfigurationKey("fence.agentDirectory", .string, default: "/usr/sbin", "where the fence agents are that this host runs for others, whose devices are reached via hosts"),
         ConfigurationKey(
             "watchdog.device", .string, default: "",
@@ -49,6 +58,7 @@ struct HostAgentCommand: ServiceCommand {
         guard timeout >= .seconds(2), timeout.nanoseconds % 1_000_000_000 == 0 else {
             throw RequestError(code: "config.invalid", message: "watchdog.timeout is \(timeout.seconds) s, it must be whole seconds, at least 2")
         }
+        try ToolstackCommands.check(configuration)
     }
 
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
@@ -76,6 +86,8 @@ struct HostPlaces: Sendable {
     let watchdogDevice: String
     let watchdogTimeout: Duration
     let fenceAgents: String
+    /// `nil`: the toolstack is not checked.
+    let toolstack: ToolstackCommands?
     /// Directory of this executable and its companions.
     let executables: String
 
@@ -94,6 +106,7 @@ struct HostPlaces: Sendable {
         watchdogDevice = configuration.string("watchdog.device")
         watchdogTimeout = configuration.duration("watchdog.timeout")
         fenceAgents = configuration.string("fence.agentDirectory")
+        toolstack = ToolstackCommands(configuration)
         let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
         executables = URL(fileURLWithPath: own).deletingLastPathComponent().path
         guard !host.isEmpty, (1...2000).contains(hostID), !run.isEmpty else {

@@ -50,7 +50,7 @@ enum StartRefusal: Hashable {
         switch error.code {
         case LeaseErrorCode.settling.rawValue:
             self = .tryAgain
-        case AgentErrorCode.startFailed.rawValue, AgentErrorCode.stillHere.rawValue, AgentErrorCode.notConnected.rawValue,
+        case AgentErrorCode.startFailed.rawValue, AgentErrorCode.stillHere.rawValue, AgentErrorCode.toolstackDown.rawValue, AgentErrorCode.notConnected.rawValue,
             LeaseErrorCode.held.rawValue, LeaseErrorCode.heldHere.rawValue, LeaseErrorCode.notFound.rawValue, LeaseErrorCode.exists.rawValue, LeaseErrorCode.noSpace.rawValue,
             LeaseErrorCode.notJoined.rawValue, LeaseErrorCode.hostIDBusy.rawValue, LeaseErrorCode.lost.rawValue, LeaseErrorCode.generationMismatch.rawValue,
             LeaseErrorCode.lostBallot.rawValue, LeaseErrorCode.corrupt.rawValue, LeaseErrorCode.indexUpdating.rawValue, LeaseErrorCode.io.rawValue,

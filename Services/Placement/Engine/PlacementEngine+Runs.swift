@@ -72,7 +72,8 @@ extension PlacementEngine {
             vm.startAsk = nil
         } else {
             vm.ask = nil
-            vm.nextAsk = turn.now + policy.observeEvery
+            // What it can say it says by itself when that changes.
+            vm.nextAsk = turn.now + policy.observeEvery * (vm.phase == .unknown && hosts[run.host]?.view.toolstack != nil ? 10 : 1)
         }
         vms[name] = vm
         guard vm.end == nil else { return }
@@ -118,7 +119,7 @@ extension PlacementEngine {
                 markUnknown(name, "\(run.host) says that it stopped (\(seen.evidence)), but has not proven that nothing of it reaches its disks any more", &turn)
             }
         case .unknown:
-            if vm.phase == .up { markUnknown(name, "\(run.host) does not know whether it runs: \(seen.evidence)", &turn) }
+            if vm.phase == .up || vm.phase == .starting && vm.startAsk == nil { markUnknown(name, "\(run.host) does not know whether it runs: \(seen.evidence)", &turn) }
         }
     }
 
@@ -129,6 +130,7 @@ extension PlacementEngine {
         vm.paused = seen.state == .paused
         guard vm.phase == .starting || vm.phase == .unknown else {
             if vm.phase == .up, vm.paused || wasPaused { tellPause(&vm, seen, wasPaused, &turn) }
+            if vm.phase == .up { tellMonitor(&vm, seen, &turn) }
             vms[name] = vm
             return
         }
@@ -142,6 +144,8 @@ extension PlacementEngine {
         vm.round.retryAt = nil
         vm.round.recovering = false
         vm.reason = isNew ? "runs on \(run.host)" : "\(run.host) says again that it runs"
+        vm.isMute = nil
+        tellMonitor(&vm, seen, &turn)
         vms[name] = vm
         turn.decide(name, "up on \(run.host)", why: "The agent of \(run.host) says that attempt \(run.attempt) runs: \(seen.evidence).", evidence: runEvidence(vm), see: hostLink(vm))
         if recovered && isNew { turn.publish("vm.recovered", view(vm)) }
@@ -153,6 +157,17 @@ extension PlacementEngine {
         guard vm.paused != wasPaused else { return }
         turn.decide(
             vm.definition.name, vm.paused ? "paused on \(host)" : "no longer paused on \(host)", why: "The agent of \(host) says so: \(seen.evidence).", evidence: runEvidence(vm),
+            see: hostLink(vm))
+    }
+
+    /// Nothing follows from it: its guard says that it runs.
+    private func tellMonitor(_ vm: inout VMRecord, _ seen: VMObservation, _ turn: inout Turn) {
+        guard let host = vm.run?.host, vm.isMute != seen.isMute else { return }
+        vm.isMute = seen.isMute
+        let isMute = seen.isMute == true
+        vm.reason = isMute ? "runs on \(host), as its guard says; its QEMU does not answer (QMP): it can be stopped, and nothing else" : "runs on \(host), and its QEMU answers again"
+        turn.decide(
+            vm.definition.name, isMute ? "out of control on \(host)" : "controlled again on \(host)", why: "The agent of \(host) says so: \(seen.evidence).", evidence: runEvidence(vm),
             see: hostLink(vm))
     }
 
@@ -178,6 +193,7 @@ extension PlacementEngine {
         if let upSince = vm.upSince, turn.now - upSince >= policy.stableAfter { vm.round.failures = 0 }
         vm.end = end
         vm.paused = false
+        vm.isMute = nil
         vm.pid = nil
         vm.ask = nil
         vm.startAsk = nil

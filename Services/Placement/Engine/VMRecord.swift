@@ -19,6 +19,8 @@ struct VMRecord: Codable, Hashable, Sendable {
     /// Its last run was ended because its host shuts down.
     var leftWithHost: Bool?
     var paused = false
+    /// Its QEMU does not answer.
+    var isMute: Bool?
     var pid: Int32?
     var placedAt: Instant?
     /// When this run was first seen running.

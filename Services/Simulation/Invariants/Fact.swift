@@ -80,7 +80,7 @@ public enum PowerCause: Hashable, Codable, Sendable {
 
 /// Why a fence case was opened.
 public enum CaseCause: String, Codable, Sendable {
-    case silent, unreaped, operatorAsked, proofRevoked, shutDown
+    case silent, unreaped, operatorAsked, proofRevoked, shutDown, toolstackLost
     /// The source of the facts cannot tell.
     case unknown
 }
@@ -123,6 +123,8 @@ public enum Fact: Hashable, Codable, Sendable {
     case bootEnded(host: String, boot: String)
     /// fencing-service, alive, took in a heartbeat of this host. Every one, or at least one in each heartbeat interval.
     case hostHeard(host: String, boot: String)
+    /// What controls its hypervisor works, or does not any more; until it is said, it works.
+    case toolstack(host: String, works: Bool)
     /// A power command left fencing-service for the host's device.
     case powerCommanded(host: String, PowerAction, PowerCause)
     /// A command that had left fencing-service then reaches the host's device only now, through whoever runs its fence agent.

@@ -7,6 +7,7 @@ extension Fact: CustomStringConvertible {
         case .bootNumbered(let host, let boot, let incarnation): "\(host) boot \(boot) is incarnation \(incarnation)"
         case .bootEnded(let host, let boot): "\(host) boot \(boot) is over"
         case .hostHeard(let host, _): "\(host) was heard"
+        case .toolstack(let host, let works): "the toolstack of \(host) \(works ? "works" : "is down")"
         case .powerCommanded(let host, let action, .fenceCase(let id)): "power \(action.rawValue) of \(host) for case \(id)"
         case .powerCommanded(let host, let action, .operatorAsked): "power \(action.rawValue) of \(host), an operator asked for it"
         case .powerCommanded(let host, let action, .none): "power \(action.rawValue) of \(host)"

@@ -24,9 +24,14 @@ public struct InvariantChecker: Sendable {
         public var silence: Duration
         /// The source knows when services really start: then cases that were open before wait for a full grace, too. Else a start may only be when the source began to listen.
         public var knowsStarts: Bool
+        /// How long the toolstack of a host must be down before the host may be fenced for that; zero: it may not. `nil`: the source cannot tell.
+        public var toolstackLost: Duration?
 
-        public init(grace: Duration, crossing: Duration = .milliseconds(500), silence: Duration = .seconds(3), knowsStarts: Bool = false) {
+        public init(
+            grace: Duration, crossing: Duration = .milliseconds(500), silence: Duration = .seconds(3), knowsStarts: Bool = false, toolstackLost: Duration? = nil
+        ) {
             self.knowsStarts = knowsStarts
+            self.toolstackLost = toolstackLost
             self.grace = grace
             self.crossing = crossing
             self.silence = silence
@@ -65,6 +70,7 @@ public struct InvariantChecker: Sendable {
         case .bootNumbered(let host, let boot, let incarnation): runs.number(host, boot, incarnation)
         case .bootEnded(let host, let boot): for run in runs.endBoot(host, boot) { storage.end(run) }
         case .hostHeard(let host, _): power.heard(host, judgement.now)
+        case .toolstack(let host, let works): power.toolstack(host, works, judgement.now)
         case .powerCommanded(let host, let action, let cause): onPower(host, action, cause, &judgement)
         case .deviceCommanded(let host, let action, let sent): onDevice(host, action, sent: sent, &judgement)
         case .hostUp(let host): power.up(host, judgement.now)

@@ -16,6 +16,8 @@ struct Power: Sendable {
     /// When each host was last told to be on, or was said to be Up.
     private var lastOn: [String: Instant] = [:]
     private var lastUp: [String: Instant] = [:]
+    /// When the toolstack of each host was down last; `until` nil: it is.
+    private var toolstacksDown: [String: (since: Instant, until: Instant?)] = [:]
 
     mutating func heard(_ host: String, _ now: Instant) {
         heartbeats[host, default: []].append(now)
@@ -34,6 +36,22 @@ struct Power: Sendable {
         if let at = lastOn[host], at > sent { return "was switched on" }
         return lastUp[host].map { $0 > sent } == true ? "is Up again" : nil
     }
+
+    mutating func toolstack(_ host: String, _ works: Bool, _ now: Instant) {
+        if works {
+            toolstacksDown[host]?.until = now
+        } else if let last = toolstacksDown[host], let until = last.until, now - until < Self.notSeen {
+            toolstacksDown[host]?.until = nil
+        } else {
+            toolstacksDown[host] = (now, nil)
+        }
+    }
+
+    /// What works for a shorter time no check may have seen.
+    private static let notSeen = Duration.seconds(60)
+
+    /// How long the toolstack of a host was down when it was down last.
+    func toolstackWasDown(_ host: String, at now: Instant) -> Duration { toolstacksDown[host].map { ($0.until ?? now) - $0.since } ?? .zero }
 
     mutating func close(_ id: String, _ host: String) { cases[id] = nil }
     mutating func started(_ service: String, _ now: Instant) { starts[service] = now }
@@ -63,8 +81,19 @@ extension InvariantChecker {
                 return judgement.violation(.I7, "power \(action.rawValue) of \(host) for case \(id), which is not open")
             }
             if action == .off, fenceCase.cause == .shutDown { judgement.violation(.I7, "\(host) is switched off by case \(id) although it said goodbye", earlier: fenceCase.fact) }
+            if action == .off, fenceCase.cause == .toolstackLost { onOffForToolstack(host, id, fenceCase, &judgement) }
             if action == .off, fenceCase.cause == .silent { onOffForSilence(host, id, fenceCase, &judgement) }
         }
+    }
+
+    /// Its guests may run and be well: only a policy may have it switched off for that, and no sooner than that says.
+    private func onOffForToolstack(_ host: String, _ id: String, _ fenceCase: Power.Case, _ judgement: inout Judgement) {
+        guard let limit = settings.toolstackLost else { return }
+        let down = power.toolstackWasDown(host, at: judgement.now)
+        guard limit == .zero || down < limit else { return }
+        judgement.violation(
+            .I4, "\(host) is switched off for its toolstack (case \(id)), which was down for \(down.milliseconds) ms; by policy it must be \(limit == .zero ? "left alone" : "\(limit.milliseconds) ms")",
+            earlier: fenceCase.fact)
     }
 
     private func onOffForSilence(_ host: String, _ id: String, _ fenceCase: Power.Case, _ judgement: inout Judgement) {

@@ -15,6 +15,8 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
     var watchdog: Watchdog?
     var watchdogTimer = 0
     var watchdogHasLooked = false
+    var toolstack: Toolstack?
+    var toolstackTimer = 0
     private lazy var runner = FenceRunner(in: self)
     private var isScanning = false
     /// VMs and pools whose guards are being started.
@@ -43,6 +45,7 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
         submit(.started(AgentIdentity(
             host: host.name, hostID: host.id, bootID: machine.bootID, hardwareID: host.hardwareID, signingKey: host.signingKey, settle: policy.settle)))
         startWatchdog()
+        startToolstack()
         followMemberships(.wake)
         beat()
     }
@@ -122,6 +125,7 @@ final class AgentProcess: ServiceProcess<HostAgentEngine> {
         case .releaseWatchdog(let isReleased):
             if isReleased { host.watchdogIsReleased = true }
             feedWatchdog(.released(isReleased))
+        case .restartToolstack: restartToolstack()
         case .sign(let holder, let proof):
             after(.milliseconds(1)) { [self] in
                 world.note(.proofMade(proof))

@@ -72,6 +72,7 @@ extension World {
             }
         case .watchdogBusy(let name): forHosts(name) { $0.watchdog.isBusy = true }
         case .watchdogFree(let name): forHosts(name) { $0.watchdog.isBusy = false }
+        case .toolstack(let name, let fault): forHosts(name) { $0.toolstack = fault }
         case .guestCrash(let vm): guests(vm).forEach { $0.crash() }
         case .guestStuck(let vm): guests(vm).forEach { $0.isStuck = true }
         case .guestUnstuck(let vm): payloads.filter { $0.spec.isGuest && $0.spec.holder.name == vm }.forEach { $0.isStuck = false }
@@ -125,6 +126,7 @@ extension World {
         for host in hosts {
             host.mendDevices()
             host.watchdog.isBusy = false
+            host.toolstack = .works
             host.startsToFail = 0
             host.startsAreSlow = false
             host.machine.wake()

@@ -106,6 +106,7 @@ final class GuardObserver {
             }
         case .answer(let outcome): agent.submit(.resumed(spec.holder, outcome))
         case .report(let sighting): report(sighting)
+        case .monitor(let answers): agent.submit(.monitor(spec.holder, answers: answers))
         }
     }
 

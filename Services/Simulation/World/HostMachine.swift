@@ -1,4 +1,5 @@
 import HostAgentEngine
+import Invariants
 import Messages
 
 /// One host of the cluster: a machine with a chassis, locks, guards and guests.
@@ -40,6 +41,7 @@ final class HostMachine {
     /// The hypervisor refuses so many starts.
     var startsToFail = 0
     var startsAreSlow = false
+    var toolstack = ToolstackFault.works { didSet { if (oldValue == .works) != (toolstack == .works) { world.note(.toolstack(host: name, works: toolstack == .works)) } } }
     /// Programs that use leases without being guests, and those of them whose guard is gone before them.
     var users: [LeaseUser] = []
     var dying: [LeaseUser] = []
@@ -184,6 +186,7 @@ final class HostMachine {
         locks = [:]
         results = [:]
         specifications = []
+        toolstack = .works
         if wasOn { world.bootEnded(self, boot) }
     }
 

@@ -63,7 +63,7 @@ final class World {
         self.scenario = scenario
         self.isVerbose = isVerbose
         random = Random(seed: scenario.seed)
-        checker = InvariantChecker(InvariantChecker.Settings(grace: scenario.policy.fencing.grace, crossing: Self.slowestCommit + .seconds(1), knowsStarts: true))
+        checker = InvariantChecker(InvariantChecker.Settings(grace: scenario.policy.fencing.grace, crossing: Self.slowestCommit + .seconds(1), knowsStarts: true, toolstackLost: scenario.policy.fencing.toolstackLost))
         hosts = scenario.hosts.enumerated().map { HostMachine($1, id: $0 + 1, world: self) }
         for host in hosts { hostsByName[host.name] = host }
         for (index, host) in hosts.enumerated() { host.wire(to: hosts, at: index) }

@@ -170,6 +170,19 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
         }
         return world
     },
+    // Toolstacks break, and operators try to start their VMs elsewhere meanwhile. Nobody is fenced for that.
+    "toolstacks": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.policy.toolstack.every = .seconds(5)
+        for index in world.vms.indices where index % 2 == 0 {
+            world.vms[index].leases = false
+            world.vms[index].ha = false
+        }
+        world.troubles($0, every: 200) { host, vm, at in
+            [(at, .toolstack(host: host, at % 2 == 0 ? .breaks : .hangs)), (at + 30, .vmStart(vm: vm, host: nil)), (at + 40, .vmStart(vm: vm, host: nil)), (at + 150, .toolstack(host: host, .works))]
+        }
+        return world
+    },
     // A device that cannot tell whose it is switches the next host.
     "miswired": {
         var world = Scenario(seed: $0, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
