@@ -122,7 +122,7 @@ let package = Package(
         tests("BusTests", "Tests/BusTests", ["Bus", "ServiceCore", "Messages", "CZeroMQ", "CLinux"]),
         tests("ServiceKitTests", "Tests/ServiceKitTests", ["ServiceKit", "SQLiteJournal", "Bus", "Messages", "CLinux"]),
         tests("LeaseTests", "Tests/LeaseTests", ["LeaseFormat", "LeaseEngine", "LeaseVolume", "Messages", "CChecksum"], resources: [.copy("Fixtures")]),
-        tests("FencingTests", "Tests/FencingTests", ["FencingEngine", "FencingAgents", "HostAgentEngine", "Messages"]),
+        tests("FencingTests", "Tests/FencingTests", ["FencingEngine", "FencingAgents", "HostAgentEngine", "Bus", "Messages"]),
         tests("SPMTests", "Tests/SPMTests", ["SPMEngine", "Messages"]),
         tests("PlacementTests", "Tests/PlacementTests", ["PlacementEngine", "Messages"]),
         tests("DomainMonitorTests", "Tests/DomainMonitorTests", ["DomainMonitorEngine", "Messages"]),

@@ -104,7 +104,7 @@ struct FenceCommand: ParsableCommand {
             try options.show(reply) { Self.words(try reply.decoded(as: FencingPolicy.self)) }
         }
 
-        private static func words(_ policy: FencingPolicy) -> String {
+        static func words(_ policy: FencingPolicy) -> String {
             var table = Table("SETTING", "VALUE", "MEANING")
             func add(_ name: String, _ value: Duration, _ meaning: String) { table.add(name, "\(value.seconds) s", meaning) }
             table.add("profile", (policy.profile ?? .standard).rawValue, policy.isAutomatic ? "decides what no key sets" : "nothing is fenced or restarted by itself: operators act")
@@ -119,6 +119,16 @@ struct FenceCommand: ParsableCommand {
             table.add(
                 "toolstackLost", policy.toolstackLost > .zero ? "\(policy.toolstackLost.seconds) s" : "never", "how long a host's hypervisor must be out of control before the host is fenced for that")
             add("joinPatience", policy.joinPatience, "how long a host may lack lockspaces that others have")
+            table.add("maximumReboots", policy.maximumReboots == .max ? "none" : String(policy.maximumReboots), "how often cases switch a host on again within rebootWindow")
+            add("rebootWindow", policy.rebootWindow, "see maximumReboots")
+            add("powerQuiet", policy.powerQuiet, "between two power commands of operators for one host")
+            table.add("silentShare", "\(policy.silentShare) %", "of the other hosts: if so many are silent too, the silence may be the manager's own")
+            table.add("sparesLiveLeases", String(policy.sparesLiveLeases), "whether a silent host whose lease renewals go on is left alone")
+            add("rehearseEvery", policy.rehearseEvery, "between two rehearsals of every way to fence a host; 0 s: only when asked")
+            add("softTimeout", policy.softTimeout, "for a host to be heard after its agent was restarted; 0 s: there is no fence.softCommand")
+            add("kdumpLimit", policy.kdumpLimit, "how long a crash dump may keep its host from being switched off; 0 s: there is no fence.kdumpListen")
+            add("kdumpWait", policy.kdumpLimit > .zero ? policy.kdumpWait : .zero, "how long the first message of a crash kernel is awaited")
+            add("kdumpQuiet", policy.kdumpLimit > .zero ? policy.kdumpQuiet : .zero, "a crash dump is over when no message has come for so long")
             return table.text(empty: "")
         }
     }

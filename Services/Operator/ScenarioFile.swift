@@ -41,7 +41,7 @@ extension Scenario {
     }
 
     private static func hosts(_ file: DefinitionFile) throws -> [Host] {
-        let elements = try file.elements("hosts", kind: "host", keys: ["name", "fence", "memory", "spmPriority", "drift", "watchdog", "ioTimeout", "twoSupplies", "outlet", "via", "delay"])
+        let elements = try file.elements("hosts", kind: "host", keys: ["name", "fence", "memory", "spmPriority", "drift", "watchdog", "ioTimeout", "twoSupplies", "outlet", "via", "delay", "kdump"])
         if elements.count == 1, case .text(let text, _) = elements[0], let count = Int(text) {
             guard (1...100).contains(count) else { throw file.problem(key: "hosts", "must be between 1 and 100") }
             return (1...count).map { Host("host\($0)") }
@@ -66,6 +66,7 @@ extension Scenario {
                 host.hasOutlet = try keys.optionalBool("outlet")
                 host.via = try keys.optionalChoice("via")
                 host.delay = try keys.optionalDuration("delay")
+                host.kdump = try keys.optionalBool("kdump")
                 return host
             }
         }

@@ -52,6 +52,7 @@ extension Scenario.Host {
         if hasTwoSupplies == true { keys.append(("twoSupplies", Node("true", Tag(.bool)))) }
         if hasOutlet == true { keys.append(("outlet", Node("true", Tag(.bool)))) }
         if let delay { keys.append(("delay", Node(delay.words))) }
+        if kdump == true { keys.append(("kdump", Node("true", Tag(.bool)))) }
         if let via { keys.append(("via", Node(via.rawValue))) }
         if drift != standard.drift { keys.append(("drift", Node("\(drift)", Tag(.int)))) }
         return Node(keys, Tag(.map), .flow)

@@ -20,6 +20,10 @@ public enum Happening: Codable, Hashable, Sendable {
     case resume(host: String)
     /// Its kernel starts anew, guests end without a goodbye.
     case reboot(host: String)
+    /// Its kernel crashes. If it has kdump, another one writes a dump for so many seconds, says so all the while, and boots anew; else it boots at once.
+    case panic(host: String, seconds: Int)
+    /// Somebody sends in its name what its crash kernel would.
+    case dumpMessages(host: String, seconds: Int)
     /// Somebody presses the button at the machine.
     case switchOn(host: String)
     case switchOff(host: String)
@@ -209,6 +213,8 @@ extension Happening {
         case .suspend(let host): "suspend \(host)"
         case .resume(let host): "resume \(host)"
         case .reboot(let host): "reboot \(host)"
+        case .panic(let host, let seconds): "panic \(host) with a dump of \(seconds) seconds"
+        case .dumpMessages(let host, let seconds): "dump messages of \(host) for \(seconds) seconds"
         case .switchOn(let host): "switch on \(host)"
         case .switchOff(let host): "switch off \(host)"
         case .loseAllPower: "lose all power"
@@ -301,6 +307,8 @@ extension Happening {
         Form("suspend HOST") { .suspend(host: $0[0]) },
         Form("resume HOST") { .resume(host: $0[0]) },
         Form("reboot HOST") { .reboot(host: $0[0]) },
+        Form("panic HOST with a dump of NUMBER seconds") { words in Int(words[1]).map { .panic(host: words[0], seconds: $0) } },
+        Form("dump messages of HOST for NUMBER seconds") { words in Int(words[1]).map { .dumpMessages(host: words[0], seconds: $0) } },
         Form("switch on HOST") { .switchOn(host: $0[0]) },
         Form("switch off HOST") { .switchOff(host: $0[0]) },
         Form("lose all power") { _ in .loseAllPower },

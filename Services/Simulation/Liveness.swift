@@ -27,7 +27,8 @@ extension World {
         let policy = scenario.policy
         let grace = policy.fencing.grace + policy.fencing.heartbeat * 4
         let levels: Int64 = scenario.hosts.contains { $0.hasOutlet == true } ? 2 : 1
-        let waits = policy.fencing.softTimeout + (scenario.hosts.compactMap(\.delay).max() ?? .zero)
+        let dumps: Duration = scenario.hosts.contains { $0.kdump == true } ? policy.fencing.kdumpWait + policy.fencing.kdumpLimit : .zero
+        let waits = policy.fencing.softTimeout + dumps + (scenario.hosts.compactMap(\.delay).max() ?? .zero)
         let fence = (policy.fencing.agentTimeout * 6 + policy.fencing.retry * 4) * levels + waits * 2
         let boot = policy.fencing.bootTimeout + scenario.pace.boot * 2
         let join = (policy.ioTimeout * 8 + policy.watchdogFire) * 2 + policy.ioTimeout * 4

@@ -37,6 +37,7 @@ private struct ScenarioMaker {
         leases()
         resumptions()
         fenceDevices()
+        crashDumps()
         scenario.end = Duration(nanoseconds: end)
         scenario.addToolstackTroubles()
         scenario.recovers = true
@@ -255,6 +256,34 @@ private struct ScenarioMaker {
                 add(back, .thaw(host: host))
             }
             at += choice.between(120_000_000_000, 1_500_000_000_000)
+        }
+    }
+
+    /// In some clusters hosts have kdump: kernels crash, and some messages are nobody's dump.
+    private mutating func crashDumps() {
+        defer { sortTimeline() }
+        var choice = Random(seed: ~scenario.seed &+ 5)
+        guard choice.chance(0.2) else { return }
+        scenario.policy.fencing.kdumpWait = Duration(nanoseconds: choice.between(0, 40_000_000_000))
+        scenario.policy.fencing.kdumpQuiet = .seconds(choice.pick([11, 30]) ?? 30)
+        scenario.policy.fencing.kdumpLimit = Duration(nanoseconds: choice.between(20_000_000_000, 300_000_000_000))
+        for index in scenario.hosts.indices { scenario.hosts[index].kdump = choice.chance(0.8) }
+        var at = choice.between(20_000_000_000, 600_000_000_000)
+        while at < end {
+            let host = choice.pick(scenario.hosts)?.name ?? "host1"
+            let seconds = 5 + choice.below(240)
+            switch choice.below(6) {
+            case 0:
+                add(at, .hang(host: host))
+                add(at + choice.between(0, 60_000_000_000), .dumpMessages(host: host, seconds: seconds))
+                add(at + choice.between(20_000_000_000, 300_000_000_000), .thaw(host: host))
+            case 1: add(at, .dumpMessages(host: host, seconds: seconds))
+            case 2:
+                add(at, .panic(host: host, seconds: seconds))
+                add(at + choice.between(0, 90_000_000_000), .kill(.fencingService))
+            default: add(at, .panic(host: host, seconds: seconds))
+            }
+            at += choice.between(60_000_000_000, 1_200_000_000_000)
         }
     }
 

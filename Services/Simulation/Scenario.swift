@@ -70,6 +70,8 @@ public struct Scenario: Codable, Hashable, Sendable {
         public var via: FenceRoute?
         /// Of its first device, before an off.
         public var delay: Duration?
+        /// Its crash kernel writes a dump and says so.
+        public var kdump: Bool?
 
         public init(_ name: String, fence: Fence = .verified, memoryMiB: Int = 16384, spmPriority: Int = 5, drift: Int = 0, watchdog: Bool = false, ioTimeout: Int? = nil) {
             self.name = name

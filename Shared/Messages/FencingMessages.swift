@@ -459,6 +459,12 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
     public var softTimeout: Duration
     /// How long a host's hypervisor must have been out of control without interruption, although its agent tried to restore it, before the host is fenced; zero: it is never fenced for that.
     public var toolstackLost: Duration
+    /// How long a case waits for the first sign that a silent host with kdump writes a crash dump, from when everything else says off.
+    public var kdumpWait: Duration
+    /// A dump is over when its host has not said so for so long.
+    public var kdumpQuiet: Duration
+    /// How long a dump may keep its host from being switched off; zero: nobody listens for dumps.
+    public var kdumpLimit: Duration
     /// Where the values come from, and whether anything happens without an operator; `nil`: that of before there were any.
     public var profile: FencingProfile?
 
@@ -466,7 +472,8 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         heartbeat: Duration = .seconds(1), grace: Duration = .seconds(30), minimumMissed: Int = 3, graceSPM: Duration = .zero, gracePerVM: Duration = .zero,
         agentTimeout: Duration = .seconds(30), bootTimeout: Duration = .seconds(300), retry: Duration = .seconds(10), joinPatience: Duration = .seconds(60),
         maximumReboots: Int = .max, rebootWindow: Duration = .seconds(3600), powerQuiet: Duration = .zero, silentShare: Int = 50, sparesLiveLeases: Bool = false,
-        rehearseEvery: Duration = .zero, softTimeout: Duration = .zero, toolstackLost: Duration = .zero, profile: FencingProfile? = nil
+        rehearseEvery: Duration = .zero, softTimeout: Duration = .zero, toolstackLost: Duration = .zero, kdumpWait: Duration = .seconds(30), kdumpQuiet: Duration = .seconds(30), kdumpLimit: Duration = .zero,
+        profile: FencingProfile? = nil
     ) {
         self.heartbeat = heartbeat
         self.grace = grace
@@ -485,6 +492,9 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         self.rehearseEvery = rehearseEvery
         self.softTimeout = softTimeout
         self.toolstackLost = toolstackLost
+        self.kdumpWait = kdumpWait
+        self.kdumpQuiet = kdumpQuiet
+        self.kdumpLimit = kdumpLimit
         self.profile = profile
     }
 
@@ -503,6 +513,9 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
             rehearseEvery: try values.decodeIfPresent(Duration.self, forKey: .rehearseEvery) ?? .zero,
             softTimeout: try values.decodeIfPresent(Duration.self, forKey: .softTimeout) ?? .zero,
             toolstackLost: try values.decodeIfPresent(Duration.self, forKey: .toolstackLost) ?? .zero,
+            kdumpWait: try values.decodeIfPresent(Duration.self, forKey: .kdumpWait) ?? .seconds(30),
+            kdumpQuiet: try values.decodeIfPresent(Duration.self, forKey: .kdumpQuiet) ?? .seconds(30),
+            kdumpLimit: try values.decodeIfPresent(Duration.self, forKey: .kdumpLimit) ?? .zero,
             profile: try values.decodeIfPresent(FencingProfile.self, forKey: .profile))
     }
 }

@@ -33,7 +33,7 @@ extension FencingPolicy {
     public static let restOfFailover = Duration.seconds(1)
 
     /// The longest that a guest of a crashed host is away, if its device does what it is told within its time: silence, the power is read twice, the rest.
-    public var longestFailover: Duration { max(grace, heartbeat * Int64(minimumMissed)) + graceSPM + agentTimeout * 2 + softTimeout + Self.restOfFailover }
+    public var longestFailover: Duration { max(grace, heartbeat * Int64(minimumMissed)) + graceSPM + agentTimeout * 2 + softTimeout + (kdumpLimit > .zero ? kdumpWait : .zero) + Self.restOfFailover }
 
     /// Values that may not stand together, a sentence each with the numbers that clash.
     public var clashes: [String] {
@@ -49,11 +49,12 @@ extension FencingPolicy {
         }
         if agentTimeout < .seconds(1) { found.append("fence.agentTimeout is \(seconds(agentTimeout)), it must be at least 1 s: agents are programs that start, connect and log in") }
         if retry < .milliseconds(100) { found.append("fence.retry is \(seconds(retry)), it must be at least 0.1 s") }
+        if kdumpLimit > .zero, kdumpQuiet < .seconds(1) { found.append("fence.kdumpQuiet is \(seconds(kdumpQuiet)), it must be at least 1 s: fence_kdump_send sends every 10 s, unless it is told otherwise") }
         guard let profile, let promise = profile.promise else { return found }
         let instead = "; change it, or leave fence.profile \(profile.rawValue), which promises it, and set the keys that you want"
         if longestFailover > promise {
             found.append(
-                "with liveness.grace \(seconds(grace)), liveness.graceSPM \(seconds(graceSPM)), two power readings of fence.agentTimeout \(seconds(agentTimeout))\(softTimeout > .zero ? ", fence.softTimeout \(seconds(softTimeout))" : "") and \(seconds(Self.restOfFailover)) "
+                "with liveness.grace \(seconds(grace)), liveness.graceSPM \(seconds(graceSPM)), two power readings of fence.agentTimeout \(seconds(agentTimeout))\(softTimeout > .zero ? ", fence.softTimeout \(seconds(softTimeout))" : "")\(kdumpLimit > .zero ? ", fence.kdumpWait \(seconds(kdumpWait))" : "") and \(seconds(Self.restOfFailover)) "
                     + "for the rest, guests of a crashed host run again after up to \(seconds(longestFailover)), not within the \(seconds(promise)) of fence.profile \(profile.rawValue)\(instead)")
         }
         if gracePerVM > .zero {

@@ -14,10 +14,12 @@ public struct HostDefinition: Codable, Hashable, Sendable {
     public var watchdog: Bool?
     /// Fence devices: those of one level act together (`off` needs all of them off: two power supplies), levels in turn when one fails.
     public var fence: [FenceDevice]
+    /// It writes a crash dump when its kernel crashes, and says so with `fence_kdump_send` from these IP addresses; empty: from that of ``HostEndpoints/agentRequests``. `nil`: it does not.
+    public var kdump: [String]?
 
     public init(
         name: String, id: Int, endpoints: HostEndpoints, key: String? = nil, signingKey: String? = nil, spmPriority: Int? = nil, watchdog: Bool? = nil,
-        fence: [FenceDevice] = []
+        fence: [FenceDevice] = [], kdump: [String]? = nil
     ) {
         self.name = name
         self.id = id
@@ -27,6 +29,15 @@ public struct HostDefinition: Codable, Hashable, Sendable {
         self.spmPriority = spmPriority
         self.watchdog = watchdog
         self.fence = fence
+        self.kdump = kdump
+    }
+
+    /// From where its crash kernel sends; empty: from nowhere that is known.
+    public var kdumpAddresses: [String] {
+        guard let kdump, kdump.isEmpty else { return kdump ?? [] }
+        let endpoint = endpoints.agentRequests
+        guard endpoint.hasPrefix("tcp://"), let colon = endpoint.lastIndex(of: ":") else { return [] }
+        return [endpoint[..<colon].dropFirst(6).filter { $0 != "[" && $0 != "]" }]
     }
 }
 

@@ -1,7 +1,9 @@
 @testable import FencingAgents
 @testable import FencingEngine
+import Bus
 import Foundation
 import Messages
+import Synchronization
 import Testing
 
 /// A fence agent made of shell, and the runner around it.
@@ -131,5 +133,85 @@ import Testing
     @Test func otherBytesAreAnotherMachine() {
         #expect(!HardwareIdentity.same("00112233445566778899aabbccddeefe", "00112233445566778899aabbccddeeff"))
         #expect(!HardwareIdentity.same("", ""))
+    }
+}
+
+/// Real datagrams.
+@Suite(.timeLimit(.minutes(1))) struct KdumpListenerTests {
+    private final class Heard: Sendable {
+        let addresses = Mutex<[String]>([])
+        var count: Int { addresses.withLock { $0.count } }
+    }
+
+    @ReactorActor private func listener(_ address: String, _ heard: Heard) throws -> KdumpListener {
+        try KdumpListener(address: address) { from in heard.addresses.withLock { $0.append(from) } }
+    }
+
+    private func wait(_ heard: Heard, for count: Int) async {
+        let end = ContinuousClock.now + .seconds(20)
+        while heard.count < count, ContinuousClock.now < end { try? await Task.sleep(for: .milliseconds(5)) }
+        #expect(heard.count == count)
+    }
+
+    /// As fence_kdump_send does: what the field's own `fence_kdump -o off` takes for a valid message.
+    private func send(_ bytes: [UInt8], to port: UInt16, times: Int = 1) {
+        let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
+        defer { close(descriptor) }
+        var place = sockaddr_in()
+        place.sin_family = sa_family_t(AF_INET)
+        place.sin_port = port.bigEndian
+        place.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        for _ in 0..<times {
+            let sent = withUnsafePointer(to: &place) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { sendto(descriptor, bytes, bytes.count, 0, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) } }
+            #expect(sent == bytes.count)
+        }
+    }
+
+    @Test(arguments: ["127.0.0.1:0", "[::]:0"]) func aMessageIsHeardWithItsSendersAddress(_ place: String) async throws {
+        let heard = Heard()
+        let listener = try await listener(place, heard)
+        send([0x40, 0x2A, 0x30, 0x1B, 1, 0, 0, 0], to: await listener.port)
+        await wait(heard, for: 1)
+        #expect(heard.addresses.withLock { $0 } == ["127.0.0.1"])
+        await listener.close()
+    }
+
+    @Test func whatIsNoMessageIsNotHeard() async throws {
+        let heard = Heard()
+        let listener = try await listener("127.0.0.1:0", heard)
+        let port = await listener.port
+        for bytes: [UInt8] in [[], [0x40], [0x1B, 0x30, 0x2A, 0x40, 0, 0, 0, 1], [0x40, 0x2A, 0x30, 0x1B, 2, 0, 0, 0], KdumpListener.message + [0], [UInt8](repeating: 0x40, count: 60_000)] {
+            send(bytes, to: port)
+        }
+        // What comes last is read last.
+        send(KdumpListener.message, to: port)
+        await wait(heard, for: 1)
+        await listener.close()
+    }
+
+    /// More than is read in a turn: nothing of it is forgotten that the kernel has kept.
+    @Test func aBurstIsReadInTurns() async throws {
+        let heard = Heard()
+        let listener = try await listener("127.0.0.1:0", heard)
+        send(KdumpListener.message, to: await listener.port, times: 100)
+        await wait(heard, for: 100)
+        await listener.close()
+    }
+
+    @Test func aPlaceThatCannotBeListenedToIsNamed() async throws {
+        let heard = Heard()
+        let first = try await listener("127.0.0.1:0", heard)
+        let taken = "127.0.0.1:\(await first.port)"
+        let error = await #expect(throws: RequestError.self) { _ = try await self.listener(taken, heard) }
+        #expect(error?.message.contains(taken) == true)
+        await first.close()
+        for place in ["manager:7410", "0.0.0.0", "0.0.0.0:kdump", ":7410", ""] { #expect(KdumpListener.place(place) == nil) }
+    }
+
+    @Test func anAddressIsWrittenInOneWay() {
+        #expect(KdumpListener.canonical("fd00:0:0::0001") == "fd00::1")
+        #expect(KdumpListener.canonical("::ffff:10.0.0.7") == "10.0.0.7")
+        #expect(KdumpListener.canonical("fe80::1%eth0") == "fe80::1")
+        #expect(KdumpListener.canonical("10.0.0") == nil && KdumpListener.canonical("host1") == nil)
     }
 }

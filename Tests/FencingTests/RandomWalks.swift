@@ -9,7 +9,9 @@ import Testing
         var random = SplitMix64(state: seed &* 7919 &+ 1)
         let hosts = ["host1", "host2", "host3"]
         let world = World { world in
+            if seed % 7 == 0 { world.policy.kdumpLimit = .seconds(40) }
             for name in hosts {
+                if seed % 7 == 0 { world.machines[name]?.kdump = ["10.0.0.\(name.dropFirst(4))"] }
                 if seed % 5 == 1 { world.machines[name]?.outlet = .works }
                 if seed % 5 == 2 { world.machines[name]?.via = .hosts }
                 if seed % 5 == 3 { world.machines[name]?.delay = .seconds(7) }
@@ -20,6 +22,7 @@ import Testing
         if seed % 2 == 0 { world.machines["host2"]?.watchdog = true }
         for _ in 0..<40 {
             let host = hosts[random.below(3)]
+            if seed % 7 == 0, random.below(4) == 0 { world.machines[host]?.sendsDumpMessages.toggle() }
             switch random.below(14) {
             case 0: world.crash(host)
             case 1: world.machines[host]?.frozen = true
@@ -47,6 +50,7 @@ import Testing
         for host in hosts {
             world.machines[host]?.cut = false
             world.machines[host]?.frozen = false
+            world.machines[host]?.sendsDumpMessages = false
             world.machines[host]?.bmc = .works
             // Nobody is there through whom all of them could be switched on.
             if seed % 5 == 2 { world.powerOn(host) }

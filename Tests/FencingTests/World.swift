@@ -44,6 +44,10 @@ final class World {
         var via: FenceRoute?
         /// Of its first device.
         var delay: Duration?
+        /// From where its crash kernel sends.
+        var kdump: [String]?
+        /// Who sends kdump messages from there, every 5 s.
+        var sendsDumpMessages = false
         /// As a proxy it can reach no device.
         var reachesNoDevice = false
         /// Its outlet is off: its BMC has no power either.
@@ -109,7 +113,7 @@ final class World {
         HostDefinition(
             name: "host\(index)", id: index,
             endpoints: HostEndpoints(agentRequests: "a\(index)", agentEvents: "e\(index)", leaseRequests: "l\(index)", leaseEvents: "m\(index)"),
-            key: "key\(index)", fence: devices(index, vouched))
+            key: "key\(index)", fence: devices(index, vouched), kdump: machines["host\(index)"]?.kdump)
     }
 
     func devices(_ index: Int, _ vouched: Bool?) -> [FenceDevice] {
@@ -153,6 +157,11 @@ final class World {
             submit(delivery.input)
         }
         guard running else { return }
+        if now.nanoseconds % 5_000_000_000 == 0 {
+            for name in machines.keys.sorted() where machines[name]?.sendsDumpMessages == true {
+                for input in monitor.onDumpMessage(from: machines[name]?.kdump?.first ?? "", at: now) { submit(input) }
+            }
+        }
         for input in monitor.onWake(at: now) { submit(input) }
         if let at = nextWake, at <= now {
             nextWake = nil

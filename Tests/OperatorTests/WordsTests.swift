@@ -50,6 +50,16 @@ struct WordsTests {
         #expect(Table("A").text(empty: "none") == "none")
     }
 
+    @Test("the policy in force is shown with everything that there is to it")
+    func policy() throws {
+        let policy = FencingPolicy(softTimeout: .seconds(17), profile: .fast)
+        let words = FenceCommand.Policy.words(policy)
+        let keys = try #require(try JSONSerialization.jsonObject(with: JSONEncoder().encode(policy)) as? [String: Any]).keys
+        let settings = words.split(separator: "\n").dropFirst().compactMap { $0.split(separator: " ").first.map(String.init) }
+        #expect(keys.count > 20 && Set(keys) == Set(settings), "\(Set(keys).symmetricDifference(settings))")
+        #expect(words.contains("17.0 s"))
+    }
+
     @Test("durations of a hold", arguments: [("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86400)])
     func duration(text: String, seconds: Int64) {
         #expect(HoldCommand.parse(text) == .seconds(seconds))

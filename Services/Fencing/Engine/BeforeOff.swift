@@ -53,6 +53,53 @@ extension FencingEngine {
         postpone(result.host, .softRestarting, "its agent could not be restarted (\(result.outcome.text)): it goes on without", after: .milliseconds(1))
     }
 
+    // MARK: Crash dumps
+
+    /// Anybody can send what `fence_kdump_send` sends: it puts an `off` off, for so long, and is good for nothing else.
+    mutating func onDump(_ news: DumpNews) {
+        guard let host = hosts[news.host], host.definition.kdump != nil, (host.dump != nil) != news.isWritten else { return }
+        update(host.name) { $0.dump = news.isWritten ? .init(address: news.address) : nil }
+        let why = news.isWritten
+            ? "kdump messages come from \(news.address): they are no proof of anything, but it is not switched off while they come" : "no kdump message has come for \(policy.kdumpQuiet.milliseconds) ms"
+        decide(host.name, news.isWritten ? "writes a crash dump" : "writes no crash dump any more", why: why, host.fenceCase, evidence: ["messages": "\(news.messages)", "from": news.address])
+        guard let step = host.fenceCase?.step, step.isWaiting, host.run == nil, host.command == nil else { return }
+        checkPower(host.name)
+    }
+
+    /// What the dump tells is worth more to its operator than the time it takes: it goes first, before anything else is tried.
+    ///
+    /// - Returns: whether it waits, for messages that come.
+    mutating func dump(_ name: String) -> Bool {
+        guard policy.kdumpLimit > .zero, let host = hosts[name], host.definition.kdump != nil, let open = host.fenceCase, open.awaitsDumps else { return false }
+        let awaited = open.dumpAwaitedUntil ?? now + policy.kdumpWait
+        updateCase(name) { $0.dumpAwaitedUntil = awaited }
+        guard let dump = host.dump else { return false }
+        let until = open.dumpUntil ?? now + policy.kdumpLimit
+        updateCase(name) { $0.dumpUntil = until }
+        guard now < until else { return false }
+        postpone(
+            name, .dumping, "kdump messages from \(dump.address) say that it writes a crash dump: it is switched off when they end, at the latest \(policy.kdumpLimit.milliseconds / 1000) s after the first",
+            after: min(policy.retry, until - now))
+        return true
+    }
+
+    /// A crash kernel has to boot and to reach the network before it says anything.
+    ///
+    /// - Returns: whether it waits, for the first message.
+    mutating func awaitDump(_ name: String) -> Bool {
+        guard let open = hosts[name]?.fenceCase, open.awaitsDumps, open.dumpUntil == nil, let until = open.dumpAwaitedUntil, now < until else { return false }
+        postpone(name, .awaitingDump, "it has kdump: a crash kernel has \(policy.kdumpWait.milliseconds) ms to say that it writes a dump", after: until - now)
+        return true
+    }
+
+    /// Beside the reason of an off.
+    func dumpHint(_ host: HostRecord) -> String {
+        guard host.dump != nil, let open = host.fenceCase, open.awaitsDumps, open.dumpUntil != nil else { return "" }
+        return "; its crash dump has taken longer than fence.kdumpLimit, \(policy.kdumpLimit.milliseconds / 1000) s"
+    }
+
+    // MARK: Delays
+
     /// - Returns: whether it waits; afterwards everything is looked at anew.
     mutating func delay(_ name: String) -> Bool {
         guard let host = hosts[name], let open = host.fenceCase, open.cause != .operatorAsked,
@@ -64,4 +111,9 @@ extension FencingEngine {
         postpone(name, .delaying, "off is sent \(delay.milliseconds) ms after it was decided, by the delay of its fence device, unless \(name) is heard before", after: until - now)
         return true
     }
+}
+
+extension FenceCase {
+    /// Only silence may be a crash, and nobody waits for a host that was switched off already, or that an operator wants off.
+    var awaitsDumps: Bool { cause == .silent && !proven && !offSent }
 }

@@ -247,7 +247,7 @@ extension FencingEngine {
 
     /// S16: another agent must obey this manager and its term, if any answers.
     private mutating func askAcceptance(_ name: String) {
-        if softRestart(name) || delay(name) { return }
+        if dump(name) || softRestart(name) || awaitDump(name) || delay(name) { return }
         let voters = names.filter { $0 != name && hosts[$0]?.liveness == .heard && hosts[$0]?.identityProblem == nil }
         guard let open = hosts[name]?.fenceCase else { return }
         updateCase(name) {
@@ -284,13 +284,13 @@ extension FencingEngine {
         case .doubtful where !open.renewalsStopped || open.renewalsSeen: return considerOff(name)
         case .doubtful, .lease, nil: break
         }
-        guard host.command == nil, host.run == nil else { return }
+        guard host.command == nil, host.run == nil, !dump(name) else { return }
         updateCase(name) {
             $0.offSent = true
             $0.voters = []
         }
         step(name, .off, "switches it off through \(host.fenceDevice?.agent ?? "its device")")
-        decide(name, "power off", why: open.cause.sentence, open)
+        decide(name, "power off", why: open.cause.sentence + dumpHint(host), open)
         run(.off, on: name)
     }
 

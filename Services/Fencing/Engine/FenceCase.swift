@@ -45,6 +45,10 @@ struct FenceCase: Codable, Hashable, Sendable {
 
     /// Until when it may be heard after its agent was restarted; set once.
     var softUntil: Instant?
+    /// Until when the first sign of a crash dump is awaited; set once.
+    var dumpAwaitedUntil: Instant?
+    /// Until when a crash dump is waited for at most; set once.
+    var dumpUntil: Instant?
     /// Until when its devices' delay lasts; set once.
     var delayedUntil: Instant?
     /// Levels that were switched on, or read on, since the case began to bring it back, in order.
@@ -78,6 +82,10 @@ struct FenceCase: Codable, Hashable, Sendable {
         case gathering = "gathering-evidence"
         /// Its agent is restarted, and may be heard again.
         case softRestarting = "soft-restarting"
+        /// Its crash kernel may be about to say that it writes a dump.
+        case awaitingDump = "awaiting-dump"
+        /// It says so.
+        case dumping
         /// Waits for the delay of its devices.
         case delaying
         case accepting
@@ -93,6 +101,14 @@ struct FenceCase: Codable, Hashable, Sendable {
         case resolving
         case failed
         case closed
+
+        /// It is looked at anew after a time, or before, as soon as there is news.
+        var isWaiting: Bool {
+            switch self {
+            case .held, .failed, .softRestarting, .awaitingDump, .dumping, .delaying: true
+            default: false
+            }
+        }
     }
 
     /// With its history.

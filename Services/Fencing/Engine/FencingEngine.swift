@@ -9,7 +9,7 @@ public import Messages
 /// | an operator took it out                                    | Maintenance    |
 /// | its identity is contradicted, or `host.set-error`          | Error          |
 /// | never heard                                                | Unassigned     |
-/// | case about this life: proven and kept off / booting / else | Down / Reboot / NonResponsive |
+/// | case about this life: proven and kept off / booting / else | Down / Reboot / NonResponsive (Kdumping while its crash kernel says so, before the off) |
 /// | case about this life that began with a goodbye, or it is missing or silent after one (S19) | Down |
 /// | nothing heard since this service listens again             | as it was      |
 /// | two heartbeats missed                                      | Connecting     |
@@ -25,7 +25,7 @@ public import Messages
 /// | step               | ends with                     | next                                                        |
 /// |--------------------|-------------------------------|-------------------------------------------------------------|
 /// | checking           | status off                    | reading-generations (already off is fenced)                 |
-/// |                    | status on                     | held (S17, hold, HA off), gathering-evidence, soft-restarting, delaying or accepting |
+/// |                    | status on                     | held (S17, hold, HA off), gathering-evidence, dumping, soft-restarting, awaiting-dump, delaying or accepting |
 /// |                    | status unknown                | failed: no `off` to a device that cannot even be read       |
 /// | any step           | status on, after off was read, not proven | failed, for the time of a boot: somebody switched it on, a new life proves as much |
 /// | any step           | status off, device known to be another machine's | failed: it says nothing about this host (S10) |
@@ -33,6 +33,8 @@ public import Messages
 /// | gathering-evidence | renewals stopped / go on      | accepting / held                                            |
 /// |                    | unreaped: others read the lost lockspace / nobody does | accepting / failed                 |
 /// | soft-restarting    | heard / `fence.softTimeout` is over, or the command failed | closed / checking        |
+/// | awaiting-dump      | a sign of a crash dump / `fence.kdumpWait` is over | dumping / checking                        |
+/// | dumping            | no more such signs, or `fence.kdumpLimit` is over | checking                                    |
 /// | delaying           | the delay of its devices is over | checking                                                 |
 /// | accepting          | an agent accepts (S16)        | off                                                         |
 /// | off                | the agent ended, in any way   | confirming-off                                              |
@@ -103,6 +105,7 @@ public struct FencingEngine: Engine {
         case .heard(let heartbeat): onHeard(heartbeat)
         case .missing(let silence): onMissing(silence)
         case .silent(let silence): onSilent(silence)
+        case .dump(let news): onDump(news)
         case .network(let ok, let detail): onNetwork(ok, detail)
         case .fenceEnded(let result): onFenceEnded(result)
         case .identified(let identification): onIdentified(identification)
@@ -120,6 +123,7 @@ public struct FencingEngine: Engine {
     /// After a restart nothing is believed that was not heard or read since (I5), and no destructive command is issued again before a status (S11).
     mutating func onStarted(_ start: FencingStart) {
         policy = start.policy
+        let hearsDumps = policy.kdumpLimit > .zero
         signingKey = start.signingKey
         networkProblem = nil
         let doubtedUntil = now + policy.heartbeat * 5
@@ -143,6 +147,7 @@ public struct FencingEngine: Engine {
                 if host.rebootDoubtedUntil != nil { host.rebootDoubtedUntil = doubtedUntil }
                 if let lost = host.run, lost.action.isDestructive { host.unresolved = lost.action }
                 host.hasAnotherProxy = nil
+                if !hearsDumps { host.dump = nil }
                 host.run = nil
                 host.fenceCase?.readers = []
                 host.fenceCase?.voters = []

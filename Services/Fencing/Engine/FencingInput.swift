@@ -28,6 +28,8 @@ public enum FencingInput: EngineInput {
     case heard(AgentHeartbeat)
     case missing(Silence)
     case silent(Silence)
+    /// A host's crash kernel says that it writes a dump, or says so no more.
+    case dump(DumpNews)
     /// The manager's own network check has another result.
     case network(ok: Bool, detail: String)
 
@@ -96,6 +98,10 @@ public struct HostWatch: Hashable, Sendable {
     public var hardwareID: String?
     /// Of its current life.
     public var bootID: String?
+    /// From where its crash kernel would send.
+    public var dumpsFrom: [String] = []
+    /// It was last known to write a dump.
+    public var isDumping = false
 }
 
 /// One run of the fence agents of a level, all at once.

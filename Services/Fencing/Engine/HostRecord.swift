@@ -56,6 +56,9 @@ struct HostRecord: Codable, Hashable, Sendable {
     /// Since it answers and is not initializing: how long it may lack lockspaces.
     var answeringSince: Instant?
 
+    /// Its crash kernel says that it writes a dump.
+    var dump: CrashDump?
+
     /// Its agent's word that it obeys other managers.
     var obeysOthers: String?
 
@@ -125,6 +128,11 @@ struct HostRecord: Codable, Hashable, Sendable {
     /// Whether it was last heard to renew this very sector: one of a lockspace that it has left, or of an earlier membership, stands still whether it lives or not.
     func renews(_ sector: Sector) -> Bool {
         (generations.isEmpty || generations[sector.lockspace] != nil) && sector.generation >= highestGenerations[sector.lockspace] ?? 0
+    }
+
+    /// What its crash kernel says, or whoever sends from its address: that is not proven, and proves nothing.
+    struct CrashDump: Codable, Hashable, Sendable {
+        var address: String
     }
 
     /// One life of the host.

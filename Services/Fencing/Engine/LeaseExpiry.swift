@@ -35,7 +35,7 @@ extension FencingEngine {
     /// Follows from every input: asks the readers while a case waits, and no more when it does not.
     mutating func followExpiry(_ name: String) {
         guard let host = hosts[name] else { return }
-        guard expiryObstacle(host) == nil, host.fenceCase?.step == .failed || host.fenceCase?.step == .held else {
+        guard expiryObstacle(host) == nil, let step = host.fenceCase?.step, [.failed, .held, .dumping].contains(step) else {
             if host.expiry != nil, host.fenceCase == nil || host.liveness == .heard { update(name) { $0.expiry = nil } }
             return
         }

@@ -8,16 +8,21 @@ public struct LivenessMonitor: Sendable {
     private var watched: [String: (watch: HostWatch, liveness: HostLiveness)] = [:]
     private var runningVMs: [String: Int] = [:]
     private var spmHost: String?
+    private var dumps: DumpMonitor
 
-    public init(policy: FencingPolicy) { self.policy = policy }
+    public init(policy: FencingPolicy) {
+        self.policy = policy
+        dumps = DumpMonitor(policy: policy)
+    }
 
     /// The earliest time ``onWake(at:)`` has something to do.
-    public var nextWake: Instant? { watched.values.compactMap(\.liveness.nextWake).min() }
+    public var nextWake: Instant? { (watched.values.compactMap(\.liveness.nextWake) + [dumps.nextWake].compactMap { $0 }).min() }
 
     /// Watches a host, or takes note of changed facts; another `connection` begins a new observation.
     ///
     /// - Returns: whether the subscription to its events must be made anew.
     public mutating func watch(_ watch: HostWatch, at now: Instant) -> Bool {
+        dumps.watch(watch, at: now)
         if var known = watched[watch.host], known.watch.connection == watch.connection, known.watch.events == watch.events, known.watch.key == watch.key {
             known.watch = watch
             known.liveness.distrust(watch.deadBoots, otherThan: watch.hardwareID, bootID: watch.bootID)
@@ -30,7 +35,15 @@ public struct LivenessMonitor: Sendable {
         return true
     }
 
-    public mutating func unwatch(_ host: String) { watched[host] = nil }
+    public mutating func unwatch(_ host: String) {
+        watched[host] = nil
+        dumps.unwatch(host)
+    }
+
+    /// A kdump message came from this address.
+    ///
+    /// - Returns: inputs to journal.
+    public mutating func onDumpMessage(from address: String, at now: Instant) -> [FencingInput] { dumps.onMessage(from: address, at: now) }
 
     /// - Parameter host: whom the events are subscribed of; topics are prefixes, host1 also gets host10's.
     /// - Returns: inputs to journal; none for most heartbeats.
@@ -55,6 +68,6 @@ public struct LivenessMonitor: Sendable {
     private mutating func tellLoad(of host: String) { watched[host]?.liveness.onLoad(vms: runningVMs[host] ?? 0, isSPM: host == spmHost) }
 
     public mutating func onWake(at now: Instant) -> [FencingInput] {
-        watched.keys.sorted().flatMap { watched[$0]?.liveness.onWake(at: now) ?? [] }
+        watched.keys.sorted().flatMap { watched[$0]?.liveness.onWake(at: now) ?? [] } + dumps.onWake(at: now)
     }
 }

@@ -149,7 +149,7 @@ extension FencingEngine {
         if host.deviceIsForeign { return refuse(id, FencingErrorCode.held, Self.foreignDevice) }
         if let open = host.fenceCase {
             if !open.proven, open.incarnation == host.incarnation { updateCase(host.name) { $0.cause = .operatorAsked } }
-            if open.step == .held || open.step == .failed { checkPower(host.name) }
+            if open.step.isWaiting { checkPower(host.name) }
         } else {
             openCase(host.name, .operatorAsked, request.reason ?? "an operator asked for it")
         }

@@ -54,6 +54,7 @@ extension FencingEngine {
         }
         update(definition.name) {
             $0.definition = definition
+            if definition.kdump == nil { $0.dump = nil }
             if deviceChanged {
                 $0.device = .unknown
                 $0.otherDevices = nil
@@ -167,8 +168,14 @@ extension FencingEngine {
         if Set(definition.fence.map { "\($0.agent) \($0.address) \($0.level ?? 1) \(($0.options ?? [:]).sorted { $0.key < $1.key })" }).count < definition.fence.count {
             return "one fence device is listed twice: two power supplies need an agent each, with its own address or plug"
         }
+        if definition.kdump != nil, definition.kdumpAddresses.isEmpty { return "kdump: its agent's endpoint \(definition.endpoints.agentRequests) has no IP address; list those from which its crash kernel sends" }
+        if let name = definition.kdumpAddresses.first(where: { !$0.utf8.allSatisfy { Self.ofAddresses.contains($0) } }) {
+            return "kdump: \(name) is no IP address; list those from which its crash kernel sends, names are not looked up"
+        }
         return nil
     }
+
+    private static let ofAddresses = Set("0123456789abcdefABCDEF.:".utf8)
 
     /// Tells the detectors whom to listen to and which lives must not be heard any more.
     mutating func watch(_ name: String) {
@@ -178,7 +185,7 @@ extension FencingEngine {
         perform(
             .watch(HostWatch(
                 host: name, events: host.definition.endpoints.agentEvents, key: host.definition.key, deadBoots: dead, connection: host.connection, hardwareID: host.hardwareID,
-                bootID: host.bootID)))
+                bootID: host.bootID, dumpsFrom: host.definition.kdumpAddresses, isDumping: host.dump != nil)))
     }
 
     // MARK: The device's identity (S10)

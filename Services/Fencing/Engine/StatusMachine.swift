@@ -11,6 +11,7 @@ extension FencingEngine {
             if open.proven, host.keptOff { return (.down, "an operator switched it off") }
             if open.cause == .shutDown { return (.down, "it has shut down: it said goodbye when all that ran there was over" + (open.proven ? ", and reads off" : "")) }
             if open.booting { return (.reboot, "fence case \(open.id): its last life is proven over, it is switched on") }
+            if let dump = host.dump, open.awaitsDumps { return (.kdumping, "fence case \(open.id): its crash kernel says, from \(dump.address), that it writes a dump") }
             return (.nonResponsive, "fence case \(open.id): \(open.cause.sentence)")
         }
         switch host.liveness {

@@ -33,6 +33,10 @@ struct FencingCommand: ServiceCommand {
         ConfigurationKey(
             "fence.toolstackLost", .duration, default: "0s",
             "how long the hypervisor of a host that answers must be out of control, after its agent could not restore it, before the whole host is fenced; 0s: never, its guests run on and wait for a person"),
+        ConfigurationKey("fence.kdumpListen", .string, default: "", "address and UDP port, 0.0.0.0:7410 as a rule, where the kdump messages of crashed hosts arrive; empty: none is awaited"),
+        ConfigurationKey("fence.kdumpWait", .duration, default: "30s", "how long a case waits for the first message of a silent host with kdump, once all else says that it is to be switched off"),
+        ConfigurationKey("fence.kdumpQuiet", .duration, default: "30s", "a crash dump is over when no message has come for so long"),
+        ConfigurationKey("fence.kdumpLimit", .duration, default: "15m", "how long a crash dump may keep its host from being switched off"),
         ConfigurationKey("power.quiet", .duration, default: "180s", "time between two power commands of operators for one host; --now goes without"),
         ConfigurationKey("network.check", .string, default: "", "an interface that must be up with carrier, else nothing is fenced; empty: not checked"),
     ]
@@ -52,6 +56,8 @@ struct FencingCommand: ServiceCommand {
         }
         let softCommand = configuration.string("fence.softCommand")
         guard softCommand.isEmpty || softCommand.hasPrefix("/") else { throw refuse("fence.softCommand is \"\(softCommand)\", it must be an absolute path without arguments") }
+        let kdumpListen = configuration.string("fence.kdumpListen")
+        guard kdumpListen.isEmpty || KdumpListener.place(kdumpListen) != nil else { throw refuse("fence.kdumpListen is \"\(kdumpListen)\", it must be an IP address and a port, such as 0.0.0.0:7410") }
         let clashes = policy(configuration).clashes
         if !clashes.isEmpty { throw refuse(clashes.joined(separator: "; ")) }
     }
@@ -84,7 +90,7 @@ struct FencingCommand: ServiceCommand {
         try shell.start()
         shell.submit(.started(FencingStart(policy: policy, signingKey: security.keys.signingPublic)))
         world.start(
-            shell, networkCheck: configuration.string("network.check"),
+            shell, networkCheck: configuration.string("network.check"), kdumpListen: configuration.string("fence.kdumpListen"),
             spm: policy.graceSPM > .zero ? try context.cluster.endpoints(of: "spm-coordinator") : nil)
         return shell
     }
@@ -100,7 +106,9 @@ struct FencingCommand: ServiceCommand {
             sparesLiveLeases: configuration.boolean("fence.sparesLiveLeases"),
             rehearseEvery: configuration.duration("fence.rehearseEvery"),
             softTimeout: configuration.string("fence.softCommand").isEmpty ? .zero : configuration.duration("fence.softTimeout"),
-            toolstackLost: configuration.duration("fence.toolstackLost"), profile: FencingProfile(rawValue: configuration.string("fence.profile")))
+            toolstackLost: configuration.duration("fence.toolstackLost"),
+            kdumpWait: configuration.duration("fence.kdumpWait"), kdumpQuiet: configuration.duration("fence.kdumpQuiet"),
+            kdumpLimit: configuration.string("fence.kdumpListen").isEmpty ? .zero : configuration.duration("fence.kdumpLimit"), profile: FencingProfile(rawValue: configuration.string("fence.profile")))
     }
 
     private static func lockDirectory(_ context: ServiceContext) throws -> String {

@@ -21,6 +21,7 @@ final class FencingWorld {
     private var clients: [String: RequestClient] = [:]
     private var spmSubscriber: EventSubscriber?
     private var networkIsUp: Bool?
+    private var kdump: KdumpListener?
     private var hello: ManagerHello?
 
     /// How long another host's answer is awaited.
@@ -33,10 +34,11 @@ final class FencingWorld {
         monitor = LivenessMonitor(policy: policy)
     }
 
-    func start(_ shell: Shell, networkCheck: String, spm: ClusterFile.Endpoints?) {
+    func start(_ shell: Shell, networkCheck: String, kdumpListen: String, spm: ClusterFile.Endpoints?) {
         hello = ManagerHello(of: shell, security: security, saying: ManagerWords(heartbeat: shell.engine.currentPolicy.heartbeat))
         hello?.onAnswer = { shell.submit(.greeted(host: $0, refusal: $1)) }
         if !networkCheck.isEmpty { checkNetwork(networkCheck, shell) }
+        if !kdumpListen.isEmpty { hearDumps(kdumpListen, shell) }
         guard let spm else { return }
         do {
             spmSubscriber = try EventSubscriber(
@@ -72,8 +74,12 @@ final class FencingWorld {
     // MARK: Heartbeats
 
     private func listen(_ watch: HostWatch, _ shell: Shell) {
-        guard monitor.watch(watch, at: shell.now) else { return }
+        var watch = watch
         let host = watch.host
+        let given = watch.dumpsFrom
+        watch.dumpsFrom = given.compactMap(KdumpListener.canonical)
+        shell.setProblem("kdump of \(host)", watch.dumpsFrom.count == given.count ? nil : "\(given.joined(separator: ", ")): not all of what \(host) says of its kdump are IP addresses; from the others nothing is heard")
+        guard monitor.watch(watch, at: shell.now) else { return }
         subscribers.removeValue(forKey: host)?.close()
         do {
             subscribers[host] = try EventSubscriber(
@@ -97,6 +103,20 @@ final class FencingWorld {
             if let vms = try? EventFrame.body(AgentVMs.self, frame) { monitor.onVMs(vms, of: host) }
         default:
             break
+        }
+    }
+
+    /// Without a listener dumps are not waited for: that is told, and no reason not to fence.
+    private func hearDumps(_ address: String, _ shell: Shell) {
+        do {
+            kdump = try KdumpListener(address: address) { [self] sender in
+                for input in monitor.onDumpMessage(from: sender, at: shell.now) { shell.submit(input) }
+                setMonitorTimer(shell)
+            }
+            shell.setProblem("kdump", nil)
+        } catch {
+            shell.setProblem("kdump", "\(error.message); a crash dump keeps no host from being switched off; tried again")
+            _ = Reactor.shared.after(.seconds(10)) { [self] in hearDumps(address, shell) }
         }
     }
 

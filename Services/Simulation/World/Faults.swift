@@ -15,6 +15,8 @@ extension World {
         case .halt(let name): host(name)?.machine.halt()
         case .suspend(let name): host(name)?.machine.suspend()
         case .reboot(let name): host(name)?.reboot()
+        case .panic(let name, let seconds): host(name)?.panic(dumpingFor: .seconds(Int64(seconds)))
+        case .dumpMessages(let name, let seconds): host(name)?.sendDumpMessages(for: .seconds(Int64(seconds))) { true }
         case .loseAllPower:
             for host in everyHost { host.losePower("all power is lost") }
             manager.powerOff()
@@ -77,6 +79,14 @@ extension World {
         case .guestStuck(let vm): guests(vm).forEach { $0.isStuck = true }
         case .guestUnstuck(let vm): payloads.filter { $0.spec.isGuest && $0.spec.holder.name == vm }.forEach { $0.isStuck = false }
         default: break
+        }
+    }
+
+    /// A datagram: what is sent into a cut, or to nobody, is lost.
+    func sendDumpMessage(of host: HostMachine) {
+        for fencing in [managers, second].compactMap({ $0?.fencing }) where !network.isCut(host.machine.name, fencing.machine.name) {
+            if random.chance(chaos.loss) { continue }
+            after(nanoseconds: random.between(100_000, 2_000_000)) { if fencing.isRunning { fencing.hearDump(from: host.address) } }
         }
     }
 

@@ -120,6 +120,11 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         }
     }
 
+    func hearDump(from address: String) {
+        for input in monitor.onDumpMessage(from: address, at: now) { submit(input) }
+        setMonitorTimer()
+    }
+
     private func checkNetwork() {
         let isUp = !world.network.isIsolated(machine.name, among: world.machineNames)
         if isUp != networkIsUp {

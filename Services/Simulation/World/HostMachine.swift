@@ -167,6 +167,36 @@ final class HostMachine {
         reset("reboot")
     }
 
+    /// Its kernel crashes: what ran is gone, and its power stays on while another kernel writes a dump.
+    func panic(dumpingFor time: Duration) {
+        guard machine.isOn else { return }
+        guard definition.kdump == true else { return reset("panic") }
+        world.tell(name, "panics")
+        powerCycle += 1
+        let cycle = powerCycle
+        dieDown()
+        let boot = world.random.between(2_000_000_000, 15_000_000_000)
+        world.after(nanoseconds: boot) { [self] in
+            guard hasPower, powerCycle == cycle else { return }
+            sendDumpMessages(for: time) { [self] in hasPower && powerCycle == cycle }
+        }
+        world.after(nanoseconds: boot + time.nanoseconds) { [self] in
+            guard hasPower, powerCycle == cycle else { return }
+            hasPower = false
+            getPower("its dump is written")
+        }
+    }
+
+    /// As fence_kdump_send does, with the interval that oVirt has it use.
+    func sendDumpMessages(for time: Duration, while isSending: @escaping () -> Bool) {
+        guard time > .zero, isSending() else { return }
+        world.sendDumpMessage(of: self)
+        let pause = Duration.seconds(5)
+        world.after(nanoseconds: pause.nanoseconds) { [self] in sendDumpMessages(for: time - pause, while: isSending) }
+    }
+
+    var address: String { "10.0.0.\(id)" }
+
     /// All that runs is gone at once, whatever it did, and it boots.
     func reset(_ why: String) {
         hasPower = false

@@ -30,7 +30,7 @@ final class OperatorProcess: Process {
             name: host.name, id: host.id,
             endpoints: HostEndpoints(
                 agentRequests: "tcp://\(host.name):7401", agentEvents: "tcp://\(host.name):7402", leaseRequests: "tcp://\(host.name):7403", leaseEvents: "tcp://\(host.name):7404"),
-            key: host.key, signingKey: host.signingKey, spmPriority: host.definition.spmPriority, fence: host.fenceDevices)
+            key: host.key, signingKey: host.signingKey, spmPriority: host.definition.spmPriority, fence: host.fenceDevices, kdump: host.definition.kdump == true ? [host.address] : nil)
         send(managers.fencing, { .hostEnrol($0, HostAdd(definition, reinstalled: host.installation > 1 ? true : nil)) }, promise) { [world] refusal in
             if refusal == nil { world.keys.enrol(host) }
             done(refusal)

@@ -183,6 +183,18 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
         }
         return world
     },
+    // Hosts have kdump: kernels crash into dumps that do not end, and what only stands still is said to dump.
+    "dumps": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.policy.fencing.grace = .seconds(10)
+        world.policy.fencing.kdumpLimit = .seconds(60)
+        world.pace.boot = .seconds(10)
+        for index in world.hosts.indices { world.hosts[index].kdump = true }
+        world.troubles($0, every: 300) { host, _, at in
+            at % 2 == 0 ? [(at, .panic(host: host, seconds: 100_000))] : [(at, .hang(host: host)), (at + 5, .dumpMessages(host: host, seconds: 40)), (at + 50, .thaw(host: host))]
+        }
+        return world
+    },
     // A device that cannot tell whose it is switches the next host.
     "miswired": {
         var world = Scenario(seed: $0, vms: (1...4).map { Scenario.VM("vm\($0)") }, end: .seconds(900), recovers: true)
