@@ -68,6 +68,21 @@ import Testing
         #expect(world.violations == [])
     }
 
+    /// Whoever asked is told what happened.
+    @Test(arguments: [true, false]) func isRefusedIfItIsHeardBeforeTheProofIsSigned(_ isConfirmed: Bool) {
+        let world = world()
+        world.machines["host3"]?.cut = true
+        world.machines["host3"]?.storageCut = true
+        world.run(25)
+        let id = forget(world)
+        if isConfirmed { world.run(until: 2, "minted") { world.engine.hosts["host3"]?.minted != nil } }
+        world.beat("host3", bootID: world.bootID("host3"), sequence: 1000)
+        world.run(2)
+        #expect(refusal(world, id) == "fence.signs-of-life", "\(world.story)")
+        #expect(world.engine.view(of: "host3") != nil && world.engine.hosts["host3"]?.forgetting == nil)
+        #expect(world.violations == [], "\(world.story)")
+    }
+
     @Test func goesOnAfterARestart() {
         let world = world()
         world.crash("host3")

@@ -39,9 +39,10 @@ extension FencingEngine {
     mutating func finishForgetting(_ name: String) {
         guard let host = hosts[name], let forgetting = host.forgetting, host.confirmation == nil, host.minted == nil else { return }
         guard host.isProvenDead, host.run == nil, host.command == nil, host.unresolved == nil else {
-            // A refusal of the confirmation has told why; here it was heard, or somebody commands its power, meanwhile.
-            if !host.isProvenDead { update(name) { $0.forgetting = nil } }
-            return
+            guard !host.isProvenDead else { return }
+            update(name) { $0.forgetting = nil }
+            let what = host.liveness == .silent ? "the proof that its life is over was taken back before it was signed" : "it was heard before the proof that its life is over was signed"
+            return refuse(forgetting.request, FencingErrorCode.signsOfLife, "\(name) is not forgotten: \(what)\(host.identityProblem.map { " (\($0))" } ?? "")")
         }
         forget(host, forgetting.reason)
         reply(forgetting.request, .done)

@@ -163,9 +163,8 @@ extension FencingEngine {
     mutating func onSectorsForConfirmation(_ answer: SectorAnswer) -> Bool {
         guard let host = hosts[answer.host], let pending = host.confirmation, pending.serial == answer.serial, pending.readers.contains(answer.reader) else { return false }
         if let seen = answer.sectors?.max(by: { $0.guardsMayRunFor < $1.guardsMayRunFor }), seen.guardsMayRunFor > .zero {
-            update(answer.host) { $0.confirmation = nil }
-            refuse(
-                pending.request, FencingErrorCode.signsOfLife,
+            refuseConfirmation(
+                pending, FencingErrorCode.signsOfLife,
                 "\(answer.reader) saw \(answer.host) renew its lease in \(seen.lockspace) \(seen.lastChange?.milliseconds ?? 0) ms ago: if it is not off, its guests run until their deadline; look again and confirm in \(seen.guardsMayRunFor.milliseconds / 1000 + 1) s")
             return true
         }
@@ -180,18 +179,30 @@ extension FencingEngine {
         return true
     }
 
+    private mutating func refuseConfirmation(_ pending: PendingConfirmation, _ code: FencingErrorCode, _ why: String) {
+        update(pending.body.host) {
+            $0.confirmation = nil
+            $0.forgetting = nil
+        }
+        refuse(pending.request, code, why)
+    }
+
     private mutating func confirm(_ name: String, _ generations: [String: UInt64]) {
         guard let host = hosts[name], let pending = host.confirmation else { return }
-        update(name) { $0.confirmation = nil }
         let isForgotten = host.forgetting != nil
         guard let open = host.fenceCase, open.id == pending.body.caseID, open.incarnation == pending.body.incarnation, host.incarnation == pending.body.incarnation else {
-            return refuse(pending.request, FencingErrorCode.stale, "the case changed while the confirmation was checked")
+            let isHeard = host.liveness == .heard
+            return refuseConfirmation(
+                pending, isHeard ? FencingErrorCode.signsOfLife : .stale, isHeard ? "\(name) was heard while the confirmation was checked: it is not off" : "the case changed while the confirmation was checked")
         }
+        guard open.proven || host.liveness == .silent else {
+            return refuseConfirmation(pending, FencingErrorCode.signsOfLife, "\(name) was heard, or fencing-service started again, meanwhile")
+        }
+        update(name) { $0.confirmation = nil }
         if open.proven {
             if !isForgotten { reply(pending.request, .success(open.view(of: name))) }
             return
         }
-        if host.liveness != .silent { return refuse(pending.request, FencingErrorCode.signsOfLife, "\(name) was heard, or fencing-service started again, meanwhile") }
         let checked = pending.answered > 0 ? "\(pending.answered) hosts see no renewal" : "no host could look for renewals"
         mint(
             name, .operatorConfirmed, incarnations: open.incarnation, generations: generations, case: open.id,
