@@ -119,6 +119,8 @@ struct FenceCommand: ParsableCommand {
             table.add(
                 "toolstackLost", policy.toolstackLost > .zero ? "\(policy.toolstackLost.seconds) s" : "never", "how long a host's hypervisor must be out of control before the host is fenced for that")
             add("joinPatience", policy.joinPatience, "how long a host may lack lockspaces that others have")
+            add("initializing", policy.initializing, "how long an agent may take to find out what runs on its host; 0 s: for ever")
+            add("nonOperational", policy.nonOperational, "how long a host without VMs may be NonOperational before it is switched off and on; 0 s: it never is")
             table.add("maximumReboots", policy.maximumReboots == .max ? "none" : String(policy.maximumReboots), "how often cases switch a host on again within rebootWindow")
             add("rebootWindow", policy.rebootWindow, "see maximumReboots")
             add("powerQuiet", policy.powerQuiet, "between two power commands of operators for one host")

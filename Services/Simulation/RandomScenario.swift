@@ -38,6 +38,7 @@ private struct ScenarioMaker {
         resumptions()
         fenceDevices()
         crashDumps()
+        shortcomings()
         scenario.end = Duration(nanoseconds: end)
         scenario.addToolstackTroubles()
         scenario.recovers = true
@@ -257,6 +258,14 @@ private struct ScenarioMaker {
             }
             at += choice.between(120_000_000_000, 1_500_000_000_000)
         }
+    }
+
+    /// In some clusters hosts that are not operational are switched off and on again.
+    private mutating func shortcomings() {
+        var choice = Random(seed: ~scenario.seed &+ 6)
+        guard choice.chance(0.2) else { return }
+        scenario.policy.fencing.nonOperational = Duration(nanoseconds: choice.between(30_000_000_000, 300_000_000_000))
+        scenario.policy.fencing.initializing = Duration(nanoseconds: choice.between(10_000_000_000, 180_000_000_000))
     }
 
     /// In some clusters hosts have kdump: kernels crash, and some messages are nobody's dump.

@@ -9,7 +9,7 @@ extension Scenario.Policy {
     public static let durations: [(name: String, path: any WritableKeyPath<Self, Duration> & Sendable)] = [
         ("liveness.heartbeat", \.fencing.heartbeat), ("liveness.grace", \.fencing.grace), ("liveness.graceSPM", \.fencing.graceSPM),
         ("liveness.gracePerVM", \.fencing.gracePerVM), ("fence.agentTimeout", \.fencing.agentTimeout), ("fence.bootTimeout", \.fencing.bootTimeout),
-        ("fence.retry", \.fencing.retry), ("fence.softTimeout", \.fencing.softTimeout), ("fence.kdumpWait", \.fencing.kdumpWait), ("fence.kdumpQuiet", \.fencing.kdumpQuiet), ("fence.kdumpLimit", \.fencing.kdumpLimit), ("fence.joinPatience", \.fencing.joinPatience), ("fence.toolstackLost", \.fencing.toolstackLost),
+        ("fence.retry", \.fencing.retry), ("fence.softTimeout", \.fencing.softTimeout), ("fence.kdumpWait", \.fencing.kdumpWait), ("fence.kdumpQuiet", \.fencing.kdumpQuiet), ("fence.kdumpLimit", \.fencing.kdumpLimit), ("fence.joinPatience", \.fencing.joinPatience), ("liveness.initializing", \.fencing.initializing), ("fence.nonOperational", \.fencing.nonOperational), ("fence.toolstackLost", \.fencing.toolstackLost),
         ("recovery.settle", \.placement.settle), ("recovery.retryFirst", \.placement.retryFirst), ("recovery.retryLongest", \.placement.retryLongest),
         ("recovery.stableAfter", \.placement.stableAfter), ("recovery.priorityBlocking", \.placement.priorityBlocking),
         ("observe.every", \.placement.observeEvery), ("observe.doubt", \.placement.doubt),

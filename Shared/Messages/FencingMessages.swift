@@ -26,7 +26,7 @@ public struct FenceCaseView: Codable, Hashable, Sendable {
     /// The current step: `observing`, `held`, `accepting`, `off`, `confirming-off`, `reading-generations`, `proven`, `on`, `confirming-on`, `booting`, `failed`, ...
     public var step: String
     public var reason: String
-    /// Why it was opened: `silent`, `unreaped`, `operatorAsked`, `proofRevoked`, `shutDown`, `toolstackLost`.
+    /// Why it was opened: `silent`, `unreaped`, `nonOperational`, `operatorAsked`, `proofRevoked`, `shutDown`, `toolstackLost`.
     public var cause: String?
     /// In `fence.history`, of open cases and the last twenty: its steps, oldest first; the first and the last fifty.
     public var steps: [Moment]?
@@ -444,6 +444,10 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
     public var retry: Duration
     /// How long a host that answers may lack lockspaces that other Up hosts have, before it becomes NonOperational.
     public var joinPatience: Duration
+    /// How long an agent may take to find out what runs on its host, before that becomes NonOperational; zero: for ever.
+    public var initializing: Duration
+    /// How long a host that answers may be NonOperational, without interruption, before it is switched off and on again, if nothing is lost by that; zero: it never is.
+    public var nonOperational: Duration
     /// How often a host is switched on again by its cases within ``rebootWindow``; then it stays off until an operator has looked, or the window has passed. `.max`: without limit.
     public var maximumReboots: Int
     public var rebootWindow: Duration
@@ -473,7 +477,7 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         agentTimeout: Duration = .seconds(30), bootTimeout: Duration = .seconds(300), retry: Duration = .seconds(10), joinPatience: Duration = .seconds(60),
         maximumReboots: Int = .max, rebootWindow: Duration = .seconds(3600), powerQuiet: Duration = .zero, silentShare: Int = 50, sparesLiveLeases: Bool = false,
         rehearseEvery: Duration = .zero, softTimeout: Duration = .zero, toolstackLost: Duration = .zero, kdumpWait: Duration = .seconds(30), kdumpQuiet: Duration = .seconds(30), kdumpLimit: Duration = .zero,
-        profile: FencingProfile? = nil
+        initializing: Duration = .seconds(180), nonOperational: Duration = .zero, profile: FencingProfile? = nil
     ) {
         self.heartbeat = heartbeat
         self.grace = grace
@@ -495,6 +499,8 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
         self.kdumpWait = kdumpWait
         self.kdumpQuiet = kdumpQuiet
         self.kdumpLimit = kdumpLimit
+        self.initializing = initializing
+        self.nonOperational = nonOperational
         self.profile = profile
     }
 
@@ -516,6 +522,8 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
             kdumpWait: try values.decodeIfPresent(Duration.self, forKey: .kdumpWait) ?? .seconds(30),
             kdumpQuiet: try values.decodeIfPresent(Duration.self, forKey: .kdumpQuiet) ?? .seconds(30),
             kdumpLimit: try values.decodeIfPresent(Duration.self, forKey: .kdumpLimit) ?? .zero,
+            initializing: try values.decodeIfPresent(Duration.self, forKey: .initializing) ?? .zero,
+            nonOperational: try values.decodeIfPresent(Duration.self, forKey: .nonOperational) ?? .zero,
             profile: try values.decodeIfPresent(FencingProfile.self, forKey: .profile))
     }
 }

@@ -21,6 +21,8 @@ import Testing
 /// | Reboot                                                             | NonResponsive    | the new life falls silent | ``aNewLifeThatFallsSilentIsFencedAnew()`` |
 /// | any                                                                | Error            | `host.set-error`, or its identity is contradicted | ``toErrorAndBack(from:)`` |
 /// | NonResponsive                                                      | Down             | an operator switches it off | ``anOperatorsOffLeadsToDown()`` |
+///
+/// Elsewhere: NonResponsive to Kdumping and back (CrashDumpTests); Initializing to NonOperational because its agent stays so, and NonOperational to Reboot (NonOperationalTests).
 @Suite struct StatusTransitions {
     /// A world in which host2 has this status.
     private func world(in status: HostStatus) -> World {

@@ -104,6 +104,7 @@ final class World {
             machines["host\(index)"] = Machine(guid: id, hardwareID: id)
         }
         prepare(self)
+        monitor = LivenessMonitor(policy: policy)
         start()
         for index in 1...hosts { submit(.hostAdd(request(), definition(index))) }
         run(3)

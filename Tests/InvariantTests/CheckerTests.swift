@@ -215,6 +215,15 @@ struct CheckerTests {
         #expect(story.violations == [])
     }
 
+    /// It is of no use to anybody, but its guests are.
+    @Test(arguments: [true, false]) func aHostThatAnswersAndIsNotOperational(isEmpty: Bool) {
+        var story = Story(.hostHeard(host: "host1", boot: "b"), Make.sent(Self.first), Make.began(Self.first))
+        if isEmpty { story.tell(.guestEnded(Self.first, .guest)) }
+        story.tell(.caseOpened("c1", host: "host1", .nonOperational))
+        story.tell(.powerCommanded(host: "host1", .off, .fenceCase("c1")))
+        #expect(story.broken == (isEmpty ? [] : [.I7]))
+    }
+
     @Test(arguments: [(false, 10, true, false), (false, 31, false, false), (true, 10, false, false), (true, 10, true, true), (true, 31, false, true)])
     func offByAServiceThatHasJustStarted(wasOpen: Bool, seconds: Int64, isBroken: Bool, knowsStarts: Bool) {
         var story = Story()

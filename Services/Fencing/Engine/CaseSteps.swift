@@ -181,7 +181,7 @@ extension FencingEngine {
         switch hold(host, open) {
         case nil where open.doubted && open.cause == .silent:
             listenAgain(name)
-        case nil where open.cause == .unreaped:
+        case nil where open.cause == .unreaped || open.cause == .nonOperational:
             gather(name, "it answers and its storage does not; other hosts are asked to read it now", by: readers(for: name))
         case nil:
             askAcceptance(name)
@@ -227,7 +227,8 @@ extension FencingEngine {
         guard let host = hosts[name], let open = host.fenceCase else { return }
         switch hold(host, open) {
         case nil:
-            let unread = open.cause == .unreaped ? (host.lost ?? []).filter { open.sectors[$0] == nil } : []
+            let lacking = open.cause == .unreaped ? host.lost ?? [] : open.cause == .nonOperational ? missingLockspaces(host) : []
+            let unread = lacking.filter { open.sectors[$0] == nil }
             guard unread.isEmpty else { return postpone(name, .failed, "no other host can read \(unread.joined(separator: ", ")) now: its storage fails, not \(name)") }
             askAcceptance(name)
         case .absolute(let why):

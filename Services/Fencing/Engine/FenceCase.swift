@@ -63,6 +63,8 @@ struct FenceCase: Codable, Hashable, Sendable {
         case silent
         /// What ran with lost leases could not be ended, or not proven over, for the grace, although heartbeats come (S13, S4).
         case unreaped
+        /// It answers and has not been operational for `fence.nonOperational`.
+        case nonOperational
         /// `fence.now`.
         case operatorAsked
         /// A life that was proven over gave a sign.

@@ -17,7 +17,7 @@ public import Messages
 /// | answers, a power command's outcome is open (S18)           | Connecting (Reboot in a case) |
 /// | answers, and shuts down                                    | PreparingForMaintenance |
 /// | answers, agent still looks around, or lockspaces missing   | Initializing   |
-/// | lockspaces still missing after 60 s, set by a service, or its toolstack does not come back by itself | NonOperational |
+/// | lockspaces still missing after 60 s, agent still looks around after `liveness.initializing`, set by a service, or its toolstack does not come back by itself (also in a case for not being operational, before the off) | NonOperational |
 /// | answers                                                    | Up             |
 ///
 /// A fence case, once opened, goes on until its host is Up again, in maintenance or forgotten:
@@ -31,7 +31,7 @@ public import Messages
 /// | any step           | status off, device known to be another machine's | failed: it says nothing about this host (S10) |
 /// | held               | the reason is gone, or retry  | checking                                                    |
 /// | gathering-evidence | renewals stopped / go on      | accepting / held                                            |
-/// |                    | unreaped: others read the lost lockspace / nobody does | accepting / failed                 |
+/// |                    | unreaped, nonOperational: others read the lost lockspace / nobody does | accepting / failed                 |
 /// | soft-restarting    | heard / `fence.softTimeout` is over, or the command failed | closed / checking        |
 /// | awaiting-dump      | a sign of a crash dump / `fence.kdumpWait` is over | dumping / checking                        |
 /// | dumping            | no more such signs, or `fence.kdumpLimit` is over | checking                                    |
@@ -106,6 +106,7 @@ public struct FencingEngine: Engine {
         case .missing(let silence): onMissing(silence)
         case .silent(let silence): onSilent(silence)
         case .dump(let news): onDump(news)
+        case .guests(let news): update(news.host) { $0.guests = Guests(bootID: news.bootID, running: news.running) }
         case .network(let ok, let detail): onNetwork(ok, detail)
         case .fenceEnded(let result): onFenceEnded(result)
         case .identified(let identification): onIdentified(identification)
@@ -135,13 +136,16 @@ public struct FencingEngine: Engine {
                 host.silence = nil
                 host.answeringSince = nil
                 host.unreapedSince = nil
-                host.toolstackLostSince = nil
                 host.retryAt = nil
                 host.identifyAt = nil
                 host.askThroughHostsAgain()
                 host.expiry = nil
                 host.orderAgain = nil
                 host.published = nil
+                host.toolstackLostSince = nil
+                host.initializingSince = nil
+                host.nonOperationalSince = nil
+                host.guests = nil
                 // It was said of an older term; every agent is asked anew, and must accept each fencing.
                 host.obeysOthers = nil
                 if host.rebootDoubtedUntil != nil { host.rebootDoubtedUntil = doubtedUntil }
@@ -187,7 +191,8 @@ public struct FencingEngine: Engine {
         var times = [ha.holdUntil]
         for name in names {
             guard let host = hosts[name] else { continue }
-            times += [nextRehearsal(host), nextQuestion(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.orderAgain, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.toolstackLostSince.map { $0 + policy.toolstackLost }, host.answeringSince.map { $0 + policy.joinPatience }]
+            times += [nextRehearsal(host), nextQuestion(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.orderAgain, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.toolstackLostSince.map { $0 + policy.toolstackLost }, host.answeringSince.map { $0 + policy.joinPatience }, host.initializingSince.map { $0 + policy.initializing }]
+            if policy.nonOperational > .zero { times.append(host.nonOperationalSince.map { $0 + policy.nonOperational }) }
             if host.run == nil && host.command == nil { times += [host.retryAt, host.fenceCase?.bootDeadline] }
         }
         return times.compactMap { $0 }.filter { $0 > now }.min()
@@ -200,6 +205,7 @@ public struct FencingEngine: Engine {
             identifyIfDue(name)
             openCaseForUnreapedGuards(name)
             openCaseForLostToolstack(name)
+            followNonOperational(name)
             reconsiderHeld(name)
             believeReboot(name)
             mintRebootedIfIncomplete(name)

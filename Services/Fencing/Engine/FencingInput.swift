@@ -30,6 +30,8 @@ public enum FencingInput: EngineInput {
     case silent(Silence)
     /// A host's crash kernel says that it writes a dump, or says so no more.
     case dump(DumpNews)
+    /// What a host runs has changed; only told where hosts are fenced that are not operational.
+    case guests(GuestNews)
     /// The manager's own network check has another result.
     case network(ok: Bool, detail: String)
 
@@ -43,6 +45,19 @@ public enum FencingInput: EngineInput {
     case proofSigned(SignedProof)
     case proxyTold(ProxyAnswer)
     case softRestarted(SoftRestartResult)
+}
+
+/// What an agent says of the VMs of its host.
+public struct GuestNews: Codable, Hashable, Sendable {
+    public var host: String
+    public var bootID: String
+    /// VMs that are not known to be stopped; `nil`: it has not looked at everything yet.
+    public var running: Int?
+    public init(_ report: AgentVMs) {
+        host = report.host
+        bootID = report.bootID
+        running = report.complete ? report.vms.count { $0.state != .stopped } : nil
+    }
 }
 
 /// What the process knows at its start.

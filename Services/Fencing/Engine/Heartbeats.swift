@@ -43,7 +43,7 @@ extension FencingEngine {
         case .silent, .shutDown: livesOn(name, open)
         case .unreaped where host.stuck.isEmpty && !open.offSent: closeCase(name, "\(name) has proven over what it could not")
         case .toolstackLost where host.toolstack == nil && !open.offSent: closeCase(name, "the hypervisor of \(name) can be controlled again; no off was sent")
-        case .unreaped, .operatorAsked, .proofRevoked, .toolstackLost: break
+        case .unreaped, .nonOperational, .operatorAsked, .proofRevoked, .toolstackLost: break
         }
     }
 
@@ -98,6 +98,7 @@ extension FencingEngine {
             host.keptOff = false
             host.generationsBefore = [:]
             host.answeringSince = nil
+            host.initializingSince = nil
             host.unreapedSince = nil
             host.toolstackLostSince = nil
             // The old life's status does not go over to the new one.
@@ -165,6 +166,7 @@ extension FencingEngine {
             host.unreaped = heartbeat.unreapedGuards
             host.unproven = heartbeat.unprovenRuns
             if host.stuck.isEmpty { host.unreapedSince = nil } else if host.unreapedSince == nil { host.unreapedSince = now }
+            host.initializingSince = heartbeat.initializing ? host.initializingSince ?? now : nil
             if heartbeat.initializing { host.answeringSince = nil } else if host.answeringSince == nil { host.answeringSince = now }
             host.generations = [:]
             host.lost = heartbeat.lockspaces.filter { $0.state == .lost || $0.state == .joining }.map(\.lockspace).sorted()
@@ -184,6 +186,7 @@ extension FencingEngine {
             $0.unreapedSince = nil
             $0.toolstackLostSince = nil
             $0.answeringSince = nil
+            $0.initializingSince = nil
         }
     }
 
@@ -194,6 +197,7 @@ extension FencingEngine {
             $0.unreapedSince = nil
             $0.toolstackLostSince = nil
             $0.answeringSince = nil
+            $0.initializingSince = nil
         }
         guard let host = hosts[silence.host], host.hasLife, !host.maintenance else { return }
         if let open = host.fenceCase {

@@ -19,6 +19,7 @@ extension FencingEngine {
         if open.cause == .shutDown { return .absolute("it said goodbye and still reads on: nothing of it waits for a fence, so it is not switched off; bulwark fence now \(host.name) does") }
         if let why = host.obeysOthers { return .absolute("\(host.name) obeys other managers (S16): \(why)") }
         if let why = powerHold { return .absolute(why) }
+        if open.cause == .nonOperational, let why = nonOperationalHold(host) { return .absolute(why) }
         if open.cause == .silent, host.liveness != .silent { return .absolute("fencing-service listens to it for a full grace first") }
         if open.cause == .unreaped, let why = nobodyElseJoined(host) { return .absolute(why) }
         if open.cause == .toolstackLost, let why = toolstackHold(host) { return .absolute(why) }
@@ -73,7 +74,8 @@ extension FencingEngine {
         guard all.count > 5, let host = hosts[name] else { return all }
         let first = Int(host.counter % UInt64(all.count))
         let rotated = all[first...] + all[..<first]
-        let chosen = host.highestGenerations.keys.sorted().flatMap { lockspace in rotated.filter { hosts[$0]?.generations[lockspace] != nil }.prefix(3) }
+        let wanted = Set(host.highestGenerations.keys).union(host.fenceCase?.cause == .nonOperational ? missingLockspaces(host) : [])
+        let chosen = wanted.sorted().flatMap { lockspace in rotated.filter { hosts[$0]?.generations[lockspace] != nil }.prefix(3) }
         return chosen.isEmpty ? Array(rotated.prefix(3)) : Set(chosen).sorted()
     }
 

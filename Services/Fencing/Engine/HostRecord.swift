@@ -56,6 +56,13 @@ struct HostRecord: Codable, Hashable, Sendable {
     /// Since it answers and is not initializing: how long it may lack lockspaces.
     var answeringSince: Instant?
 
+    /// Since when its agent finds out what runs there.
+    var initializingSince: Instant?
+    /// Since when it answers and is not operational, without interruption.
+    var nonOperationalSince: Instant?
+    /// Why it is left running all the same, as far as that was told.
+    var spared: String?
+    var guests: Guests?
     /// Its crash kernel says that it writes a dump.
     var dump: CrashDump?
 

@@ -7,6 +7,7 @@ public struct LivenessMonitor: Sendable {
     private var policy: FencingPolicy
     private var watched: [String: (watch: HostWatch, liveness: HostLiveness)] = [:]
     private var runningVMs: [String: Int] = [:]
+    private var toldGuests: [String: GuestNews] = [:]
     private var spmHost: String?
     private var dumps: DumpMonitor
 
@@ -37,6 +38,7 @@ public struct LivenessMonitor: Sendable {
 
     public mutating func unwatch(_ host: String) {
         watched[host] = nil
+        toldGuests[host] = nil
         dumps.unwatch(host)
     }
 
@@ -53,10 +55,16 @@ public struct LivenessMonitor: Sendable {
     }
 
     /// What the host runs: it may be given more time for that.
-    public mutating func onVMs(_ report: AgentVMs, of host: String) {
-        guard report.host == host else { return }
+    ///
+    /// - Returns: inputs to journal.
+    @discardableResult public mutating func onVMs(_ report: AgentVMs, of host: String) -> [FencingInput] {
+        guard report.host == host else { return [] }
         runningVMs[host] = report.vms.count { $0.state != .stopped }
         tellLoad(of: host)
+        let news = GuestNews(report)
+        guard policy.nonOperational > .zero, news != toldGuests[host] else { return [] }
+        toldGuests[host] = news
+        return [.guests(news)]
     }
 
     /// The pool's word of its SPM host; `nil`: it could not be read.

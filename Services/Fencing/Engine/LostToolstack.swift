@@ -40,8 +40,9 @@ extension FencingEngine {
 
     /// From now on its silence counts, with all that holds for it: what its agent said before is old.
     mutating func isSilentNow(_ name: String, _ open: FenceCase) {
-        guard open.cause == .toolstackLost else { return }
+        guard open.cause == .toolstackLost || (open.cause == .nonOperational && !open.proven) else { return }
         updateCase(name) { $0.cause = .silent }
-        decide(name, "fence case goes on for its silence", why: "its agent, which said that its hypervisor is lost, is silent now", hosts[name]?.fenceCase)
+        let said = open.cause == .toolstackLost ? "that its hypervisor is lost" : "that it is not operational"
+        decide(name, "fence case goes on for its silence", why: "its agent, which said \(said), is silent now", hosts[name]?.fenceCase)
     }
 }

@@ -24,10 +24,9 @@ extension FencingEngine {
     /// was the reason for hits nobody who is heard again (S11). It then ends as ``FencingInput/fenceEnded(_:)`` all the same.
     public func obstacle(to run: FenceRun) -> String? {
         if !run.proxied.isEmpty, let why = proxyObstacle(run) { return why }
-        guard run.action == .off, let host = hosts[run.host], host.run?.id == run.id, host.liveness == .heard, host.command == nil, let open = host.fenceCase,
-            open.cause == .silent, open.incarnation == host.incarnation
+        guard run.action == .off, let host = hosts[run.host], host.run?.id == run.id, host.liveness == .heard, host.command == nil, let open = host.fenceCase, open.incarnation == host.incarnation
         else { return nil }
-        return "\(run.host) was heard again before it was sent"
+        return open.cause == .silent ? "\(run.host) was heard again before it was sent" : open.cause == .nonOperational ? nonOperationalHold(host) : nil
     }
 
     mutating func onFenceEnded(_ result: FenceResult) {
@@ -92,7 +91,7 @@ extension FencingEngine {
             }
             if verb != .off, let why = host.owedText { return refuse(id, FencingErrorCode.busy, why) }
             if host.deviceIsForeign { return refuse(id, FencingErrorCode.held, "the fence device of \(host.name) belongs to another machine") }
-            if let open = host.fenceCase, !open.proven, open.cause != .shutDown, verb != .off {
+            if let open = host.fenceCase, !open.proven, open.cause != .shutDown, open.cause != .nonOperational || open.offSent, verb != .off {
                 return refuse(id, RequestErrorCode.conflict, "fence case \(open.id) of \(host.name) is open (\(open.step.rawValue)): it switches the host on itself once its life is proven over")
             }
             decide(host.name, "power \(verb.rawValue)", why: request.reason ?? "an operator asked for it", host.fenceCase)

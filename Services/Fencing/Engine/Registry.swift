@@ -110,7 +110,7 @@ extension FencingEngine {
         if host.unresolved != nil || host.run?.action.isDestructive == true {
             return refuse(id, FencingErrorCode.busy, "a power command of \(host.name) has not been resolved")
         }
-        if let open = host.fenceCase, !open.proven {
+        if let open = host.fenceCase, !open.proven, open.cause != .nonOperational || open.offSent {
             return refuse(
                 id, RequestErrorCode.conflict,
                 "fence case \(open.id) of \(host.name) is open and its life is not proven over; wait for it, or confirm that the machine is off")

@@ -7,7 +7,7 @@ extension FencingEngine {
         if let problem = host.identityProblem { return (.error, problem) }
         if let error = host.error { return (.error, error) }
         guard host.hasLife else { return (.unassigned, "registered, not heard yet") }
-        if let open = host.fenceCase, open.incarnation == host.incarnation {
+        if let open = host.fenceCase, open.incarnation == host.incarnation, open.cause != .nonOperational || open.offSent || open.proven {
             if open.proven, host.keptOff { return (.down, "an operator switched it off") }
             if open.cause == .shutDown { return (.down, "it has shut down: it said goodbye when all that ran there was over" + (open.proven ? ", and reads off" : "")) }
             if open.booting { return (.reboot, "fence case \(open.id): its last life is proven over, it is switched on") }
@@ -34,18 +34,11 @@ extension FencingEngine {
         if let leaving = host.leaving {
             return (.preparingForMaintenance, leaving == .over ? "it shuts down: all that ran there is over, and nothing is started there any more" : "it shuts down: what runs there is being ended")
         }
+        if let why = shortcoming(of: host) { return (.nonOperational, why + (host.spared.map { "; it is not switched off: \($0)" } ?? "")) }
         if host.initializing { return (.initializing, "its agent finds out what runs there") }
-        if let reason = host.nonOperational { return (.nonOperational, reason) }
-        // One check may fail for a moment; placement starts nothing there from the first one on.
-        if let toolstack = host.toolstack, toolstack.state != .failing { return (.nonOperational, toolstack.sentence) }
         if host.status == .up { return (.up, host.toolstack?.sentence ?? "answers") }
         let missing = missingLockspaces(host)
-        if !missing.isEmpty {
-            let text = "has not joined \(missing.joined(separator: ", ")), which other hosts have"
-            let patient = host.answeringSince.map { now - $0 < policy.joinPatience } ?? true
-            return patient ? (.initializing, text) : (.nonOperational, text)
-        }
-        return (.up, host.toolstack?.sentence ?? "answers")
+        return missing.isEmpty ? (.up, host.toolstack?.sentence ?? "answers") : (.initializing, "has not joined \(missing.joined(separator: ", ")), which other hosts have")
     }
 
     /// Lockspaces that hosts which are Up have joined and this one has not.
@@ -59,6 +52,7 @@ extension FencingEngine {
 
     /// Gives a host the status that follows, closes its case if it is back, and tells what changed.
     mutating func settleStatus(_ name: String) {
+        noteShortcoming(name)
         guard let host = hosts[name] else { return }
         let (status, reason) = status(of: host)
         let previous = host.status
@@ -87,6 +81,7 @@ extension FenceCase.Cause {
         switch self {
         case .silent: "silent for longer than its grace"
         case .unreaped: "a lockspace is lost, and what ran with it cannot be proven over"
+        case .nonOperational: "it answers, and is not operational"
         case .operatorAsked: "an operator asked for it"
         case .proofRevoked: "a life that was proven over gave a sign"
         case .shutDown: "it said goodbye and is silent"

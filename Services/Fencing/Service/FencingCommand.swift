@@ -19,6 +19,7 @@ struct FencingCommand: ServiceCommand {
         ConfigurationKey("liveness.minimumMissed", .integer, default: "3", "heartbeats that must be missing as well"),
         ConfigurationKey("liveness.graceSPM", .duration, default: "0s", "further grace for the SPM host"),
         ConfigurationKey("liveness.gracePerVM", .duration, default: "0s", "further grace for each VM that the host runs"),
+        ConfigurationKey("liveness.initializing", .duration, default: "180s", "how long an agent may take to find out what runs on its host; then that is NonOperational; 0s: for ever"),
         ConfigurationKey("fence.agentDirectory", .string, default: "/usr/sbin", "where the fence agents are"),
         byProfile("fence.agentTimeout", .duration, default: "30s", "how long one run of a fence agent may take; then it is killed and a status decides"),
         ConfigurationKey("fence.bootTimeout", .duration, default: "300s", "how long a host may take from power-on to its first heartbeat"),
@@ -33,6 +34,7 @@ struct FencingCommand: ServiceCommand {
         ConfigurationKey(
             "fence.toolstackLost", .duration, default: "0s",
             "how long the hypervisor of a host that answers must be out of control, after its agent could not restore it, before the whole host is fenced; 0s: never, its guests run on and wait for a person"),
+        ConfigurationKey("fence.nonOperational", .duration, default: "0s", "how long a host without VMs that answers may be NonOperational, for want of a lockspace that others have, before it is switched off and on again; 0s: it never is"),
         ConfigurationKey("fence.kdumpListen", .string, default: "", "address and UDP port, 0.0.0.0:7410 as a rule, where the kdump messages of crashed hosts arrive; empty: none is awaited"),
         ConfigurationKey("fence.kdumpWait", .duration, default: "30s", "how long a case waits for the first message of a silent host with kdump, once all else says that it is to be switched off"),
         ConfigurationKey("fence.kdumpQuiet", .duration, default: "30s", "a crash dump is over when no message has come for so long"),
@@ -108,7 +110,8 @@ struct FencingCommand: ServiceCommand {
             softTimeout: configuration.string("fence.softCommand").isEmpty ? .zero : configuration.duration("fence.softTimeout"),
             toolstackLost: configuration.duration("fence.toolstackLost"),
             kdumpWait: configuration.duration("fence.kdumpWait"), kdumpQuiet: configuration.duration("fence.kdumpQuiet"),
-            kdumpLimit: configuration.string("fence.kdumpListen").isEmpty ? .zero : configuration.duration("fence.kdumpLimit"), profile: FencingProfile(rawValue: configuration.string("fence.profile")))
+            kdumpLimit: configuration.string("fence.kdumpListen").isEmpty ? .zero : configuration.duration("fence.kdumpLimit"),
+            initializing: configuration.duration("liveness.initializing"), nonOperational: configuration.duration("fence.nonOperational"), profile: FencingProfile(rawValue: configuration.string("fence.profile")))
     }
 
     private static func lockDirectory(_ context: ServiceContext) throws -> String {

@@ -100,7 +100,7 @@ final class FencingWorld {
             setMonitorTimer(shell)
             if hello?.hasGreeted(host, bootID: heartbeat.bootID) == false, let view = shell.engine.view(of: host) { hello?.greet(view) }
         case "agent.vms":
-            if let vms = try? EventFrame.body(AgentVMs.self, frame) { monitor.onVMs(vms, of: host) }
+            if let vms = try? EventFrame.body(AgentVMs.self, frame) { for input in monitor.onVMs(vms, of: host) { shell.submit(input) } }
         default:
             break
         }

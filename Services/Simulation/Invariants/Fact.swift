@@ -80,7 +80,7 @@ public enum PowerCause: Hashable, Codable, Sendable {
 
 /// Why a fence case was opened.
 public enum CaseCause: String, Codable, Sendable {
-    case silent, unreaped, operatorAsked, proofRevoked, shutDown, toolstackLost
+    case silent, unreaped, nonOperational, operatorAsked, proofRevoked, shutDown, toolstackLost
     /// The source of the facts cannot tell.
     case unknown
 }

@@ -12,7 +12,7 @@ public import Messages
 /// | I4 | a guest stopped by a command that nobody wanted, or for no reason; a start elsewhere with nothing but the silence of the last run's host |
 /// | I5 | a power-off for silence of a host that was heard within the grace; one within a grace of the service's own start for a case younger than that |
 /// | I6 | something acknowledged that is not so any more; a value beside a lease that is not the last one written; an attempt that begins twice; an effect done again; a start against an acknowledged stop |
-/// | I7 | a guest ended, or power switched, for no cause but a restart; an off that comes to a host which is Up, or was switched on, since it was sent |
+/// | I7 | a guest ended, or power switched, for no cause but a restart; an off that comes to a host which is Up, or was switched on, since it was sent, or to one that answers and whose guests run |
 public struct InvariantChecker: Sendable {
     /// What it measures by.
     public struct Settings: Sendable {

@@ -103,6 +103,10 @@ struct Runs: Sendable {
         histories[Subject(run.holder)]?.live.removeAll { $0 == run }
     }
 
+    func guests(on host: String) -> [Run] {
+        (boots[host] ?? []).flatMap { live[Boot(host: host, boot: $0)] ?? [] }.filter { $0.holder.role == .vm }.sorted { "\($0)" < "\($1)" }
+    }
+
     func isLive(_ run: Run) -> Bool { live[Boot(host: run.host, boot: run.boot)]?.contains(run) ?? false }
 
     // MARK: What is proven

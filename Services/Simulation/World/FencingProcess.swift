@@ -89,7 +89,7 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
             setMonitorTimer()
             if !greetings.hasGreeted(host, bootID: heartbeat.bootID), let view = engine.view(of: host) { greet(greetings.greet(view)) }
         } else if let vms = event.body as? AgentVMs {
-            monitor.onVMs(vms, of: host)
+            for input in monitor.onVMs(vms, of: host) { submit(input) }
         }
     }
 

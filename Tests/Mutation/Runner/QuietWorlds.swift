@@ -183,6 +183,16 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
         }
         return world
     },
+    // Hosts lose a domain that none of their guests uses, for long enough to be switched off for that.
+    "shortcomings": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.domains = ["dom1", "dom2"]
+        for index in world.vms.indices { world.vms[index].disks = ["dom2"] }
+        world.policy.domains.failure = .seconds(20)
+        world.policy.fencing.nonOperational = .seconds(30)
+        world.troubles($0, every: 250) { host, _, at in [(at, .storageHangs(domain: "dom1", host: host)), (at + 150, .storageHeals(domain: "dom1", host: host))] }
+        return world
+    },
     // Hosts have kdump: kernels crash into dumps that do not end, and what only stands still is said to dump.
     "dumps": {
         var world = Scenario.quiet($0, hosts: 3, vms: 4)
@@ -191,7 +201,7 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
         world.pace.boot = .seconds(10)
         for index in world.hosts.indices { world.hosts[index].kdump = true }
         world.troubles($0, every: 300) { host, _, at in
-            at % 2 == 0 ? [(at, .panic(host: host, seconds: 100_000))] : [(at, .hang(host: host)), (at + 5, .dumpMessages(host: host, seconds: 40)), (at + 50, .thaw(host: host))]
+            at % 2 == 0 ? [(at, .panic(host: host, seconds: 100_000))] : [(at, .hang(host: host)), (at + 15, .dumpMessages(host: host, seconds: 40)), (at + 40, .thaw(host: host))]
         }
         return world
     },
