@@ -1,5 +1,6 @@
 import DomainMonitorEngine
 import FencingEngine
+import HostAgentEngine
 import Messages
 import Simulation
 
