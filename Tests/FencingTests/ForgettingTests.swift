@@ -47,6 +47,20 @@ import Testing
         #expect(world.violations == [])
     }
 
+    /// A device that answers nobody is asked most of the time.
+    @Test func doesNotWaitForADeadDeviceToBeAsked() {
+        let world = world()
+        world.crash("host3")
+        world.run(10)
+        for _ in 0..<1000 where world.engine.hosts["host3"]?.run == nil { world.run(0.02) }
+        #expect(world.engine.hosts["host3"]?.run?.action == .status)
+        let id = forget(world)
+        world.run(2)
+        if case .success = world.replies[id] {} else { Issue.record("\(String(describing: world.replies[id]))") }
+        #expect(world.engine.view(of: "host3") == nil)
+        #expect(world.violations == [])
+    }
+
     @Test(arguments: ["HA is enabled", "it is heard", "it reads on", "nobody looked", "no reason", "renewals go on", "it was just heard"]) func isRefused(because why: String) {
         let world = world(disabled: why != "HA is enabled")
         if why != "it is heard" { world.machines["host3"]?.cut = true }
