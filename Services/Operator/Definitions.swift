@@ -66,6 +66,7 @@ extension HostDefinition {
     ///     spmPriority: 5          # -1 (never) ... 10
     ///     watchdog: false
     ///     kdump: [10.77.0.1]      # its crash kernel runs fence_kdump_send, from these addresses; []: from that of agentRequests
+    ///     powerSaving: true       # false: never powered down to save power
     ///     fence:
     ///       - agent: fence_ipmilan
     ///         address: 10.77.1.1
@@ -80,7 +81,7 @@ extension HostDefinition {
     /// - Throws: `RequestError` that names file, line and key.
     init(file path: String) throws {
         let file = try DefinitionFile(
-            path: path, kind: "host", keys: ["name", "id", "endpoints", "key", "signingKey", "spmPriority", "watchdog", "kdump", "fence"])
+            path: path, kind: "host", keys: ["name", "id", "endpoints", "key", "signingKey", "spmPriority", "watchdog", "powerSaving", "kdump", "fence"])
         let endpoints = try file.section("endpoints", kind: "host's endpoints", keys: ["agentRequests", "agentEvents", "leaseRequests", "leaseEvents"])
         let devices = try file.sections(
             "fence", kind: "fence device", keys: ["agent", "address", "username", "secretFile", "options", "level", "vouched", "via", "delay"]
@@ -96,7 +97,7 @@ extension HostDefinition {
                 agentRequests: try endpoints.string("agentRequests"), agentEvents: try endpoints.string("agentEvents"),
                 leaseRequests: try endpoints.string("leaseRequests"), leaseEvents: try endpoints.string("leaseEvents")),
             key: try file.optionalString("key"), signingKey: try file.optionalString("signingKey"), spmPriority: try file.optionalInt("spmPriority"),
-            watchdog: try file.optionalBool("watchdog"), fence: devices, kdump: file.has("kdump") ? try file.strings("kdump") : nil)
+            watchdog: try file.optionalBool("watchdog"), powerSaving: try file.optionalBool("powerSaving"), fence: devices, kdump: file.has("kdump") ? try file.strings("kdump") : nil)
         guard (1...2000).contains(id) else { throw file.problem(key: "id", "must be between 1 and 2000") }
         guard (-1...10).contains(spmPriority ?? 5) else { throw file.problem(key: "spmPriority", "must be between -1 and 10") }
     }

@@ -13,7 +13,7 @@ extension World {
         var found: [String] = []
         for host in hosts {
             let status = seen.hosts[host.name]?.status
-            if status != .up { found.append("\(host.name) is \(status?.rawValue ?? "not known")") }
+            if status != .up, !isSaved(host) { found.append("\(host.name) is \(status?.rawValue ?? "not known")") }
         }
         if seen.spm == nil { found.append("no SPM serves") }
         for domain in scenario.domains where seen.domains[domain] != .active { found.append("\(domain) is \(seen.domains[domain]?.rawValue ?? "not known")") }
@@ -21,6 +21,9 @@ extension World {
         for resource in scenario.resources where !regained.contains(resource.name) { found.append("nobody has got lease \(resource.name) since") }
         return found
     }
+
+    /// It was powered down, and is switched on when it is needed.
+    private func isSaved(_ host: HostMachine) -> Bool { fencing.engine.view(of: host.name)?.powerSaving == .off && !host.hasPower }
 
     /// The longest time that all of it may take, from the policy: to notice, to fence, to boot, to join, to elect, to start, each with its retries.
     var recoveryBound: Duration {
@@ -44,6 +47,7 @@ extension World {
         for host in hosts {
             // Who has an open case and a device of its own is switched on by fencing-service.
             let isReached = host.definition.via != .hosts || hosts.contains { $0.name != host.name && $0.machine.isRunning }
+            if isSaved(host) { continue }
             let open = views.first { $0.name == host.name }?.fenceCase
             if host.machine.isHalted {
                 if !host.hasOwnDevice || !isReached || open?.cause == CaseCause.shutDown.rawValue { host.reset("an operator resets it") }

@@ -1,6 +1,7 @@
 import DomainMonitorEngine
 import FencingEngine
 import Messages
+import PlacementEngine
 
 extension Scenario {
     /// A cluster and its troubles, all from a seed: topology, policy, what breaks when and for how long, what an operator does meanwhile.
@@ -39,6 +40,7 @@ private struct ScenarioMaker {
         fenceDevices()
         crashDumps()
         shortcomings()
+        powerSaving()
         scenario.end = Duration(nanoseconds: end)
         scenario.addToolstackTroubles()
         scenario.recovers = true
@@ -258,6 +260,13 @@ private struct ScenarioMaker {
             }
             at += choice.between(120_000_000_000, 1_500_000_000_000)
         }
+    }
+
+    /// In some clusters empty hosts are powered down.
+    private mutating func powerSaving() {
+        var choice = Random(seed: ~scenario.seed &+ 7)
+        guard choice.chance(0.1) else { return }
+        scenario.policy.placement.saving = PowerSavingPolicy(reserveHosts: choice.below(2), emptyFor: .seconds(150), pause: .seconds(Int64(20 + choice.below(100))))
     }
 
     /// In some clusters hosts that are not operational are switched off and on again.

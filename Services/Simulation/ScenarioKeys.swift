@@ -11,7 +11,7 @@ extension Scenario.Policy {
         ("liveness.gracePerVM", \.fencing.gracePerVM), ("fence.agentTimeout", \.fencing.agentTimeout), ("fence.bootTimeout", \.fencing.bootTimeout),
         ("fence.retry", \.fencing.retry), ("fence.softTimeout", \.fencing.softTimeout), ("fence.kdumpWait", \.fencing.kdumpWait), ("fence.kdumpQuiet", \.fencing.kdumpQuiet), ("fence.kdumpLimit", \.fencing.kdumpLimit), ("fence.joinPatience", \.fencing.joinPatience), ("liveness.initializing", \.fencing.initializing), ("fence.nonOperational", \.fencing.nonOperational), ("fence.toolstackLost", \.fencing.toolstackLost),
         ("recovery.settle", \.placement.settle), ("recovery.retryFirst", \.placement.retryFirst), ("recovery.retryLongest", \.placement.retryLongest),
-        ("recovery.stableAfter", \.placement.stableAfter), ("recovery.priorityBlocking", \.placement.priorityBlocking),
+        ("saving.emptyFor", \.savingEmptyFor), ("saving.pause", \.savingPause), ("recovery.stableAfter", \.placement.stableAfter), ("recovery.priorityBlocking", \.placement.priorityBlocking),
         ("observe.every", \.placement.observeEvery), ("observe.doubt", \.placement.doubt),
         ("spm.check", \.spm.check), ("spm.retry", \.spm.retry), ("spm.shortTerm", \.spm.shortTerm), ("spm.backoff", \.spm.backoff),
         ("spm.backoffLimit", \.spm.backoffLimit),
@@ -22,7 +22,18 @@ extension Scenario.Policy {
 
     public static let watchdogPromisedKey = "lease.watchdogPromised"
 
-    public static let numbers: [(name: String, path: any WritableKeyPath<Self, Int> & Sendable)] = [("liveness.minimumMissed", \.fencing.minimumMissed), ("fence.maximumReboots", \.fencing.maximumReboots), ("spm.missed", \.spm.missed), ("toolstack.restarts", \.toolstack.restarts)]
+    public static let numbers: [(name: String, path: any WritableKeyPath<Self, Int> & Sendable)] = [("liveness.minimumMissed", \.fencing.minimumMissed), ("fence.maximumReboots", \.fencing.maximumReboots), ("spm.missed", \.spm.missed), ("toolstack.restarts", \.toolstack.restarts), ("saving.reserveHosts", \.savingReserveHosts), ("saving.reserveMemory", \.savingReserveMemory)]
+
+    // Whoever sets any of these saves power.
+    private var saving: PowerSavingPolicy {
+        get { placement.saving ?? PowerSavingPolicy() }
+        set { if newValue != saving { placement.saving = newValue } }
+    }
+
+    var savingEmptyFor: Duration { get { saving.emptyFor } set { saving.emptyFor = newValue } }
+    var savingPause: Duration { get { saving.pause } set { saving.pause = newValue } }
+    var savingReserveHosts: Int { get { saving.reserveHosts } set { saving.reserveHosts = newValue } }
+    var savingReserveMemory: Int { get { saving.reserveMemoryMiB } set { saving.reserveMemoryMiB = newValue } }
 }
 
 extension Scenario.Pace {

@@ -241,13 +241,16 @@ public struct FencingSnapshot: Codable, Sendable {
     }
 }
 
-/// Body of `host.show`, `host.maintenance`, `host.activate`, `power.status`, `power.on`, `power.off`, `power.cycle`, `fence.now`, `fence.history`.
+/// Body of `host.show`, `host.maintenance`, `host.activate`, `power.status`, `power.on`, `power.off`, `power.cycle`, `power.save`, `fence.now`, `fence.history`.
 public struct HostRequest: Codable, Hashable, Sendable {
     public var host: String
     public var reason: String?
     /// Of a power command: without the quiet time after the last one.
     public var now: Bool?
-    public init(host: String, reason: String? = nil, now: Bool? = nil) {
+    /// Of a power command: a service wants it, to which every hold applies.
+    public var automatic: Bool?
+    public init(host: String, reason: String? = nil, now: Bool? = nil, automatic: Bool? = nil) {
+        self.automatic = automatic
         self.host = host
         self.reason = reason
         self.now = now

@@ -43,6 +43,8 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
     public var memoryFreeMiB: Int
     /// How far this host's own shutdown has come; `nil`: it does not shut down (S19).
     public var leaving: Leaving?
+    /// It shuts down only to save power; `nil`: no.
+    public var leavesToSave: Bool?
     /// The last order of fencing-service about its watchdog; `nil`: it had none.
     public var watchdogOrder: WatchdogOrder?
     /// Its hypervisor cannot be controlled; `nil`: it can, or nothing checks that.
@@ -58,10 +60,11 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
 
     public init(
         host: String, hostID: Int, bootID: String, hardwareID: String, sequence: UInt64, initializing: Bool, watchdogArmed: Bool,
-        lockspaces: [AgentLockspace], unreapedGuards: [String], unprovenRuns: [String]? = nil, memoryFreeMiB: Int, leaving: Leaving? = nil, watchdogOrder: WatchdogOrder? = nil,
+        lockspaces: [AgentLockspace], unreapedGuards: [String], unprovenRuns: [String]? = nil, memoryFreeMiB: Int, leaving: Leaving? = nil, leavesToSave: Bool? = nil, watchdogOrder: WatchdogOrder? = nil,
         toolstack: ToolstackReport? = nil
     ) {
         self.toolstack = toolstack
+        self.leavesToSave = leavesToSave
         self.watchdogOrder = watchdogOrder
         self.leaving = leaving
         self.host = host
@@ -84,8 +87,11 @@ public struct AgentLockspace: Codable, Hashable, Sendable {
     public var generation: UInt64
     /// What the own sector said before this boot's first join; `nil` until it was read.
     public var generationBefore: UInt64?
+    /// Programs that are no guests hold leases there; `nil`: none.
+    public var hasOtherHolders: Bool?
 
-    public init(lockspace: String, state: LockspaceState, generation: UInt64, generationBefore: UInt64?) {
+    public init(lockspace: String, state: LockspaceState, generation: UInt64, generationBefore: UInt64?, hasOtherHolders: Bool? = nil) {
+        self.hasOtherHolders = hasOtherHolders
         self.lockspace = lockspace
         self.state = state
         self.generation = generation
@@ -324,7 +330,12 @@ public struct TaskResult: Codable, Hashable, Sendable {
 public struct AgentShutdown: Codable, Hashable, Sendable {
     /// Call it off: what has ended stays ended, and the host may be given guests again.
     public var cancel: Bool?
-    public init(cancel: Bool? = nil) { self.cancel = cancel }
+    /// To save power: refused unless nothing runs there; with ``cancel``, what an operator has asked for stays.
+    public var saving: Bool?
+    public init(cancel: Bool? = nil, saving: Bool? = nil) {
+        self.cancel = cancel
+        self.saving = saving
+    }
 }
 
 /// Body of `fence.accept`: does this agent, which is not the suspect, obey the sender's lineage and term (S16)?

@@ -12,6 +12,8 @@ public struct HostDefinition: Codable, Hashable, Sendable {
     public var spmPriority: Int?
     /// Whether a hardware watchdog guards the host's leases.
     public var watchdog: Bool?
+    /// `false`: it is never powered down to save power.
+    public var powerSaving: Bool?
     /// Fence devices: those of one level act together (`off` needs all of them off: two power supplies), levels in turn when one fails.
     public var fence: [FenceDevice]
     /// It writes a crash dump when its kernel crashes, and says so with `fence_kdump_send` from these IP addresses; empty: from that of ``HostEndpoints/agentRequests``. `nil`: it does not.
@@ -19,8 +21,9 @@ public struct HostDefinition: Codable, Hashable, Sendable {
 
     public init(
         name: String, id: Int, endpoints: HostEndpoints, key: String? = nil, signingKey: String? = nil, spmPriority: Int? = nil, watchdog: Bool? = nil,
-        fence: [FenceDevice] = [], kdump: [String]? = nil
+        powerSaving: Bool? = nil, fence: [FenceDevice] = [], kdump: [String]? = nil
     ) {
+        self.powerSaving = powerSaving
         self.name = name
         self.id = id
         self.endpoints = endpoints
@@ -113,6 +116,16 @@ public enum HostStatus: String, Codable, Sendable, CaseIterable {
     case down = "Down"
 }
 
+/// Of a host, as to power saving.
+public enum PowerSavingState: String, Codable, Hashable, Sendable {
+    /// Its definition forbids it, or no device could switch it on again.
+    case never
+    /// It is being powered down.
+    case leaving
+    /// It was powered down, and is switched on when it is needed.
+    case off
+}
+
 /// A host as fencing-service publishes it: in its snapshot, in `host.list` and as the body of `host.status`.
 public struct HostView: Codable, Hashable, Sendable {
     public var name: String
@@ -141,14 +154,17 @@ public struct HostView: Codable, Hashable, Sendable {
     public var fenceCase: FenceCaseView?
     /// Its hypervisor cannot be controlled, as its agent last said.
     public var toolstack: ToolstackReport?
+    /// `nil`: it runs, and may be powered down while it is empty.
+    public var powerSaving: PowerSavingState?
 
     public init(
         name: String, id: Int, status: HostStatus, previous: HostStatus? = nil, reason: String, incarnation: Incarnation, bootID: String? = nil,
         generations: [String: UInt64] = [:], endpoints: HostEndpoints, key: String? = nil, signingKey: String? = nil, spmPriority: Int = 5,
         watchdogArmed: Bool = false, memoryMiB: Int? = nil, proof: SignedProof? = nil, leaseProof: SignedProof? = nil,
-        fenceCase: FenceCaseView? = nil, toolstack: ToolstackReport? = nil
+        fenceCase: FenceCaseView? = nil, toolstack: ToolstackReport? = nil, powerSaving: PowerSavingState? = nil
     ) {
         self.toolstack = toolstack
+        self.powerSaving = powerSaving
         self.name = name
         self.id = id
         self.status = status

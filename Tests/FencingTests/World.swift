@@ -64,6 +64,9 @@ final class World {
         var leaving: AgentHeartbeat.Leaving?
         /// What its agent says of its hypervisor.
         var toolstack: ToolstackReport?
+        var leavesToSave: Bool?
+        /// Something runs there: it does not shut down to save power.
+        var isBusy = false
         /// Delays of the fence agent.
         var latency = Duration.milliseconds(300)
         var bootIDOverride: String?
@@ -199,7 +202,7 @@ final class World {
         let heartbeat = AgentHeartbeat(
             host: name, hostID: id, bootID: bootID, hardwareID: machine.hardwareID, sequence: sequence, initializing: machine.initializing,
             watchdogArmed: machine.watchdog && machine.order?.disarm != true, lockspaces: lockspaces, unreapedGuards: machine.unreaped, unprovenRuns: machine.unproven, memoryFreeMiB: 1000,
-            leaving: machine.leaving, watchdogOrder: machine.order, toolstack: machine.toolstack)
+            leaving: machine.leaving, leavesToSave: machine.leavesToSave, watchdogOrder: machine.order, toolstack: machine.toolstack)
         for input in monitor.onHeartbeat(heartbeat, of: heartbeat.host, at: now) { submit(input) }
     }
 
@@ -228,6 +231,7 @@ final class World {
         machines[name]?.generationBefore = nil
         machines[name]?.leaving = nil
         machines[name]?.toolstack = nil
+        machines[name]?.leavesToSave = nil
         machines[name]?.sequence = 0
     }
 
@@ -310,6 +314,15 @@ final class World {
             softRestarts.append(restart.host)
             if softCommandWorks { machines[restart.host]?.cut = false }
             deliver(.softRestarted(SoftRestartResult(restart, softCommandWorks ? .succeeded : .failed("ssh: no route to host"), took: .seconds(1))), after: .seconds(1))
+        case .saveShutdown(let host, let request):
+            guard reachable(host), machines[host]?.leaving == nil else { return }
+            if machines[host]?.isBusy == true { return deliver(.savingAnswered(SavingAnswer(host: host, request: request, refusal: "vm:a:1 is there")), after: .milliseconds(20)) }
+            machines[host]?.leaving = goodbyesAreSlow ? .ending : .over
+            machines[host]?.leavesToSave = true
+        case .callOffShutdown(let host):
+            guard reachable(host), machines[host]?.leavesToSave == true else { return }
+            machines[host]?.leaving = nil
+            machines[host]?.leavesToSave = nil
         case .askProxy(let question):
             let isIdle = reachable(question.proxy) && !begun.contains { $0.proxy == question.proxy }
             let reply: Result<FenceTicket, RequestError> = reachable(question.proxy)
@@ -355,6 +368,9 @@ final class World {
     /// The decision to switch off waits for a slow journal, until ``sendWaitingOff()``.
     var slowOff = false
     var waitingOff: FenceRun?
+
+    /// Hosts that shut down to save power do not come to an end.
+    var goodbyesAreSlow = false
 
     /// Orders about watchdogs do not arrive.
     var losesOrders = false

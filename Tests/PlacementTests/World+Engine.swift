@@ -56,6 +56,8 @@ extension World {
         case .observe(let target, let order, let id):
             if !chance(20) { schedule(.toAgent(target, .observe(order), id: id, last: false), after: delay(500)) }
             giveUp(order.vm, id, after: .seconds(3))
+        case .powerDown(let request, let id), .powerUp(let request, let id):
+            schedule(.toEngine(.powered(host: request.host, id: id, RequestError(RequestErrorCode.conflict, "not now")), epoch: epoch), after: delay(500))
         case .resume(let target, let order, let id):
             schedule(.toAgent(target, .resume(order), id: id, last: false), after: delay(500))
             giveUp(order.vm, id, after: .seconds(30))

@@ -99,6 +99,7 @@ public struct FencingEngine: Engine {
         case .power(let id, let verb, let request): onPower(id, verb, request)
         case .fenceNow(let id, let request): onFenceNow(id, request)
         case .rehearse(let id, let request): onRehearse(id, request)
+        case .powerSave(let id, let request): onPowerSave(id, request)
         case .haHold(let id, let request): onHold(id, request)
         case .haEnable(let id): onEnable(id)
         case .haDisable(let id): onDisable(id)
@@ -116,6 +117,7 @@ public struct FencingEngine: Engine {
         case .proofSigned(let proof): onProofSigned(proof)
         case .proxyTold(let answer): onProxyTold(answer)
         case .softRestarted(let result): onSoftRestarted(result)
+        case .savingAnswered(let answer): onSavingAnswered(answer)
         }
     }
 
@@ -141,6 +143,7 @@ public struct FencingEngine: Engine {
                 host.askThroughHostsAgain()
                 host.expiry = nil
                 host.orderAgain = nil
+                host.callOffAt = nil
                 host.published = nil
                 host.toolstackLostSince = nil
                 host.initializingSince = nil
@@ -159,6 +162,7 @@ public struct FencingEngine: Engine {
             }
             watch(name)
             if let minted = hosts[name]?.minted { perform(.sign(minted)) }
+            if let saving = hosts[name]?.saving, saving.stage == .leaving { perform(.saveShutdown(host: name, request: saving.request)) }
             askAgainToConfirm(name)
             if hosts[name]?.command?.verb == .rehearse { endRehearsal(name, "fencing-service restarted") }
             if hosts[name]?.command != nil {
@@ -191,7 +195,7 @@ public struct FencingEngine: Engine {
         var times = [ha.holdUntil]
         for name in names {
             guard let host = hosts[name] else { continue }
-            times += [nextRehearsal(host), nextQuestion(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.orderAgain, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.toolstackLostSince.map { $0 + policy.toolstackLost }, host.answeringSince.map { $0 + policy.joinPatience }, host.initializingSince.map { $0 + policy.initializing }]
+            times += [nextRehearsal(host), nextQuestion(host), nextSaving(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.orderAgain, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.toolstackLostSince.map { $0 + policy.toolstackLost }, host.answeringSince.map { $0 + policy.joinPatience }, host.initializingSince.map { $0 + policy.initializing }]
             if policy.nonOperational > .zero { times.append(host.nonOperationalSince.map { $0 + policy.nonOperational }) }
             if host.run == nil && host.command == nil { times += [host.retryAt, host.fenceCase?.bootDeadline] }
         }
@@ -214,6 +218,7 @@ public struct FencingEngine: Engine {
             orderWatchdog(name)
             finishForgetting(name)
             rehearseIfDue(name)
+            followSaving(name)
         }
         for name in names { settleStatus(name) }
     }

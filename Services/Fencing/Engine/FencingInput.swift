@@ -20,6 +20,8 @@ public enum FencingInput: EngineInput {
     case power(RequestID, PowerVerb, HostRequest)
     case fenceNow(RequestID, HostRequest)
     case rehearse(RequestID, HostRequest)
+    /// From placement-service: power this empty host down.
+    case powerSave(RequestID, HostRequest)
     case haHold(RequestID, HoldRequest)
     case haEnable(RequestID)
     case haDisable(RequestID)
@@ -45,6 +47,7 @@ public enum FencingInput: EngineInput {
     case proofSigned(SignedProof)
     case proxyTold(ProxyAnswer)
     case softRestarted(SoftRestartResult)
+    case savingAnswered(SavingAnswer)
 }
 
 /// What an agent says of the VMs of its host.
@@ -75,6 +78,8 @@ public enum PowerVerb: String, Codable, Hashable, Sendable {
     case status, on, off, cycle
     /// A status through every level.
     case rehearse
+    /// An off to save power.
+    case save
 }
 
 /// What the engine wants done; results come back as inputs.
@@ -92,6 +97,10 @@ public enum FencingAction: Hashable, Sendable {
     case readSectors(SectorQuestion)
     /// Run the command that restarts a host's agent (`fence.softCommand`); ends as ``FencingInput/softRestarted(_:)``.
     case softRestart(SoftRestart)
+    /// Ask its agent to shut down to save power (`agent.shutdown`); ends as ``FencingInput/savingAnswered(_:)``, unless it does not answer.
+    case saveShutdown(host: String, request: RequestID)
+    /// Call that off; its next heartbeats say whether it obeys.
+    case callOffShutdown(host: String)
     /// Ask a proxy whether a run that it has not answered is over (`fence.prepare` with this number); ends as ``FencingInput/proxyTold(_:)``.
     case askProxy(ProxyQuestion)
     /// Tell its agent what becomes of its watchdog; the next heartbeats say whether it obeys.

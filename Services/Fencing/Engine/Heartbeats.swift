@@ -162,6 +162,7 @@ extension FencingEngine {
             host.counter = max(host.counter, heartbeat.watchdogOrder?.serial ?? 0)
             host.watchdogArmed = heartbeat.watchdogArmed && host.isOrderObeyed
             host.leaving = heartbeat.leaving
+            host.leavesToSave = heartbeat.leavesToSave
             if FreeMemory.isNews(heartbeat.memoryFreeMiB, after: host.memoryMiB) { host.memoryMiB = FreeMemory.bounded(heartbeat.memoryFreeMiB) }
             host.unreaped = heartbeat.unreapedGuards
             host.unproven = heartbeat.unprovenRuns

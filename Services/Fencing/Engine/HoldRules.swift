@@ -104,6 +104,7 @@ extension FencingEngine {
     func powerOnHold(_ host: HostRecord) -> String? {
         if host.keptOff { return "an operator switched it off" }
         if let why = host.owedText { return why }
+        if host.saving != nil { return "it was powered down to save power; placement-service has it switched on when it is needed, or bulwark power on \(host.name) does" }
         if host.fenceCase?.cause == .shutDown { return "it has shut down; bulwark power on \(host.name), or its own button, brings it back" }
         if policy.maximumReboots == 0 { return "fence.maximumReboots is 0: no case switches a host on" }
         let recent = (host.reboots ?? []).filter { now - $0 < policy.rebootWindow }

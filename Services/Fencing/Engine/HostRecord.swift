@@ -35,6 +35,12 @@ struct HostRecord: Codable, Hashable, Sendable {
     var orderAgain: Instant?
     /// How far its own shutdown has come (S19).
     var leaving: AgentHeartbeat.Leaving?
+    /// It shuts down only to save power.
+    var leavesToSave: Bool?
+    /// When that is called off again.
+    var callOffAt: Instant?
+    /// It is powered down to save power.
+    var saving: Saving?
     var memoryMiB: Int?
     /// Joined lockspaces with the generation of this life.
     var generations: [String: UInt64] = [:]

@@ -79,6 +79,10 @@ extension FencingEngine {
             return refuse(id, FencingErrorCode.busy, "a rehearsal of \(host.name) ends with the run that is under way; ask again in a moment")
         }
         guard host.run == nil, host.command == nil else { return refuse(id, FencingErrorCode.busy, "a fence command of \(host.name) runs; ask again when it has ended") }
+        if request.automatic == true {
+            if let why = powerHold { return refuse(id, FencingErrorCode.held, why) }
+            guard verb == .on, host.saving?.stage == .off else { return refuse(id, RequestErrorCode.conflict, "\(host.name) was not powered down to save power") }
+        }
         if verb != .status {
             if request.now != true, let last = host.commandedAt, now - last < policy.powerQuiet {
                 let left = (policy.powerQuiet - (now - last)).milliseconds / 1000 + 1
@@ -98,7 +102,10 @@ extension FencingEngine {
         }
         update(host.name) {
             $0.command = PowerCommand(request: id, verb: verb, steps: verb.steps)
-            if verb == .off { $0.keptOff = true }
+            if verb == .off {
+                $0.keptOff = true
+                if $0.saving?.stage == .off { $0.saving = nil }
+            }
             if verb == .on || verb == .cycle {
                 $0.keptOff = false
                 $0.reboots = nil
@@ -127,9 +134,10 @@ extension FencingEngine {
         }
         let wanted: PowerState? = switch command.verb {
         case .status, .rehearse: power == .unknown ? .on : nil
-        case .off: .off
+        case .off, .save: .off
         case .on, .cycle: .on
         }
+        if command.verb == .save { endSaving(name) }
         if wanted == nil || wanted == power {
             reply(command.request, .success(PowerStateEvent(host: name, state: power, detail: detail)))
         } else {
@@ -164,6 +172,7 @@ extension PowerVerb {
         case .on: [.on, .status]
         case .cycle: [.off, .status, .on, .status]
         case .rehearse: []
+        case .save: [.off, .status]
         }
     }
 }

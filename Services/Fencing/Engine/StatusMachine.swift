@@ -9,7 +9,7 @@ extension FencingEngine {
         guard host.hasLife else { return (.unassigned, "registered, not heard yet") }
         if let open = host.fenceCase, open.incarnation == host.incarnation, open.cause != .nonOperational || open.offSent || open.proven {
             if open.proven, host.keptOff { return (.down, "an operator switched it off") }
-            if open.cause == .shutDown { return (.down, "it has shut down: it said goodbye when all that ran there was over" + (open.proven ? ", and reads off" : "")) }
+            if open.cause == .shutDown { return (.down, host.goodbyeText + (open.proven ? ", and reads off" : "")) }
             if open.booting { return (.reboot, "fence case \(open.id): its last life is proven over, it is switched on") }
             if let dump = host.dump, open.awaitsDumps { return (.kdumping, "fence case \(open.id): its crash kernel says, from \(dump.address), that it writes a dump") }
             return (.nonResponsive, "fence case \(open.id): \(open.cause.sentence)")
@@ -18,7 +18,7 @@ extension FencingEngine {
         case .observing:
             return host.status == .maintenance || host.status == .error ? (.unassigned, "listening for it") : (host.status, host.reason)
         case .missing, .silent:
-            if host.leaving == .over { return (.down, "it has shut down: it said goodbye when all that ran there was over") }
+            if host.leaving == .over { return (.down, host.goodbyeText) }
             if host.liveness == .silent { return (.nonResponsive, "no heartbeat for \(host.silence.map { "\($0.grace.milliseconds) ms" } ?? "the grace")") }
             return (.connecting, "heartbeats are missing")
         case .heard:
@@ -31,6 +31,7 @@ extension FencingEngine {
         if let open = host.unresolved { return (acting, "the outcome of its last power \(open.rawValue) is open") }
         if let why = host.owedText { return (acting, why) }
         if let run = host.run, run.action.isDestructive { return (acting, "a power \(run.action.rawValue) runs") }
+        if host.leavesToSave == true { return (.preparingForMaintenance, "it is powered down to save power; nothing is started there") }
         if let leaving = host.leaving {
             return (.preparingForMaintenance, leaving == .over ? "it shuts down: all that ran there is over, and nothing is started there any more" : "it shuts down: what runs there is being ended")
         }
@@ -73,6 +74,12 @@ extension FencingEngine {
         update(name) { $0.published = core }
         view.previous = previous == status ? nil : previous
         publish("host.status", name, view)
+    }
+}
+
+extension HostRecord {
+    var goodbyeText: String {
+        saving == nil ? "it has shut down: it said goodbye when all that ran there was over" : "it was powered down to save power, and is switched on when it is needed: it said goodbye"
     }
 }
 

@@ -17,7 +17,7 @@ extension FencingEngine {
             name: name, id: definition.id, status: host.status, reason: host.reason, incarnation: host.incarnation, bootID: host.bootID,
             generations: host.generations, endpoints: definition.endpoints, key: definition.key, signingKey: definition.signingKey,
             spmPriority: definition.spmPriority ?? 5, watchdogArmed: host.watchdogArmed, memoryMiB: host.memoryMiB, proof: host.proof,
-            leaseProof: host.leaseProof, fenceCase: host.fenceCase?.view(of: name), toolstack: host.toolstack)
+            leaseProof: host.leaseProof, fenceCase: host.fenceCase?.view(of: name), toolstack: host.toolstack, powerSaving: savingState(of: host))
     }
 
     /// - Parameter name: `nil` for all hosts.

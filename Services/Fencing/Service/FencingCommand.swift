@@ -131,7 +131,12 @@ struct FencingCommand: ServiceCommand {
             Route("host.set-error", writers) { .hostSetError($0.header.id, try $0.body(HostSetStatus.self)) },
             Route("host.confirm-off", people) { .confirmOff($0.header.id, try $0.body(ConfirmOff.self)) },
             Route("power.status", people) { .power($0.header.id, .status, try $0.body(HostRequest.self)) },
-            Route("power.on", people) { .power($0.header.id, .on, try $0.body(HostRequest.self)) },
+            Route("power.on", writers) {
+                var request = try $0.body(HostRequest.self)
+                if $0.caller.role == .service { request.automatic = true }
+                return .power($0.header.id, .on, request)
+            },
+            Route("power.save", [.service]) { .powerSave($0.header.id, try $0.body(HostRequest.self)) },
             Route("power.off", people) { .power($0.header.id, .off, try $0.body(HostRequest.self)) },
             Route("power.cycle", people) { .power($0.header.id, .cycle, try $0.body(HostRequest.self)) },
             Route("fence.now", people) { .fenceNow($0.header.id, try $0.body(HostRequest.self)) },

@@ -65,6 +65,12 @@ final class FencingWorld {
         case .askAcceptance(let question): ask(question, shell)
         case .askProxy(let question): ask(question, shell)
         case .softRestart(let restart): self.restart(restart, shell)
+        case .saveShutdown(let host, let request):
+            put("agent.shutdown", AgentShutdown(saving: true), to: host, { $0.agentRequests }, shell, timeout: .seconds(60), isForThisLife: true) {
+                if case .failure(let error) = $0, !error.isUnknownOutcome { shell.submit(.savingAnswered(SavingAnswer(host: host, request: request, refusal: error.description))) }
+            }
+        case .callOffShutdown(let host):
+            put("agent.shutdown", AgentShutdown(cancel: true, saving: true), to: host, { $0.agentRequests }, shell, isForThisLife: true) { _ in }
         case .readSectors(let question): read(question, shell)
         case .orderWatchdog(let host, let order): self.order(order, to: host, shell)
         case .sign(let proof): sign(proof, shell)

@@ -106,6 +106,9 @@ public enum AgentInput: EngineInput {
     case fenceAccept(RequestID, Caller, FenceAccept)
     case fencePrepare(RequestID, Caller, FencePrepare)
     case fenceRun(RequestID, Caller, FenceProxyRun)
+    /// Shut down to save power, if nothing runs here; and call that off.
+    case saveShutdown(RequestID, Caller)
+    case saveCalledOff(RequestID, Caller)
     case fenceIdentify(RequestID, Caller, FenceIdentify)
     /// A manager service introduces itself, so that its lineage and term are pinned before anybody else comes (S16).
     case hello(RequestID, Caller, ManagerWords? = nil)

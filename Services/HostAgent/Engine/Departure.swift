@@ -8,10 +8,14 @@ import Messages
 /// | ending  | everything was looked at, each run is proven over, no stray | over: goodbye                 |
 /// | any     | called off, or the machine boots anew                      | –                             |
 ///
+/// To save power (`saving`) it begins only where nothing is to be ended, and an operator's word replaces that.
+///
 /// A restarted agent goes on where it was.
 struct Departure: Codable, Hashable, Sendable {
     var bootID: String
     var isOver = false
+    /// It is only to save power.
+    var saves: Bool?
 }
 
 extension HostAgentEngine {
@@ -21,7 +25,10 @@ extension HostAgentEngine {
     mutating func onShutdown(_ id: RequestID) -> Effects {
         guard let identity else { return [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "this agent has only just started; ask again")))] }
         shutdowns.append(id)
-        guard departure == nil else { return [] }
+        guard departure == nil else {
+            departure?.saves = nil
+            return []
+        }
         departure = Departure(bootID: identity.bootID)
         var effects: Effects = [.decide(Decision("host/\(identity.host)", "shuts down", why: "asked for by an operator, or by the machine's own shutdown"))]
         for subject in runs.keys.sorted() where runs[subject]?.mayRun == true {
@@ -32,14 +39,39 @@ extension HostAgentEngine {
         return effects + [.publish(Event("agent.heartbeat", subject: identity.host, body: heartbeat))]
     }
 
+    mutating func onSaveShutdown(_ id: RequestID) -> Effects {
+        if departure != nil {
+            shutdowns.append(id)
+            return []
+        }
+        if let why = notIdle { return [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "\(identity?.host ?? "it") is not empty: \(why)")))] }
+        shutdowns.append(id)
+        departure = Departure(bootID: identity?.bootID ?? "", saves: true)
+        return [.decide(Decision("host/\(identity?.host ?? "")", "shuts down to save power", why: "fencing-service asked for it, and nothing runs here"))]
+    }
+
+    /// What runs here, or may.
+    private var notIdle: String? {
+        if identity == nil || isInitializing { return "its agent still finds out what runs there" }
+        if let run = runs.values.filter({ $0.phase != .over && $0.leftOn == nil }).min(by: { $0.holder.description < $1.holder.description }) { return "\(run.holder) is there" }
+        if let stray = strays.first { return "VM \(stray.vm) runs there, whoever started it" }
+        if fenceRuns != nil { return "it runs fence agents for other hosts" }
+        if !tasks.isEmpty || !creations.isEmpty { return "storage work is under way there" }
+        return lockspaces.first { $0.hasOtherHolders == true }.map { "programs hold leases in \($0.lockspace)" }
+    }
+
+    /// An operator's shutdown is not called off by it.
+    mutating func onSaveCalledOff(_ id: RequestID) -> Effects { departure?.saves == true ? onShutdownCalledOff(id) : [.reply(to: id, .done)] }
+
     mutating func onShutdownCalledOff(_ id: RequestID) -> Effects {
         let waiting = shutdowns
         shutdowns = []
         guard departure != nil else { return [.reply(to: id, .done)] }
+        let saves = departure?.saves == true
         departure = nil
         let refusal = RequestError(RequestErrorCode.conflict, "the shutdown was called off: what has ended stays ended")
         return waiting.map { .reply(to: $0, .refused(refusal)) } + [
-            .decide(Decision("host/\(identity?.host ?? "")", "shutdown called off", why: "an operator asked for it; guests may be started here again")), .reply(to: id, .done),
+            .decide(Decision("host/\(identity?.host ?? "")", "shutdown called off", why: "\(saves ? "fencing-service" : "an operator") asked for it; guests may be started here again")), .reply(to: id, .done),
         ]
     }
 

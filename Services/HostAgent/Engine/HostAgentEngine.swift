@@ -97,6 +97,8 @@ public struct HostAgentEngine: Engine {
         case .pin(let id, let pin): onPin(id, pin)
         case .shutdown(let id, let caller): commanded(id, caller) { $0.onShutdown(id) }
         case .shutdownCalledOff(let id, let caller): commanded(id, caller) { $0.onShutdownCalledOff(id) }
+        case .saveShutdown(let id, let caller): commanded(id, caller) { $0.onSaveShutdown(id) }
+        case .saveCalledOff(let id, let caller): commanded(id, caller) { $0.onSaveCalledOff(id) }
         case .sighted(let holder, let sighting): onSighted(holder, sighting)
         case .resumed(let holder, let outcome): onResumed(holder, outcome)
         case .scanned(let guests): onScanned(guests)

@@ -36,8 +36,10 @@ public struct MembershipFollower: Sendable {
         case .answered(let snapshot):
             hasAnswered = hasAnswered || snapshot != nil
             missed = snapshot == nil ? missed + 1 : 0
+            let used = Set((snapshot?.leases ?? []).filter { lease in lease.holder.map { Holder($0) == nil } ?? false }.map(\.lease.lockspace))
             let seen = snapshot?.lockspaces.map {
-                AgentLockspace(lockspace: $0.lockspace, state: $0.state, generation: $0.generation, generationBefore: $0.generationBefore)
+                AgentLockspace(
+                    lockspace: $0.lockspace, state: $0.state, generation: $0.generation, generationBefore: $0.generationBefore, hasOtherHolders: used.contains($0.lockspace) ? true : nil)
             }
             let waits = snapshot?.watchdog.map { $0.limit != nil && $0.needed && !$0.armed } ?? false
             let isSettled = (seen?.allSatisfy { $0.state == .joined } ?? true) && !waits

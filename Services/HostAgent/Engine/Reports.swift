@@ -10,7 +10,7 @@ extension HostAgentEngine {
         AgentHeartbeat(
             host: identity?.host ?? "", hostID: identity?.hostID ?? 0, bootID: identity?.bootID ?? "", hardwareID: identity?.hardwareID ?? "", sequence: pulse,
             initializing: isInitializing, watchdogArmed: watchdogArmed ?? false && watchdogOrder?.disarm != true, lockspaces: lockspaces, unreapedGuards: unreapedGuards, unprovenRuns: unprovenRuns,
-            memoryFreeMiB: memoryFreeMiB, leaving: goingAway, watchdogOrder: watchdogOrder, toolstack: toolstack)
+            memoryFreeMiB: memoryFreeMiB, leaving: goingAway, leavesToSave: departure?.saves, watchdogOrder: watchdogOrder, toolstack: toolstack)
     }
 
     public var vms: AgentVMs {

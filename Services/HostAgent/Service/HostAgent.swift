@@ -196,8 +196,13 @@ final class HostAgent: RunningService {
         Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller) },
         Route("watchdog.disarm", [.service]) { .watchdogOrder($0.header.id, $0.caller, try $0.body(WatchdogOrder.self)) },
         Route("manager.pin", [.operator_]) { .pin($0.header.id, try $0.body(ManagerPin.self)) },
-        Route("agent.shutdown", [.operator_]) {
-            try $0.body(AgentShutdown.self).cancel == true ? .shutdownCalledOff($0.header.id, $0.caller) : .shutdown($0.header.id, $0.caller)
+        Route("agent.shutdown", commanders) {
+            let body = try $0.body(AgentShutdown.self)
+            // Services end nothing that runs.
+            if body.saving == true || $0.caller.role == .service {
+                return body.cancel == true ? .saveCalledOff($0.header.id, $0.caller) : .saveShutdown($0.header.id, $0.caller)
+            }
+            return body.cancel == true ? .shutdownCalledOff($0.header.id, $0.caller) : .shutdown($0.header.id, $0.caller)
         },
     ]
 }

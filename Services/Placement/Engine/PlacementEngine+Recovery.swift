@@ -10,6 +10,7 @@ extension PlacementEngine {
         proceedQuestions(names, &turn)
         proceedSightings(names, &turn)
         proceedStarts(&turn)
+        proceedSaving(&turn)
     }
 
     /// Observes runs whose state is not known and repeats stops, each question under a new id; a run that was only refused an answer is asked again later.
@@ -252,6 +253,7 @@ extension PlacementEngine {
         guard synced else { return "fencing-service has not told about it since placement-service started" }
         guard view.status == .up, view.bootID != nil else { return "is \(view.status.rawValue): \(view.reason)" }
         if let toolstack = view.toolstack { return toolstack.sentence }
+        if isBeingPoweredDown(view.name) { return "it is powered down to save power" }
         guard host.reported else { return "its agent has not reported all that runs there yet" }
         if let only = vm.round.only, only != view.name { return "the start was asked for on \(only) only" }
         guard vm.definition.pin.isEmpty || vm.definition.pin.contains(view.name) else { return "the VM is pinned to \(vm.definition.pin.joined(separator: ", "))" }

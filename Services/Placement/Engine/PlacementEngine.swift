@@ -49,6 +49,10 @@ public struct PlacementEngine: Engine, Equatable {
         case answered(vm: String, id: RequestID, AgentAnswer)
         /// What came of ``Action/createVolume(vm:_:id:)`` or ``Action/createLease(vm:_:id:)``: `nil` for success.
         case prepared(vm: String, id: RequestID, RequestError?)
+        /// What spm-coordinator says of its pool; only while power is saved.
+        case pool(PoolView)
+        /// What came of ``Action/powerDown(_:id:)`` or ``Action/powerUp(_:id:)``: `nil` for success.
+        case powered(host: String, id: RequestID, RequestError?)
     }
 
     public enum Action: Sendable {
@@ -64,6 +68,10 @@ public struct PlacementEngine: Engine, Equatable {
         case observe(AgentTarget, VMAttempt, id: RequestID)
         /// To an agent: `vm.resume`.
         case resume(AgentTarget, VMAttempt, id: RequestID)
+        /// To fencing-service: `power.save`.
+        case powerDown(HostRequest, id: RequestID)
+        /// To fencing-service: `power.on`.
+        case powerUp(HostRequest, id: RequestID)
     }
 
     var policy = PlacementPolicy()
@@ -82,6 +90,8 @@ public struct PlacementEngine: Engine, Equatable {
     var synced = false
     /// Until then, automatic starts wait for the reports of all Up hosts.
     var settleUntil = Instant(nanoseconds: 0)
+    /// `nil`: power was never saved.
+    var saving: PowerSavingState?
 
     public init() {}
 
@@ -106,6 +116,8 @@ public struct PlacementEngine: Engine, Equatable {
         case .report(let report): onReport(report, &turn)
         case .answered(let vm, let id, let answer): onAnswered(vm, id, answer, &turn)
         case .prepared(let vm, let id, let error): onPrepared(vm, id, error, &turn)
+        case .pool(let pool): onPool(pool)
+        case .powered(let host, let id, let error): onPowered(host, id, error, &turn)
         }
         proceed(&turn)
         publishChanges(since: before, &turn)
@@ -130,6 +142,8 @@ public struct PlacementEngine: Engine, Equatable {
         synced = false
         recoveryAllowed = false
         settleUntil = turn.now + policy.settle
+        saving?.ask = nil
+        saving?.spm = nil
         for name in hosts.keys { hosts[name]?.reportedBoot = nil }
         for name in vms.keys.sorted() {
             guard var vm = vms[name] else { continue }
@@ -200,6 +214,8 @@ struct Turn {
     mutating func decide(_ vm: String, _ what: String, why: String, evidence: [String: String] = [:], see: [String] = []) {
         effects.append(.decide(Decision("vm/\(vm)", what, why: why, evidence: evidence, see: see)))
     }
+
+    mutating func decide(host: String, _ what: String, why: String) { effects.append(.decide(Decision("host/\(host)", what, why: why))) }
 
     mutating func perform(_ action: PlacementEngine.Action) { effects.append(.perform(action)) }
 

@@ -20,12 +20,15 @@ public struct PlacementPolicy: Codable, Hashable, Sendable {
     public var startsPerHost: Int?
     /// HA VMs that a clean shutdown of their host has ended wait for that host (S19); `nil`: they are started elsewhere at once.
     public var waitsForHost: Bool?
+    /// `nil`: every host keeps its power.
+    public var saving: PowerSavingPolicy?
 
     public init(
         settle: Duration = .seconds(5), retryFirst: Duration = .seconds(2), retryLongest: Duration = .seconds(30), stableAfter: Duration = .seconds(60),
         observeEvery: Duration = .seconds(2), priorityBlocking: Duration = .seconds(3), doubt: Duration = .seconds(3),
-        startsPerHost: Int? = 4, waitsForHost: Bool? = nil
+        startsPerHost: Int? = 4, waitsForHost: Bool? = nil, saving: PowerSavingPolicy? = nil
     ) {
+        self.saving = saving
         self.waitsForHost = waitsForHost
         self.settle = settle
         self.retryFirst = retryFirst
@@ -41,5 +44,24 @@ public struct PlacementPolicy: Codable, Hashable, Sendable {
     func pause(afterFailures count: Int) -> Duration {
         guard count > 0 else { return .zero }
         return min(retryFirst * (Int64(1) << Int64(min(count - 1, 16))), retryLongest)
+    }
+}
+
+/// When empty hosts are powered down, and on again.
+public struct PowerSavingPolicy: Codable, Hashable, Sendable {
+    /// Hosts that stay on although nothing runs there.
+    public var reserveHosts: Int
+    /// Memory that stays free on the hosts that are Up, in all.
+    public var reserveMemoryMiB: Int
+    /// How long a host must have been empty.
+    public var emptyFor: Duration
+    /// Between two actions, whatever they are; a VM that finds no place does not wait for it.
+    public var pause: Duration
+
+    public init(reserveHosts: Int = 1, reserveMemoryMiB: Int = 0, emptyFor: Duration = .seconds(600), pause: Duration = .seconds(300)) {
+        self.reserveHosts = reserveHosts
+        self.reserveMemoryMiB = reserveMemoryMiB
+        self.emptyFor = emptyFor
+        self.pause = pause
     }
 }

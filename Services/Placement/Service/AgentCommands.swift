@@ -16,18 +16,21 @@ final class AgentCommands {
     private let security: BusSecurity?
     private let proofs: ProofCheck
     private let spm: String
+    private let fencing: String
     private let startTimeout: Messages.Duration
     private let timeout: Messages.Duration
     private let storageTimeout: Messages.Duration
     private var agents: [String: Agent] = [:]
     private var coordinator: RequestClient?
+    private var fencingClient: RequestClient?
 
     init(
-        security: BusSecurity?, proofs: ProofCheck, spm: String, startTimeout: Messages.Duration, timeout: Messages.Duration, storageTimeout: Messages.Duration
+        security: BusSecurity?, proofs: ProofCheck, spm: String, fencing: String, startTimeout: Messages.Duration, timeout: Messages.Duration, storageTimeout: Messages.Duration
     ) {
         self.security = security
         self.proofs = proofs
         self.spm = spm
+        self.fencing = fencing
         self.startTimeout = startTimeout
         self.timeout = timeout
         self.storageTimeout = storageTimeout
@@ -40,12 +43,27 @@ final class AgentCommands {
         case .start(let target, let start, let id): command("vm.start", start, to: target, vm: start.vm.name, id: id, timeout: startTimeout, shell)
         case .stop(let target, let attempt, let id): command("vm.stop", attempt, to: target, vm: attempt.vm, id: id, timeout: timeout, shell)
         case .observe(let target, let attempt, let id): command("vm.observe", attempt, to: target, vm: attempt.vm, id: id, timeout: timeout, shell)
+        case .powerDown(let request, let id): power("power.save", request, id, shell)
+        case .powerUp(let request, let id): power("power.on", request, id, shell)
         case .resume(let target, let attempt, let id): command("vm.resume", attempt, to: target, vm: attempt.vm, id: id, timeout: Self.resumeTimeout, shell)
         }
     }
 
     /// Longer than the agent waits for guard and QEMU.
     private static let resumeTimeout = Messages.Duration.seconds(30)
+
+    /// A host that is to be powered down has two minutes for its goodbye.
+    private func power(_ type: String, _ body: HostRequest, _ id: RequestID, _ shell: EngineShell<PlacementEngine>) {
+        do {
+            let client = try fencingClient ?? client(of: fencing, key: nil, shell)
+            fencingClient = client
+            client.request(type, body, id: id, timeout: .seconds(300)) { result in
+                if case .failure(let error) = result { shell.submit(.powered(host: body.host, id: id, error)) } else { shell.submit(.powered(host: body.host, id: id, nil)) }
+            }
+        } catch {
+            later { shell.submit(.powered(host: body.host, id: id, Self.unsent(error))) }
+        }
+    }
 
     private func task(_ type: String, _ body: any Encodable & Sendable, vm: String, id: RequestID, _ shell: EngineShell<PlacementEngine>) {
         do {

@@ -19,6 +19,8 @@ final class ClusterWatch {
     private let proofs: ProofCheck
     private let security: BusSecurity?
     private var fencing: EventSubscriber?
+    private var coordinator: EventSubscriber?
+    private var lastPool: PoolView?
     private var isSynced = false
     private var agents: [String: Agent] = [:]
     private var follower = ClusterFollower()
@@ -33,7 +35,17 @@ final class ClusterWatch {
         hello = ManagerHello(of: shell, security: security)
     }
 
-    func start(fencing endpoints: ClusterFile.Endpoints) throws {
+    /// - Parameter spm: only while power is saved.
+    func start(fencing endpoints: ClusterFile.Endpoints, spm: ClusterFile.Endpoints?) throws {
+        coordinator = try spm.map { spm in
+            try EventSubscriber(
+                events: spm.events, requests: nil, serverKey: nil, security: security, topics: ["pool.status"], onSnapshot: nil,
+                onEvent: { [self] _, frame in
+                    guard let pool = try? EventFrame.body(PoolView.self, frame), pool != lastPool else { return }
+                    lastPool = pool
+                    shell.submit(.pool(pool))
+                })
+        }
         for host in shell.engine.hostViews { follow(host) }
         fencing = try EventSubscriber(
             events: endpoints.events, requests: endpoints.requests, serverKey: nil, security: security, topics: ["host.", "ha."],

@@ -17,6 +17,11 @@ struct PlacementCommand: ServiceCommand {
         ConfigurationKey("recovery.priorityBlocking", .duration, default: "3s", "how long a VM waits at most for HA VMs of higher priority"),
         ConfigurationKey("recovery.startsPerHost", .integer, default: "4", "starts that recovery has under way on one host at a time; what an operator starts does not wait"),
         ConfigurationKey("recovery.waitsForHost", .boolean, default: "false", "HA VMs that a clean shutdown of their host has ended wait until it is back, instead of being started elsewhere at once"),
+        ConfigurationKey("saving.enabled", .boolean, default: "false", "empty hosts are powered down, and on again when the reserve is low, HA needs them or a VM finds no place"),
+        ConfigurationKey("saving.reserveHosts", .integer, default: "1", "empty hosts that stay on"),
+        ConfigurationKey("saving.reserveMemory", .integer, default: "0", "MiB that stay free on the hosts that are Up, in all"),
+        ConfigurationKey("saving.emptyFor", .duration, default: "600s", "how long nothing must have run on a host before it is powered down"),
+        ConfigurationKey("saving.pause", .duration, default: "300s", "time between two such actions; a VM that finds no place does not wait for it"),
         ConfigurationKey("observe.every", .duration, default: "2s", "time between two questions about a run whose state is not known"),
         ConfigurationKey("observe.doubt", .duration, default: "3s", "how long a report that contradicts a reply is taken for a late one"),
         ConfigurationKey("agent.startTimeout", .duration, default: "60s", "how long the answer to a start is awaited; then its outcome is unknown and observed"),
@@ -32,7 +37,7 @@ struct PlacementCommand: ServiceCommand {
         let endpoints = try context.cluster.endpoints(of: service)
         let proofs = ProofCheck(security: security, allowListPath: context.cluster.allowListPath)
         let commands = AgentCommands(
-            security: security, proofs: proofs, spm: try context.cluster.endpoints(of: "spm-coordinator").requests,
+            security: security, proofs: proofs, spm: try context.cluster.endpoints(of: "spm-coordinator").requests, fencing: try context.cluster.endpoints(of: "fencing-service").requests,
             startTimeout: configuration.duration("agent.startTimeout"), timeout: configuration.duration("agent.timeout"),
             storageTimeout: configuration.duration("spm.timeout"))
         let shell = try EngineShell<PlacementEngine>(
@@ -45,7 +50,9 @@ struct PlacementCommand: ServiceCommand {
         try shell.start()
         // With the term: a copy of this journal must not ask under the same request ids, for an agent answers an id once (S16).
         shell.submit(.started(policy(configuration), lineage: shell.epoch))
-        try watch.start(fencing: try context.cluster.endpoints(of: "fencing-service"))
+        try watch.start(
+            fencing: try context.cluster.endpoints(of: "fencing-service"),
+            spm: configuration.boolean("saving.enabled") ? try context.cluster.endpoints(of: "spm-coordinator") : nil)
         return shell
     }
 
@@ -55,7 +62,11 @@ struct PlacementCommand: ServiceCommand {
             retryLongest: configuration.duration("recovery.retryLongest"), stableAfter: configuration.duration("recovery.stableAfter"),
             observeEvery: configuration.duration("observe.every"), priorityBlocking: configuration.duration("recovery.priorityBlocking"),
             doubt: configuration.duration("observe.doubt"), startsPerHost: max(1, configuration.integer("recovery.startsPerHost")),
-            waitsForHost: configuration.boolean("recovery.waitsForHost") ? true : nil)
+            waitsForHost: configuration.boolean("recovery.waitsForHost") ? true : nil,
+            saving: configuration.boolean("saving.enabled")
+                ? PowerSavingPolicy(
+                    reserveHosts: max(0, configuration.integer("saving.reserveHosts")), reserveMemoryMiB: max(0, configuration.integer("saving.reserveMemory")),
+                    emptyFor: configuration.duration("saving.emptyFor"), pause: configuration.duration("saving.pause")) : nil)
     }
 
     private static var routes: [Route<PlacementEngine>] {

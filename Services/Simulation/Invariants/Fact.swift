@@ -75,6 +75,8 @@ public enum PowerCause: Hashable, Codable, Sendable {
     case operatorAsked
     /// Fence case with this id.
     case fenceCase(String)
+    /// Nothing runs there, and it is not needed; or it is again.
+    case saving
     case none
 }
 

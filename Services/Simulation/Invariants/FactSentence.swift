@@ -10,6 +10,7 @@ extension Fact: CustomStringConvertible {
         case .toolstack(let host, let works): "the toolstack of \(host) \(works ? "works" : "is down")"
         case .powerCommanded(let host, let action, .fenceCase(let id)): "power \(action.rawValue) of \(host) for case \(id)"
         case .powerCommanded(let host, let action, .operatorAsked): "power \(action.rawValue) of \(host), an operator asked for it"
+        case .powerCommanded(let host, let action, .saving): "power \(action.rawValue) of \(host) to save power"
         case .powerCommanded(let host, let action, .none): "power \(action.rawValue) of \(host)"
         case .deviceCommanded(let host, let action, _): "power \(action.rawValue) reaches the device of \(host)"
         case .hostUp(let host): "\(host) is Up"

@@ -74,6 +74,11 @@ extension InvariantChecker {
         switch cause {
         case .operatorAsked:
             return
+        case .saving:
+            if action == .off, let run = runs.live(on: host) { judgement.violation(.I4, "\(host) is switched off to save power while \(run) lives there") }
+            if promises.isCertain(.held(true)) || promises.isCertain(.enabled(false)) {
+                judgement.violation(.I7, "power \(action.rawValue) of \(host) to save power, although an operator wants nothing automatic")
+            }
         case .none:
             judgement.violation(.I7, "power \(action.rawValue) of \(host) without any cause")
         case .fenceCase(let id):

@@ -107,6 +107,11 @@ struct Runs: Sendable {
         (boots[host] ?? []).flatMap { live[Boot(host: host, boot: $0)] ?? [] }.filter { $0.holder.role == .vm }.sorted { "\($0)" < "\($1)" }
     }
 
+    /// Of those that live on a host, the first.
+    func live(on host: String) -> Run? {
+        (boots[host] ?? []).flatMap { live[Boot(host: host, boot: $0)] ?? [] }.min { "\($0)" < "\($1)" }
+    }
+
     func isLive(_ run: Run) -> Bool { live[Boot(host: run.host, boot: run.boot)]?.contains(run) ?? false }
 
     // MARK: What is proven

@@ -111,7 +111,8 @@ final class ClusterObserver {
         if let view { note(case: view) }
         let open = view?.id
         let isOperators = pendingPower.contains(host) || (open == nil && operatorPower.contains(host))
-        let cause: PowerCause = isOperators ? .operatorAsked : open.map { .fenceCase($0) } ?? .none
+        let isSaving = !isOperators && world.fencing.engine.view(of: host)?.powerSaving.map { $0 != .never } ?? false
+        let cause: PowerCause = isOperators ? .operatorAsked : isSaving ? .saving : open.map { .fenceCase($0) } ?? .none
         world.note(.powerCommanded(host: host, isOff ? .off : .on, cause))
         occurred(isOff ? .off(host: host) : .on(host: host))
         guard isOff else { return }

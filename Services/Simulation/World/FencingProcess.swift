@@ -62,6 +62,17 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
         case .askAcceptance(let question): askAcceptance(question)
         case .askProxy(let question): ask(question)
         case .softRestart(let restart): softRestart(restart)
+        case .saveShutdown(let name, let request):
+            guard let host = world.host(name) else { return }
+            let caller = caller
+            ask(host.agent, target: engine.view(of: name)?.bootID, timeout: .seconds(60), { .saveShutdown($0, caller) }) { [self] in
+                guard let error = $0.error, !error.isUnknownOutcome else { return }
+                submit(.savingAnswered(SavingAnswer(host: name, request: request, refusal: error.description)))
+            }
+        case .callOffShutdown(let name):
+            guard let host = world.host(name) else { return }
+            let caller = caller
+            ask(host.agent, target: engine.view(of: name)?.bootID, timeout: Self.patience, { .saveCalledOff($0, caller) }) { _ in }
         case .readSectors(let question): readSectors(question)
         case .orderWatchdog(let name, let order):
             guard let host = world.host(name) else { return }

@@ -1,3 +1,4 @@
+import FencingEngine
 import HostAgentEngine
 import Messages
 import PlacementEngine
@@ -24,6 +25,18 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
         _ = Subscription(
             of: managers.fencing, by: self, topics: ["host.", "ha."],
             onSnapshot: { [self] state in if let snapshot = state as? FencingSnapshot { take(snapshot) } }, onEvent: { [self] in take($0) })
+        followPool()
+    }
+
+    private func followPool() {
+        guard world.scenario.policy.placement.saving != nil else { return }
+        _ = Subscription(of: managers.spm, by: self, topics: ["pool.status"]) { [self] event in
+            if let pool = event.body as? PoolView { submit(.pool(pool)) }
+        }
+    }
+
+    private func power(_ id: RequestID, _ host: String, _ input: (RequestID) -> FencingInput) {
+        ask(managers.fencing, id: id, timeout: .seconds(300), input) { [self] in submit(.powered(host: host, id: id, $0.error)) }
     }
 
     override func dismantle() {
@@ -98,6 +111,10 @@ final class PlacementProcess: ServiceProcess<PlacementEngine> {
             command(start.vm.name, id, target, .seconds(60)) { .vmStart($0, caller, start) }
         case .stop(let target, let attempt, let id): command(attempt.vm, id, target, .seconds(10)) { .vmStop($0, caller, attempt) }
         case .observe(let target, let attempt, let id): command(attempt.vm, id, target, .seconds(10)) { .vmObserve($0, caller, attempt) }
+        case .powerDown(let request, let id): power(id, request.host) { .powerSave($0, request) }
+        case .powerUp(var request, let id):
+            request.automatic = true
+            power(id, request.host) { .power($0, .on, request) }
         case .resume(let target, let attempt, let id): command(attempt.vm, id, target, .seconds(30)) { .vmResume($0, caller, attempt) }
         }
     }

@@ -245,6 +245,14 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
         for (at, what) in happenings { world.add(.seconds(at) + .milliseconds(Int64($0 * 7919 % 1000)), what) }
         return world
     },
+    // Hosts that have nothing to do are powered down, in a hold, too, and VMs come and go.
+    "saving": {
+        var world = Scenario.saving($0)
+        world.troubles($0, every: 200) { host, vm, at in
+            at % 3 == 0 ? [(at, .haHold), (at + 120, .haRelease)] : at % 3 == 1 ? [(at, .vmStop(vm: vm)), (at + 100, .vmStart(vm: vm, host: nil))] : [(at, .kill(.fencingService)), (at + 20, .guestCrash(vm: vm))]
+        }
+        return world
+    },
     // Hosts have two power supplies, of which one cannot be switched, and stand still.
     "supplies": {
         var world = Scenario.quiet($0, hosts: 3, vms: 4)

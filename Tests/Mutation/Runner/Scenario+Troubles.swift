@@ -1,4 +1,5 @@
 import Messages
+import PlacementEngine
 import Simulation
 
 extension Scenario {
@@ -16,6 +17,14 @@ extension Scenario {
         scenario.policy.fencing.grace = .seconds(5)
         scenario.pace.message = .seconds(1)
         for index in scenario.hosts.indices { scenario.hosts[index].via = .hosts }
+        return scenario
+    }
+
+    /// As ``quiet(_:hosts:vms:)``, with two hosts that have nothing to do, and power saving.
+    static func saving(_ seed: UInt64) -> Scenario {
+        var scenario = quiet(seed, hosts: 4, vms: 3)
+        scenario.policy.placement.saving = PowerSavingPolicy(reserveHosts: 1, emptyFor: .seconds(150), pause: .seconds(20))
+        for index in scenario.vms.indices { scenario.vms[index].host = "host\(1 + index % 2)" }
         return scenario
     }
 
