@@ -164,6 +164,8 @@ private struct ScenarioMaker {
             let at = random.between(0, end)
             add(at, .clone(host: host))
             add(at + span(600), .endClone(host: host))
+            // Its copy takes its host id once that has been silent for long enough; with a clock that stands still its guards would not know.
+            for index in scenario.timeline.indices where scenario.timeline[index].what == .suspend(host: host) { scenario.timeline[index].what = .hang(host: host) }
         }
     }
 

@@ -159,6 +159,7 @@ import Testing
         try defineAndStart(cluster, "erring", "ha: false")
         try defineAndStart(cluster, "left", "ha: false\nresume: leave")
         let pids = try names.map { try #require(guest(cluster, $0)) }
+        try cluster.wait("both write", within: 15) { try names.allSatisfy { try lastWrite(cluster, $0) != nil } }
         let errors = try failWrites(of: pids, cluster)
         defer { if errors.isRunning { kill(errors.processIdentifier, SIGKILL) } }
         try cluster.wait("both are paused", within: 15) {

@@ -94,4 +94,34 @@ import Testing
         #expect(kill(sleeper, SIGCONT) == 0)
         try cluster.waitForHost(victim, "Up", within: 30)
     }
+    /// Nobody can prove its power off; its watchdog vouches for its leases once they have run out, and for nothing else.
+    @Test func leasesOfAHostWhoseBMCIsDeadExpire() throws {
+        let cluster = try TestCluster(
+            "--config-override", "host-agent.watchdog.device=fake:", "--config-override", "host-agent.watchdog.timeout=\(Int(Self.timeout))s",
+            "--config-override", "lease-service.lease.watchdog=\(Int(Self.timeout))s",
+            "--config-override", "lease-service.lease.watchdogFire=10s")
+        defer { cluster.down() }
+        try waitUntilArmed(cluster, TestCluster.hostNames)
+        let victims = try cluster.vms(on: "host2")
+        #expect(!victims.isEmpty)
+        let before = try hosts(cluster)["host2"]?.incarnation ?? 0
+        try cluster.lab("bmc-dead", "host2")
+        try cluster.lab("crash", "host2")
+        try cluster.waitForCase("host2", "failed", saying: "cannot be read")
+        for vm in try cluster.vms() where victims.contains(vm.name) { #expect(vm.status == "unknown" && vm.attempt == 1, "\(vm)") }
+        // The dead time is 8 x 2 s + lease.watchdogFire, counted from the first look at its sector; then lease.settle and a start.
+        try cluster.waitForVMsElsewhere(than: "host2", within: 60)
+        #expect(try cluster.openCase("host2")?.step != nil, "its power is as unknown as before")
+        #expect(try cluster.hosts()["host2"]?.status == "NonResponsive")
+        let story = try cluster.explain("host", "host2")
+        #expect(story.contains("leases expired"), "\(story)")
+
+        // As soon as its BMC answers, the case goes on.
+        try cluster.lab("heal", "host2")
+        try cluster.wait("host2 is back", within: 60) { try hosts(cluster)["host2"].map { $0.status == "Up" && $0.incarnation ?? 0 > before } ?? false }
+        try cluster.waitForAllUp()
+        try cluster.expectTicking()
+        try cluster.expectOneWriter()
+        try cluster.expectSameDecisionsAgain()
+    }
 }
