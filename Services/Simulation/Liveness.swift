@@ -53,7 +53,7 @@ extension World {
                 if !host.hasOwnDevice || !isReached || open?.cause == CaseCause.shutDown.rawValue { host.reset("an operator resets it") }
                 continue
             }
-            if host.hasOwnDevice, isReached, let open, !open.reason.contains("an operator switched it off"), open.cause != CaseCause.shutDown.rawValue { continue }
+            if host.hasOwnDevice, isReached, !host.isOffBehindItsOutlet, let open, !open.reason.contains("an operator switched it off"), open.cause != CaseCause.shutDown.rawValue { continue }
             host.getPower("an operator switches it on")
         }
         // Which of two machines with one identity it was is known after the right one has booted anew.

@@ -46,6 +46,18 @@ import Testing
         #expect(world.violations == [], "\(world.story)")
     }
 
+    /// Nobody saw its renewals stop, so the word of a device that cannot tell whose it is does not count; that of its outlet does, and is not taken for somebody's hand at its switch.
+    @Test func anUnverifiedDeviceThatReadsOffLeavesItToTheNextLevel() {
+        let world = World {
+            $0.machines["host1"]?.guid = nil
+            $0.machines["host1"]?.outlet = .works
+            for name in ["host2", "host3"] { $0.machines[name]?.storageCut = true }
+        }
+        world.crash("host1")
+        world.run(until: 55, "its outlet has switched it off, long before the time of a boot is over") { world.offs["host1"] == 1 && world.proofs.contains { $0.kind == .powerOff } }
+        #expect(world.violations == [], "\(world.story)")
+    }
+
     /// A person is told of a device that reads on, although the one of the next level cannot be read.
     @Test func aDeviceThatReadsOnIsRememberedWhenTheNextLevelFails() {
         let world = World {

@@ -147,7 +147,11 @@ extension FencingEngine {
     }
 
     private mutating func onReadsOff(_ name: String, _ open: FenceCase) {
-        updateCase(name) { $0.readOff = true }
+        let level = hosts[name]?.level
+        updateCase(name) {
+            $0.readOff = true
+            $0.readOffLevel = level
+        }
         if open.step == .recheckingOff { mintPowerOff(name) } else { readGenerations(name) }
     }
 
@@ -158,7 +162,8 @@ extension FencingEngine {
             return closeCase(name, "\(name) reads on and is heard with the same boot id: \(ending)")
         }
         // What is heard with the boot id of before was not switched on anew, whatever the device read.
-        if open.readOff == true, open.cause != .proofRevoked, host.liveness != .heard { return letBoot(name) }
+        let readOff = open.readOff == true && (open.readOffLevel ?? 0) == (host.level ?? 0)
+        if readOff, open.cause != .proofRevoked, host.liveness != .heard { return letBoot(name) }
         switch open.step {
         case .confirmingOff:
             failLevel(name, "the device still reads on after off\(detail.isEmpty ? "" : " (\(detail))"); tried again every \(policy.retry.milliseconds) ms")
@@ -351,7 +356,9 @@ extension FencingEngine {
             // A person's word has proven it over already; the device's would only have been better.
             if open.proven { return powerOn(name) }
             let seen = open.renewalsSeen ? "its renewals go on, or ended only just" : "none is yet"
-            return postpone(name, .failed, "its fence device is not verified (S10): off counts only once a missed lease renewal is seen, and \(seen)")
+            let why = "its fence device is not verified (S10): off counts only once a missed lease renewal is seen, and \(seen)"
+            // The next level may be known to be its own.
+            return host.levels.count > 1 && open.readings >= 3 ? failLevel(name, why) : postpone(name, .failed, why)
         }
         if host.liveness == .heard { return waitForSilence(name) }
         updateCase(name) { $0.readers = [] }

@@ -14,6 +14,8 @@ struct FenceCase: Codable, Hashable, Sendable {
     var offSent = false
     /// The device last read off: if it reads on next, somebody has switched the machine on.
     var readOff: Bool?
+    /// That of this level; `nil` is 0.
+    var readOffLevel: Int?
     /// A proof covers ``incarnation``; what is left is to bring the host back.
     var proven = false
     /// The power-on part was entered: the host is to boot.

@@ -82,6 +82,9 @@ final class HostMachine {
     /// fencing-service can switch it off and on, and knows that.
     var hasOwnDevice: Bool { definition.fence == .verified || definition.fence == .vouched || (definition.fence != .none && definition.hasOutlet == true) }
 
+    /// It has lost its power by itself, and nothing but its outlet, which is on, is known to be its own: nobody but a person at its button can switch it on.
+    var isOffBehindItsOutlet: Bool { definition.fence == .wrongMachine && definition.hasOutlet == true && !outletIsOff && !hasPower }
+
     // MARK: Fence devices
 
     /// As its operator defines them.
