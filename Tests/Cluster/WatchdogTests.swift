@@ -79,6 +79,8 @@ import Testing
         #expect(cluster.powerActions() == powered, "nobody was fenced")
         try cluster.expectOneWriter()
 
+        try holdDisarms(cluster)
+
         // Without leases nothing is armed, and nothing is reset.
         for vm in try cluster.vms() { try cluster.bulwark("vm", "stop", vm.name) }
         let spm = try cluster.spm()
@@ -94,6 +96,29 @@ import Testing
         #expect(kill(sleeper, SIGCONT) == 0)
         try cluster.waitForHost(victim, "Up", within: 30)
     }
+
+    /// While recovery is held no host is reset, although it holds leases; afterwards the watchdogs vouch for them again.
+    private func holdDisarms(_ cluster: TestCluster) throws {
+        let guests = try cluster.vms()
+        #expect(TestCluster.hostNames.allSatisfy { isArmed($0, cluster) })
+        try cluster.bulwark("hold", "--why", "work on the rack")
+        try cluster.wait("all are disarmed", within: 30) { TestCluster.hostNames.allSatisfy { !isArmed($0, cluster) } }
+        #expect(try hosts(cluster).values.allSatisfy { !$0.watchdogArmed })
+        let counted = resets(of: "host1", cluster)
+        let sleeper = try agent(of: "host1", cluster)
+        #expect(kill(sleeper, SIGSTOP) == 0)
+        let silence = cl_boottime() + Int64((Self.timeout + 2) * 1e9)
+        try cluster.wait("longer than the watchdog's time", within: 60) { cl_boottime() > silence }
+        #expect(kill(sleeper, SIGCONT) == 0)
+        #expect(resets(of: "host1", cluster) == counted)
+        #expect(try cluster.vms() == guests, "the same guests run")
+        try cluster.bulwark("hold", "--release")
+        try waitUntilArmed(cluster, TestCluster.hostNames)
+        try cluster.wait("they count again", within: 30) { TestCluster.hostNames.allSatisfy { isArmed($0, cluster) } }
+    }
+
+    /// Its agent has left a mark that its watchdog counts, which it removes after disarming.
+    private func isArmed(_ host: String, _ cluster: TestCluster) -> Bool { FileManager.default.fileExists(atPath: "/run/bulwark/\(cluster.name)/\(host)/watchdog.counts") }
 
     /// Nobody can prove its power off; its watchdog vouches for its leases once they have run out, and for nothing else.
     @Test func leasesOfAHostWhoseBMCIsDeadExpire() throws {
