@@ -71,6 +71,14 @@ struct AgentProcessTests {
         #expect(try bench.wait { bench.watchdogIsOpen })
     }
 
+    @Test func anAgentWhoseRunDirectoryWasEmptiedDoesNotStart() throws {
+        let bench = try AgentBench()
+        try bench.startAgent()
+        try bench.startAgent()
+        let words = try bench.endOfAgentWithoutItsRunDirectory()
+        #expect(words.contains("was emptied since this machine's boot"), "\(words)")
+    }
+
     @Test func anotherBootIsNotObeyed() throws {
         let bench = try AgentBench()
         try bench.startAgent()
@@ -143,6 +151,22 @@ final class AgentBench {
         agent = try spawn(
             besideTests("host-agent"), ["--cluster", "\(directory.path)/cluster.yaml", "--config", "\(directory.path)/agent.yaml", "--log-level", "error"])
         _ = try ask("storage.connect", StorageConnect(domain: domain, path: "\(directory.path)/\(domain)"))
+    }
+
+    /// What it says to that.
+    func endOfAgentWithoutItsRunDirectory() throws -> String {
+        end()
+        try FileManager.default.removeItem(atPath: run)
+        let process = Process()
+        let output = Pipe()
+        process.executableURL = URL(fileURLWithPath: besideTests("host-agent"))
+        process.arguments = ["--cluster", "\(directory.path)/cluster.yaml", "--config", "\(directory.path)/agent.yaml", "--log-level", "error"]
+        process.standardError = output
+        process.standardOutput = output
+        try process.run()
+        let text = try output.fileHandleForReading.readToEnd().map { String(decoding: $0, as: UTF8.self) } ?? ""
+        process.waitUntilExit()
+        return process.terminationStatus == 0 ? "it ended well" : text
     }
 
     func ask(_ type: String, _ body: any Encodable, target: String? = "boot1") throws -> Data {

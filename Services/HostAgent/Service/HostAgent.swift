@@ -26,6 +26,7 @@ final class HostAgent: RunningService {
         let places = try HostPlaces(context.configuration)
         self.places = places
         let state = try context.stateDirectory(places.state)
+        try RunDirectory.check(places.run, service: context.service, state: state, bootID: places.bootID)
         for directory in ["guards", "locks", "fence-locks"] {
             try FileManager.default.createDirectory(atPath: "\(places.run)/\(directory)", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         }

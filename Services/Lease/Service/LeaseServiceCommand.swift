@@ -94,6 +94,7 @@ struct LeaseServiceCommand: ServiceCommand {
                 directory: try context.stateDirectory(backups.isEmpty ? "\(state)/backups" : backups), every: every > .zero ? every : nil,
                 keep: configuration.integer("lease.backup.keep")),
             watchdog: watchdog > .zero ? watchdog : nil, sanlock: try sanlock(configuration))
+        try RunDirectory.check(configuration.string("run"), service: Self.service, state: state, bootID: identity.bootID)
         let security = try context.security(key: name)
         let service = try LeaseHost(
             identity: identity, run: configuration.string("run"),
