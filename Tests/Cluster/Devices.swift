@@ -15,8 +15,8 @@ extension TestCluster {
         device("fence_ipmilan", "10.77.1.\(host.dropFirst(4))", secret: "\(directory)/\(host)/bmc/secret", level: level, ["lanplus": "1", "cipher": "3", "power_wait": "0"])
     }
 
-    /// As `bulwark up` has defined it, with other devices.
-    func definition(of host: String, _ devices: [String]) throws -> String {
+    /// As `bulwark up` has defined it, with other devices, and one more line.
+    func definition(of host: String, _ devices: [String], also line: String = "") throws -> String {
         struct Shown: Decodable {
             var endpoints: [String: String]
             var key: String
@@ -30,14 +30,15 @@ extension TestCluster {
             endpoints: {\(endpoints)}
             key: "\(shown.key)"
             signingKey: "\(shown.signingKey)"
+            \(line)
             fence:
             \(devices.joined(separator: "\n"))
             """
     }
 
-    func give(_ host: String, _ devices: String...) throws {
+    func give(_ host: String, _ devices: String..., also line: String = "") throws {
         let file = "\(directory)/\(host)-devices.yaml"
-        try definition(of: host, devices).write(toFile: file, atomically: true, encoding: .utf8)
+        try definition(of: host, devices, also: line).write(toFile: file, atomically: true, encoding: .utf8)
         // Refused while an agent runs for the host, as the open case lets it do now and then.
         try wait("no fence command of \(host) runs", within: 30) { try bulwark("host", "update", file, expecting: nil).status == 0 }
     }
