@@ -100,7 +100,12 @@ public struct AgentLockspace: Codable, Hashable, Sendable {
 }
 
 /// running / stopped / unknown, and why it is believed.
-public enum RunState: String, Codable, Sendable { case starting, running, paused, stopped, unknown }
+public enum RunState: String, Codable, Sendable {
+    case starting, running, paused, stopped, unknown
+
+    /// Its guest was seen.
+    public var isAlive: Bool { self == .running || self == .paused }
+}
 
 /// What the agent knows of one attempt of one VM.
 public struct VMObservation: Codable, Hashable, Sendable {
@@ -116,10 +121,14 @@ public struct VMObservation: Codable, Hashable, Sendable {
     public var hostLeaves: Bool?
     /// Its guard proves that it runs, but its hypervisor's monitor (QMP) does not answer; `nil`: it does.
     public var isMute: Bool?
+    /// With `unknown`: it ran on another machine, of which this one has the disk, or a copy of it; it is not here. `nil`: it was started here.
+    public var leftElsewhere: Bool?
 
     public init(
-        vm: String, attempt: UInt64, state: RunState, evidence: String, pid: Int32? = nil, ended: SignedProof? = nil, hostLeaves: Bool? = nil, isMute: Bool? = nil
+        vm: String, attempt: UInt64, state: RunState, evidence: String, pid: Int32? = nil, ended: SignedProof? = nil, hostLeaves: Bool? = nil, isMute: Bool? = nil,
+        leftElsewhere: Bool? = nil
     ) {
+        self.leftElsewhere = leftElsewhere
         self.hostLeaves = hostLeaves
         self.isMute = isMute
         self.vm = vm

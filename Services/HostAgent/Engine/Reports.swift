@@ -98,7 +98,7 @@ extension HostAgentEngine {
     func observation(of run: Run) -> VMObservation {
         var seen = VMObservation(
             vm: run.holder.name, attempt: run.holder.attempt, state: run.state, evidence: run.evidence, pid: run.pid, ended: run.proof, hostLeaves: run.endsWithHost,
-            isMute: run.mayRun ? run.isMute : nil)
+            isMute: run.mayRun ? run.isMute : nil, leftElsewhere: run.leftOn == nil ? nil : true)
         if let toolstack, seen.state == .running || seen.state == .paused {
             seen.state = .unknown
             seen.evidence = "\(toolstack.sentence); of this guest is known: \(run.evidence)"

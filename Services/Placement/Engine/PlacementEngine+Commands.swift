@@ -98,7 +98,7 @@ extension PlacementEngine {
         let name = vm.definition.name
         if let sighting = vm.sighting {
             return RequestError(
-                PlacementErrorCode.notProven, "\(name): \(sighting.host) reports its attempt \(sighting.attempt) as running, which should be over; \(consequence)",
+                PlacementErrorCode.notProven, "\(name): \(sighting.host) reports its attempt \(sighting.attempt) as \(sighting.state), which should be over; \(consequence)",
                 details: ["host": sighting.host, "attempt": "\(sighting.attempt)"])
         }
         guard let run = vm.run else { return RequestError(PlacementErrorCode.notProven, "\(name): \(consequence)") }

@@ -19,7 +19,9 @@ extension PlacementEngine {
             return .success(view(known, withDefinition: true))
         }
         if let refusal = diskInUse(by: definition) { return .failure(refusal) }
-        let vm = VMRecord(definition: definition, after: retired.removeValue(forKey: name) ?? RetiredVM())
+        var vm = VMRecord(definition: definition, after: retired.removeValue(forKey: name) ?? RetiredVM())
+        // It may run already, and agents' reports are news only when they change.
+        vm.sighting = hosts.keys.sorted().compactMap { sightingOfAlien(name, on: $0, turn.now) }.first
         vms[name] = vm
         turn.decide(
             name, "defined", why: "An operator defined it; its disks and leases are made before it can start.",

@@ -55,7 +55,7 @@ extension PlacementEngine {
             vms[name]?.sighting?.alarmed = true
             turn.decide(
                 name, "alarm: it runs where it should not",
-                why: "\(sighting.host) reports attempt \(sighting.attempt) as running although it is not the current run or was proven over; the VM is not started while that lasts.",
+                why: "\(sighting.host) reports attempt \(sighting.attempt) as \(sighting.state) although it is not the current run or was proven over; the VM is not started while that lasts.",
                 evidence: ["host": sighting.host, "attempt": "\(sighting.attempt)", "boot": sighting.bootID, "incarnation": "\(sighting.incarnation)"],
                 see: ["host/\(sighting.host)"])
         }

@@ -29,26 +29,39 @@ extension PlacementEngine {
 
     /// Guests that are not defined here are told once and left alone.
     private mutating func tellAliens(_ aliens: [VMObservation], on host: String, _ turn: inout Turn) {
-        let running = aliens.filter { $0.state == .running || $0.state == .paused }
+        let running = aliens.filter(mayRun)
         for alien in running where hosts[host]?.aliens.contains(alien.vm) == false {
             turn.decide(
-                alien.vm, "undefined guest seen", why: "\(host) runs a VM that is not defined here; nothing is done to it.",
+                alien.vm, "undefined guest seen", why: "\(host) \(alien.state.isAlive ? "runs" : "may run") a VM that is not defined here; nothing is done to it.",
                 evidence: ["host": host, "attempt": "\(alien.attempt)", "observed": alien.evidence], see: ["host/\(host)"])
         }
         hosts[host]?.aliens = Set(running.map(\.vm)).sorted()
+    }
+
+    /// What a VM that is defined now may run there already.
+    func sightingOfAlien(_ name: String, on host: String, _ now: Instant) -> Sighting? {
+        guard policy.unknownMayRun == true, let host = hosts[host], host.aliens.contains(name), let bootID = host.view.bootID, !isProvenOver(host.view.name, host.view.incarnation) else { return nil }
+        return Sighting(host: host.view.name, incarnation: host.view.incarnation, bootID: bootID, attempt: 0, since: now, isUnknown: true)
+    }
+
+    /// Whether something of it may live on the host that says this (I4).
+    private func mayRun(_ seen: VMObservation) -> Bool {
+        if seen.state.isAlive { return true }
+        return policy.unknownMayRun == true && seen.state != .stopped && seen.leftElsewhere != true
     }
 
     /// Looks for runs that should not be: an attempt other than the current one, or the current one after its end.
     private mutating func look(for name: String, in observations: [VMObservation], of host: HostView, complete: Bool, _ turn: inout Turn) {
         guard var vm = vms[name], let bootID = host.bootID else { return }
         let stray = observations.first { seen in
-            guard seen.state == .running || seen.state == .paused else { return false }
-            let isCurrent = vm.run.map { $0.host == host.name && $0.bootID == bootID && $0.attempt == seen.attempt } ?? false
+            guard mayRun(seen) else { return false }
+            // A guest of which no attempt is known may be the current one: that is missing in this report, and asked about.
+            let isCurrent = vm.run.map { $0.host == host.name && $0.bootID == bootID && ($0.attempt == seen.attempt || seen.attempt == 0) } ?? false
             return !isCurrent || vm.end != nil
         }
         if let stray {
             guard vm.sighting?.host != host.name || vm.sighting?.attempt != stray.attempt else { return }
-            vm.sighting = Sighting(host: host.name, incarnation: host.incarnation, bootID: bootID, attempt: stray.attempt, since: turn.now)
+            vm.sighting = Sighting(host: host.name, incarnation: host.incarnation, bootID: bootID, attempt: stray.attempt, since: turn.now, isUnknown: stray.state.isAlive ? nil : true)
         } else if let old = vm.sighting, old.host == host.name, old.bootID == bootID, complete || observations.contains(where: { $0.attempt == old.attempt && $0.state == .stopped }) {
             vm.sighting = nil
         } else {

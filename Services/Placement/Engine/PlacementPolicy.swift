@@ -20,15 +20,19 @@ public struct PlacementPolicy: Codable, Hashable, Sendable {
     public var startsPerHost: Int?
     /// HA VMs that a clean shutdown of their host has ended wait for that host (S19); `nil`: they are started elsewhere at once.
     public var waitsForHost: Bool?
+    /// What a host says to be unknown, or starting, counts as what it says to run, if it is to be over; `nil`: it does not, as policies of earlier journals have it.
+    public var unknownMayRun: Bool?
     /// `nil`: every host keeps its power.
     public var saving: PowerSavingPolicy?
 
     public init(
         settle: Duration = .seconds(5), retryFirst: Duration = .seconds(2), retryLongest: Duration = .seconds(30), stableAfter: Duration = .seconds(60),
         observeEvery: Duration = .seconds(2), priorityBlocking: Duration = .seconds(3), doubt: Duration = .seconds(3),
-        startsPerHost: Int? = 4, waitsForHost: Bool? = nil, saving: PowerSavingPolicy? = nil
+        startsPerHost: Int? = 4, waitsForHost: Bool? = nil, unknownMayRun: Bool? = true,
+        saving: PowerSavingPolicy? = nil
     ) {
         self.saving = saving
+        self.unknownMayRun = unknownMayRun
         self.waitsForHost = waitsForHost
         self.settle = settle
         self.retryFirst = retryFirst

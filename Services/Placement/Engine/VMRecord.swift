@@ -146,7 +146,7 @@ struct Round: Codable, Hashable, Sendable {
     var gathersUntil: Instant?
 }
 
-/// An older run, or one believed over, that an agent reports as running.
+/// An older run, or one believed over, that an agent reports as running, or of which it does not know that it is over.
 struct Sighting: Codable, Hashable, Sendable {
     var host: String
     var incarnation: Incarnation
@@ -154,6 +154,10 @@ struct Sighting: Codable, Hashable, Sendable {
     var attempt: UInt64
     var since: Instant
     var alarmed = false
+    /// It may run; `nil`: it was seen to run.
+    var isUnknown: Bool?
+
+    var state: String { isUnknown == true ? "unknown" : "running" }
 }
 
 /// A host as fencing-service told it, and what its agent reported since this process started.
