@@ -1,4 +1,5 @@
 @testable import FencingEngine
+import Foundation
 import HostAgentEngine
 import Messages
 import Testing
@@ -134,16 +135,42 @@ import Testing
         return agent
     }
 
-    @Test func anEmptyHostSaysGoodbyeAtOnceAndOnlyThatIsCalledOff() {
+    @Test func anEmptyHostSaysGoodbyeAfterALookAndOnlyThatIsCalledOff() {
         var agent = agent()
-        _ = agent.handle(.saveShutdown("s", caller), at: at)
+        let effects = agent.handle(.saveShutdown("s", caller), at: at)
+        #expect(effects.contains { if case .perform(.scan) = $0 { true } else { false } })
+        #expect(agent.heartbeat.leaving == .ending && agent.heartbeat.leavesToSave == true)
+        let looked = agent.handle(.scanned([]), at: at)
         #expect(agent.heartbeat.leaving == .over && agent.heartbeat.leavesToSave == true)
+        #expect(looked.contains { if case .reply("s", .success) = $0 { true } else { false } })
         _ = agent.handle(.saveCalledOff("c", caller), at: at)
         #expect(agent.heartbeat.leaving == nil)
         _ = agent.handle(.saveShutdown("s2", caller), at: at)
         _ = agent.handle(.shutdown("o", Caller(role: .operator_)), at: at)
+        #expect(agent.heartbeat.leaving == .over, "an operator does not wait for the look")
+        _ = agent.handle(.scanned([], others: ["process 7 (kvm)"]), at: at)
         _ = agent.handle(.saveCalledOff("c2", caller), at: at)
         #expect(agent.heartbeat.leaving == .over && agent.heartbeat.leavesToSave == nil, "an operator wants it, too")
+    }
+
+    /// Somebody has started it by hand since the last look.
+    @Test(arguments: [[ScannedGuest(vm: "a", pid: 7)], []]) func whatTheLookFindsKeepsItOn(guests: [ScannedGuest]) {
+        var agent = agent()
+        _ = agent.handle(.saveShutdown("s", caller), at: at)
+        let effects = agent.handle(.scanned(guests, others: guests.isEmpty ? ["process 7 (qemu-kvm)"] : nil), at: at)
+        #expect(agent.heartbeat.leaving == nil)
+        #expect(effects.contains { if case .reply("s", .refused(let error)) = $0 { error.message.contains("host2 is not empty") } else { false } })
+    }
+
+    /// A restart of the agent looks anew.
+    @Test func theLookIsNotForgotten() throws {
+        var agent = agent()
+        _ = agent.handle(.saveShutdown("s", caller), at: at)
+        agent = try JSONDecoder().decode(HostAgentEngine.self, from: JSONEncoder().encode(agent))
+        _ = agent.handle(.started(AgentIdentity(host: "host2", hostID: 2, bootID: "b", hardwareID: "h", signingKey: "s", settle: .zero)), at: at)
+        #expect(agent.heartbeat.leaving == .ending)
+        _ = agent.handle(.scanned([]), at: at)
+        #expect(agent.heartbeat.leaving == .over)
     }
 
     @Test func whatRunsThereKeepsIt() {

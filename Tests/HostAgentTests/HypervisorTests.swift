@@ -59,5 +59,21 @@ import Testing
         let scan = ProcessScan.run()
         #expect(scan.guest(uuid: GuestUUID.of(vm: name))?.pid == pid)
         #expect(scan.guest(uuid: GuestUUID.of(vm: name))?.name == name)
+        #expect(scan.guest(uuid: GuestUUID.of(vm: name))?.isOwn == true)
+    }
+
+    /// Whoever started it: `sleep` with the name of an emulator.
+    @Test(arguments: [("qemu-system-x86_64", true), ("kvm", true), ("qemu-nbd", false)]) func everyEmulatorIsFoundAndIsNotBulwarks(program: String, isFound: Bool) throws {
+        let directory = TemporaryDirectory()
+        let path = "\(directory.path)/\(program)"
+        try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: "/bin/sleep")
+        let pid = try spawn(path, ["1000"])
+        defer {
+            kill(pid, SIGKILL)
+            waitpid(pid, nil, 0)
+        }
+        let guest = ProcessScan.run().guests.first { $0.pid == pid }
+        #expect((guest != nil) == isFound)
+        if isFound { #expect(guest?.program == program && guest?.isOwn == false) }
     }
 }

@@ -121,8 +121,8 @@ public enum AgentInput: EngineInput {
     case sighted(Holder, GuardSighting)
     /// What came of an operator's wish that it goes on.
     case resumed(Holder, ResumeOutcome)
-    /// Every process and lock was looked at: these guests run here.
-    case scanned([ScannedGuest])
+    /// Every process and lock was looked at: these guests run here, and these hypervisor processes that are none of Bulwark's; `nil`: none, or nobody looked for them.
+    case scanned([ScannedGuest], others: [String]? = nil)
     /// Each of the run's domains answered a probe that began after the run's end.
     case quiesced(Holder)
     case signed(Holder, SignedProof)

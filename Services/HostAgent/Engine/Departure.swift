@@ -8,7 +8,8 @@ import Messages
 /// | ending  | everything was looked at, each run is proven over, no stray | over: goodbye                 |
 /// | any     | called off, or the machine boots anew                      | –                             |
 ///
-/// To save power (`saving`) it begins only where nothing is to be ended, and an operator's word replaces that.
+/// To save power (`saving`) it begins only where nothing is to be ended, says goodbye only after a look at every process that finds no hypervisor at work, whoever started it, and is given up otherwise. An operator's word
+/// replaces that.
 ///
 /// A restarted agent goes on where it was.
 struct Departure: Codable, Hashable, Sendable {
@@ -16,6 +17,8 @@ struct Departure: Codable, Hashable, Sendable {
     var isOver = false
     /// It is only to save power.
     var saves: Bool?
+    /// What runs here is still looked for; `nil`: it was, or nobody asked.
+    var looks: Bool?
 }
 
 extension HostAgentEngine {
@@ -27,6 +30,7 @@ extension HostAgentEngine {
         shutdowns.append(id)
         guard departure == nil else {
             departure?.saves = nil
+            departure?.looks = nil
             return []
         }
         departure = Departure(bootID: identity.bootID)
@@ -46,8 +50,21 @@ extension HostAgentEngine {
         }
         if let why = notIdle { return [.reply(to: id, .refused(RequestError(RequestErrorCode.conflict, "\(identity?.host ?? "it") is not empty: \(why)")))] }
         shutdowns.append(id)
-        departure = Departure(bootID: identity?.bootID ?? "", saves: true)
-        return [.decide(Decision("host/\(identity?.host ?? "")", "shuts down to save power", why: "fencing-service asked for it, and nothing runs here"))]
+        departure = Departure(bootID: identity?.bootID ?? "", saves: true, looks: true)
+        return [.decide(Decision("host/\(identity?.host ?? "")", "shuts down to save power", why: "fencing-service asked for it, and nothing is known to run here; every process is looked at first")), .perform(.scan)]
+    }
+
+    /// The look that a goodbye to save power waits for; it ends only when nothing was left out.
+    mutating func onLooked(_ others: [String]) -> Effects {
+        guard departure?.looks == true else { return [] }
+        departure?.looks = nil
+        guard let why = notIdle ?? others.first.map({ "\($0) runs there, whoever started it" }) else { return [] }
+        let waiting = shutdowns
+        shutdowns = []
+        departure = nil
+        let host = identity?.host ?? "it"
+        return [.decide(Decision("host/\(host)", "stays on", why: "it was to be powered down to save power, but \(why)"))]
+            + waiting.map { .reply(to: $0, .refused(RequestError(RequestErrorCode.conflict, "\(host) is not empty: \(why)"))) }
     }
 
     /// What runs here, or may.
@@ -77,7 +94,7 @@ extension HostAgentEngine {
 
     /// Once nothing runs here, and nothing can any more: that is said, and whoever waits for it is answered.
     mutating func sayGoodbye() -> Effects {
-        guard let departure, let identity, !departure.isOver || !shutdowns.isEmpty else { return [] }
+        guard let departure, let identity, departure.looks == nil, !departure.isOver || !shutdowns.isEmpty else { return [] }
         var effects: Effects = []
         if !departure.isOver {
             guard !isInitializing, strays.isEmpty, runs.values.allSatisfy({ $0.phase == .over || $0.leftOn != nil }) else { return [] }

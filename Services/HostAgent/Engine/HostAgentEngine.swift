@@ -101,7 +101,7 @@ public struct HostAgentEngine: Engine {
         case .saveCalledOff(let id, let caller): commanded(id, caller) { $0.onSaveCalledOff(id) }
         case .sighted(let holder, let sighting): onSighted(holder, sighting)
         case .resumed(let holder, let outcome): onResumed(holder, outcome)
-        case .scanned(let guests): onScanned(guests)
+        case .scanned(let guests, let others): onScanned(guests, others ?? [])
         case .quiesced(let holder): onQuiesced(holder)
         case .signed(let holder, let proof): onSigned(holder, proof)
         case .taskDone(let id, let result, let error): onTaskDone(id, result, error)
@@ -195,14 +195,14 @@ public struct HostAgentEngine: Engine {
         }
     }
 
-    mutating func onScanned(_ guests: [ScannedGuest]) -> Effects {
+    mutating func onScanned(_ guests: [ScannedGuest], _ others: [String]) -> Effects {
         isScanned = true
         let before = Set(strays)
         strays = guests.filter { runs["vm:\($0.vm)"]?.mayRun != true }.sorted { ($0.vm, $0.pid ?? 0) < ($1.vm, $1.pid ?? 0) }
         let news: Effects = strays.filter { !before.contains($0) }.map {
             .decide(Decision("vm/\($0.vm)", "runs without a known attempt", why: "\($0.evidence): it is left alone and no attempt starts here"))
         }
-        return news + answerObservers() + initialized()
+        return news + answerObservers() + initialized() + onLooked(others)
     }
 
     /// Of an attempt without a record: it is over, unless a process of its VM is here, of whatever attempt that is (I4).

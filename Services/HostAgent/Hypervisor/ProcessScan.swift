@@ -5,16 +5,21 @@ import Glibc
 public struct ProcessScan: Sendable {
     public struct Guest: Hashable, Sendable {
         public var pid: Int32
+        public var program: String
+        /// Empty without one.
         public var uuid: String
         /// From `-name`; empty without one.
         public var name: String
+
+        /// Its uuid is one that a VM of this name has here.
+        public var isOwn: Bool { GuestUUID.of(vm: name) == uuid }
     }
 
     public private(set) var guests: [Guest] = []
     /// Why something could not be looked at; `nil`: everything was.
     public private(set) var gap: String?
 
-    /// Guests are live processes with `-uuid` among their arguments whose program's name says QEMU.
+    /// Guests are live processes whose program's name says QEMU, and has `-uuid` among its arguments or is an emulator's: `qemu-img` and the like are none.
     public static func run() -> ProcessScan {
         var scan = ProcessScan()
         guard let directory = opendir("/proc") else {
@@ -39,12 +44,15 @@ public struct ProcessScan: Sendable {
             return
         }
         let words = line.split(separator: 0, omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
-        guard let program = words.first?.split(separator: "/").last, program.contains("qemu"), let uuid = Self.value(of: "-uuid", in: words) else { return }
-        guard Self.isAlive(pid) else { return }
+        guard let program = words.first?.split(separator: "/").last.map(String.init) else { return }
+        let uuid = program.contains("qemu") ? Self.value(of: "-uuid", in: words) : nil
+        guard uuid != nil || Self.isEmulator(program), Self.isAlive(pid) else { return }
         let name = Self.value(of: "-name", in: words) ?? ""
         let plain = name.hasPrefix("guest=") ? String(name.dropFirst("guest=".count)) : name
-        guests.append(Guest(pid: pid, uuid: uuid, name: plain.split(separator: ",").first.map(String.init) ?? ""))
+        guests.append(Guest(pid: pid, program: program, uuid: uuid ?? "", name: plain.split(separator: ",").first.map(String.init) ?? ""))
     }
+
+    private static func isEmulator(_ program: String) -> Bool { program.hasPrefix("qemu-system-") || program == "qemu-kvm" || program == "kvm" }
 
     private static func value(of option: String, in words: [String]) -> String? {
         guard let index = words.firstIndex(of: option), index + 1 < words.count else { return nil }

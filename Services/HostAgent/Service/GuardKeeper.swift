@@ -74,8 +74,9 @@ final class GuardKeeper {
                 return
             }
             isScanning = false
-            let guests = scan.guests.filter { GuestUUID.of(vm: $0.name) == $0.uuid }.map { ScannedGuest(vm: $0.name, pid: $0.pid) }
-            tell?(.scanned(search(guests)))
+            let guests = scan.guests.filter(\.isOwn).map { ScannedGuest(vm: $0.name, pid: $0.pid) }
+            let others = scan.guests.filter { !$0.isOwn }.map { "process \($0.pid) (\($0.program))" }
+            tell?(.scanned(search(guests), others: others.isEmpty ? nil : others))
         }
     }
 
