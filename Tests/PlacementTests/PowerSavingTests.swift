@@ -31,7 +31,7 @@ import Testing
     }
 
     private func answer(_ bench: inout Bench, _ error: RequestError? = nil) {
-        switch bench.actions.last {
+        switch bench.actions.last(where: { if case .powerDown = $0 { true } else if case .powerUp = $0 { true } else { false } }) {
         case .powerDown(let request, let id), .powerUp(let request, let id): bench.feed(.powered(host: request.host, id: id, error))
         default: Issue.record("nothing was asked")
         }
@@ -147,6 +147,126 @@ import Testing
         answer(&bench, RequestError(RequestErrorCode.conflict, "host5 is not empty"))
         bench.pass(.seconds(60))
         #expect(asked(bench) == ["down host5", "down host4"])
+    }
+
+    /// Nothing runs on any host but host2, and all from this one on are powered down.
+    private func saved(_ hosts: Int, from first: Int) -> Bench {
+        var bench = bench(hosts, reserve: 2)
+        bench.bringUp(Bench.vm("a"), on: "host2")
+        bench.pass(.seconds(110))
+        for number in (first...hosts).reversed() {
+            #expect(asked(bench).last == "down host\(number)")
+            bench.feed(view("host\(number)", .off))
+            answer(&bench)
+            if number != first { bench.pass(.seconds(51)) }
+        }
+        bench.actions = []
+        return bench
+    }
+
+    private let failed = RequestError(RequestErrorCode.conflict, "its device does not answer")
+
+    @Test func whatCannotBeSwitchedOnHasItsNextTurnAfterTheOthersAndAPauseAndIsGivenUp() {
+        var bench = saved(5, from: 4)
+        bench.define(Bench.vm("d", pin: ["host4", "host5"]))
+        bench.start("d")
+        #expect(asked(bench) == ["up host4"])
+        answer(&bench, failed)
+        #expect(asked(bench) == ["up host4", "up host5"])
+        bench.pass(.seconds(10))
+        answer(&bench, failed)
+        bench.pass(.seconds(35))
+        #expect(asked(bench).count == 2)
+        bench.pass(.seconds(10))
+        #expect(asked(bench) == ["up host4", "up host5", "up host4"])
+        for _ in 0..<100 {
+            answer(&bench, failed)
+            bench.pass(.seconds(60))
+        }
+        #expect(asked(bench).count < 30, "whoever wanted it has not asked again")
+    }
+
+    /// Their host is not known to be coming.
+    @Test func aRequestThatIsLostInARestartIsMadeAgain() {
+        var bench = saved()
+        bench.bringUp(Bench.vm("b"), on: "host1")
+        bench.bringUp(Bench.vm("c"), on: "host3")
+        bench.pass(.seconds(60))
+        #expect(asked(bench) == ["down host4", "up host4"])
+        bench.feed(.started(bench.engine.policy, lineage: "j2"))
+        bench.feed(.fencing(Bench.snapshot(bench.engine.hostViews)))
+        for (host, vm) in [("host1", "b"), ("host2", "a"), ("host3", "c")] { bench.feed(Bench.report(host, [Bench.running(vm, 1)])) }
+        bench.pass(.seconds(60))
+        #expect(asked(bench) == ["down host4", "up host4", "up host4"])
+    }
+
+    private func without(_ host: String, _ status: HostStatus = .up) -> PlacementEngine.Input {
+        var view = Bench.host(host, status)
+        view.spmPriority = -1
+        return .host(view)
+    }
+
+    @Test func thePoolsSPMKeepsAHostBesideIt() {
+        var bench = bench(4, reserve: 0)
+        for host in ["host2", "host3"] { bench.feed(without(host)) }
+        for _ in 0..<10 {
+            bench.pass(.seconds(60))
+            if case .powerDown(let request, _) = bench.actions.last, bench.engine.saving?.ask != nil {
+                bench.feed(view(request.host, .off))
+                answer(&bench)
+            }
+        }
+        #expect(asked(bench) == ["down host3", "down host2"])
+    }
+
+    @Test(arguments: ["the last other host", "the election"]) func aHostThatMayBeSPMIsSwitchedOnIfItIsMissed(_ failure: String) {
+        var bench = bench(4, reserve: 0)
+        bench.feed(without("host2"))
+        bench.pass(.seconds(110))
+        #expect(asked(bench) == ["down host4"])
+        bench.feed(view("host4", .off))
+        answer(&bench)
+        bench.pass(.seconds(60))
+        #expect(asked(bench) == ["down host4", "down host2"], "host3 may be SPM")
+        var off = Bench.host("host2", .down)
+        off.spmPriority = -1
+        off.powerSaving = .off
+        bench.feed(.host(off))
+        answer(&bench)
+        if failure == "the last other host" {
+            bench.feed(.host(Bench.host("host3", .nonResponsive)))
+        } else {
+            bench.feed(.pool(PoolView(pool: "p", master: "dom", status: .nonResponsive, spm: nil, incarnation: nil, term: 2, lver: 1, reason: "")))
+            bench.pass(.seconds(500))
+            #expect(asked(bench).count == 2, "it may be elected yet")
+            bench.pass(.seconds(200))
+        }
+        bench.pass(.seconds(60))
+        #expect(asked(bench).dropFirst(2).first == "up host4")
+    }
+
+    @Test func aVMThatWaitsForAnotherHostIsNotForgotten() {
+        var bench = saved(6, from: 5)
+        bench.pass(.seconds(60))
+        #expect(asked(bench) == ["down host4"])
+        for number in [5, 6] {
+            bench.define(Bench.vm("d\(number)", pin: ["host\(number)"]))
+            bench.start("d\(number)")
+        }
+        answer(&bench, failed)
+        #expect(asked(bench) == ["down host4", "up host5"])
+        answer(&bench)
+        #expect(asked(bench) == ["down host4", "up host5", "up host6"])
+    }
+
+    /// It may go off yet.
+    @Test func nothingIsPlacedOnAHostThatLeaves() throws {
+        var bench = bench()
+        bench.define(Bench.vm("a"))
+        var view = Bench.host("host1")
+        view.powerSaving = .leaving
+        bench.feed(.host(view))
+        #expect(try bench.engine.explainPlacement(of: "a").rejected["host1"] == "it is powered down to save power")
     }
 
     @Test func afterARestartItAsksNobodyBeforeItHasHeardAll() {

@@ -23,7 +23,7 @@ extension PlacementEngine {
         vm.round = Round(byUser: true, only: request.host, failures: 0, retryAt: nil, since: turn.now, recovering: vm.round.recovering && vm.phase == .waiting)
         let reasons = reasons(for: vm)
         guard !reasons.candidates.isEmpty else {
-            return .failure(RequestError(PlacementErrorCode.noHost, "no host can take \(name)" + summary(reasons) + (wake(for: vm) ?? ""), details: reasons.rejected))
+            return .failure(RequestError(PlacementErrorCode.noHost, "no host can take \(name)" + summary(reasons) + (wake(for: vm, turn.now) ?? ""), details: reasons.rejected))
         }
         vm.wanted = true
         vm.phase = .waiting

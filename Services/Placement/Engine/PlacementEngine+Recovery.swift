@@ -253,7 +253,7 @@ extension PlacementEngine {
         guard synced else { return "fencing-service has not told about it since placement-service started" }
         guard view.status == .up, view.bootID != nil else { return "is \(view.status.rawValue): \(view.reason)" }
         if let toolstack = view.toolstack { return toolstack.sentence }
-        if isBeingPoweredDown(view.name) { return "it is powered down to save power" }
+        if isBeingPoweredDown(view) { return "it is powered down to save power" }
         guard host.reported else { return "its agent has not reported all that runs there yet" }
         if let only = vm.round.only, only != view.name { return "the start was asked for on \(only) only" }
         guard vm.definition.pin.isEmpty || vm.definition.pin.contains(view.name) else { return "the VM is pinned to \(vm.definition.pin.joined(separator: ", "))" }

@@ -91,7 +91,7 @@ public struct PlacementEngine: Engine, Equatable {
     /// Until then, automatic starts wait for the reports of all Up hosts.
     var settleUntil = Instant(nanoseconds: 0)
     /// `nil`: power was never saved.
-    var saving: PowerSavingState?
+    var saving: PowerSavingMemory?
 
     public init() {}
 
@@ -116,7 +116,7 @@ public struct PlacementEngine: Engine, Equatable {
         case .report(let report): onReport(report, &turn)
         case .answered(let vm, let id, let answer): onAnswered(vm, id, answer, &turn)
         case .prepared(let vm, let id, let error): onPrepared(vm, id, error, &turn)
-        case .pool(let pool): onPool(pool)
+        case .pool(let pool): onPool(pool, now)
         case .powered(let host, let id, let error): onPowered(host, id, error, &turn)
         }
         proceed(&turn)
@@ -142,8 +142,7 @@ public struct PlacementEngine: Engine, Equatable {
         synced = false
         recoveryAllowed = false
         settleUntil = turn.now + policy.settle
-        saving?.ask = nil
-        saving?.spm = nil
+        forgetAsked()
         for name in hosts.keys { hosts[name]?.reportedBoot = nil }
         for name in vms.keys.sorted() {
             guard var vm = vms[name] else { continue }

@@ -68,4 +68,7 @@ public struct PowerSavingPolicy: Codable, Hashable, Sendable {
         self.emptyFor = emptyFor
         self.pause = pause
     }
+
+    /// Shorter ones would keep fencing-service busy with hosts that cannot be switched.
+    public static let shortest = Duration.seconds(5)
 }

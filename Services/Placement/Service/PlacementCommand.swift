@@ -31,6 +31,12 @@ struct PlacementCommand: ServiceCommand {
 
     @OptionGroup var options: ServiceOptions
 
+    static func check(_ configuration: Configuration) throws(RequestError) {
+        for key in ["saving.emptyFor", "saving.pause"] where configuration.duration(key) < PowerSavingPolicy.shortest {
+            throw RequestError(code: "config.invalid", message: "\(key) is \(configuration.duration(key).milliseconds) ms, it must be at least \(PowerSavingPolicy.shortest.seconds) s")
+        }
+    }
+
     @ReactorActor static func build(_ context: ServiceContext) throws -> any RunningService {
         let configuration = context.configuration
         let security = try context.security(key: service)
