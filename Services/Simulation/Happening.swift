@@ -124,6 +124,8 @@ public enum Happening: Codable, Hashable, Sendable {
     case hostStay(host: String)
     /// Enrols the machine that has this name now.
     case hostAdd(host: String)
+    /// Its operator takes the BMC of this host for its fence device.
+    case hostUpdate(host: String, bmcOf: String)
     case fenceNow(host: String)
     /// Refused if no level of its devices answers.
     case fenceRehearse(host: String)
@@ -176,6 +178,8 @@ public enum BMCFault: String, Codable, Hashable, Sendable, CaseIterable {
     case actsLate = "acts late"
     /// Reads the truth and refuses every command.
     case refuses
+    /// Does as it is told, and takes its time to say whose it is.
+    case tellsLate = "tells late whose it is"
 }
 
 /// One process of a simulated cluster.
@@ -267,6 +271,7 @@ extension Happening {
         case .hostShutdown(let host): "host shutdown \(host)"
         case .hostStay(let host): "host shutdown \(host) called off"
         case .hostAdd(let host): "host add \(host)"
+        case .hostUpdate(let host, let other): "host update \(host) with the bmc of \(other)"
         case .fenceNow(let host): "fence now \(host)"
         case .fenceRehearse(let host): "fence rehearse \(host)"
         case .power(let host, let verb): "power \(verb.rawValue) \(host)"
@@ -381,6 +386,7 @@ extension Happening {
         Form("host shutdown HOST") { .hostShutdown(host: $0[0]) },
         Form("host shutdown HOST called off") { .hostStay(host: $0[0]) },
         Form("host add HOST") { .hostAdd(host: $0[0]) },
+        Form("host update HOST with the bmc of HOST") { .hostUpdate(host: $0[0], bmcOf: $0[1]) },
         Form("fence now HOST") { .fenceNow(host: $0[0]) },
         Form("fence rehearse HOST") { .fenceRehearse(host: $0[0]) },
         Form("power on HOST") { .power(host: $0[0], .on) },

@@ -474,6 +474,8 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
     public var kdumpLimit: Duration
     /// Where the values come from, and whether anything happens without an operator; `nil`: that of before there were any.
     public var profile: FencingProfile?
+    /// Which decisions the engine had learned when this was written; journals of earlier versions lack it, and lead to what was decided then.
+    public var rules = 1
 
     public init(
         heartbeat: Duration = .seconds(1), grace: Duration = .seconds(30), minimumMissed: Int = 3, graceSPM: Duration = .zero, gracePerVM: Duration = .zero,
@@ -528,5 +530,6 @@ public struct FencingPolicy: Codable, Hashable, Sendable {
             initializing: try values.decodeIfPresent(Duration.self, forKey: .initializing) ?? .zero,
             nonOperational: try values.decodeIfPresent(Duration.self, forKey: .nonOperational) ?? .zero,
             profile: try values.decodeIfPresent(FencingProfile.self, forKey: .profile))
+        rules = try values.decodeIfPresent(Int.self, forKey: .rules) ?? 0
     }
 }

@@ -5,8 +5,9 @@ import Testing
 /// Several levels on the way back.
 @Suite struct LevelTests {
     /// Its BMC cannot switch it off, its outlet does.
-    private func worldWithAnOutlet(waitsForItsBMC: Bool = false) -> World {
+    private func worldWithAnOutlet(waitsForItsBMC: Bool = false, maximumReboots: Int = .max) -> World {
         let world = World {
+            $0.policy.maximumReboots = maximumReboots
             $0.machines["host1"]?.outlet = .works
             $0.machines["host1"]?.waitsForItsBMC = waitsForItsBMC
         }
@@ -23,8 +24,8 @@ import Testing
     }
 
     /// The outlet is on, its machine is not: it is not left at that, and does not count twice as an attempt.
-    @Test func aMachineThatStaysOffBehindItsOutletIsSwitchedOnByItsBMC() {
-        let world = worldWithAnOutlet(waitsForItsBMC: true)
+    @Test(arguments: [1, .max]) func aMachineThatStaysOffBehindItsOutletIsSwitchedOnByItsBMC(maximumReboots: Int) {
+        let world = worldWithAnOutlet(waitsForItsBMC: true, maximumReboots: maximumReboots)
         world.run(until: 60, "the outlet is on") { world.ons["host1"] == 1 }
         world.machines["host1"]?.bmc = .works
         world.run(until: 50, "all Up, long before the time of a boot is over") { world.ons["host1"] == 2 && world.allUp }
@@ -56,6 +57,38 @@ import Testing
         world.crash("host1")
         world.run(until: 55, "its outlet has switched it off, long before the time of a boot is over") { world.offs["host1"] == 1 && world.proofs.contains { $0.kind == .powerOff } }
         #expect(world.violations == [], "\(world.story)")
+    }
+
+    /// What it has found out is another level's word than the case's, and no complete rehearsal.
+    @Test func aCaseCutsARehearsalShort() {
+        let world = World { $0.machines["host1"]?.outlet = .lies }
+        world.submit(.rehearse("r", HostRequest(host: "host1")))
+        world.run(until: 5, "the second level is asked") { world.engine.hosts["host1"]?.level == 1 && world.engine.hosts["host1"]?.reads?[0] == .on }
+        world.run(0.2)
+        world.submit(.fenceNow("now", HostRequest(host: "host1")))
+        world.run(until: 5, "the rehearsal is over") { world.replies["r"] != nil }
+        #expect(world.refusal("r") == RequestErrorCode.unknownOutcome.rawValue && !world.events.contains { $0.type == "fence.rehearsed" })
+        #expect(world.engine.hosts["host1"]?.reads?[0] == .on && world.engine.hosts["host1"]?.reads?[1] == .off)
+    }
+
+    /// It does not begin anew before they have asked again.
+    @Test func aRehearsalThatWasCutShortLeavesTimeForWhoeverWantsSomethingElse() {
+        let world = World {
+            $0.machines["host1"]?.outlet = .works
+            $0.machines["host1"]?.latency = .seconds(1)
+            $0.policy.rehearseEvery = .seconds(3600)
+        }
+        world.operatorActs = ["host1"]
+        world.run(until: 20, "rehearsed once") { world.events.contains { $0.type == "fence.rehearsed" && $0.subject == "host1" } }
+        world.submit(.rehearse("r", HostRequest(host: "host1")))
+        world.submit(.power("first", .off, HostRequest(host: "host1")))
+        #expect(world.refusal("first") == FencingErrorCode.busy.rawValue)
+        world.run(until: 5, "it is cut short") { world.refusal("r") != nil }
+        world.run(1)
+        world.submit(.power("again", .off, HostRequest(host: "host1")))
+        world.run(until: 10, "off") { world.replies["again"] != nil }
+        #expect(world.accepted("again"), "\(world.story)")
+        #expect(world.events.count { $0.type == "fence.rehearsed" && $0.subject == "host1" } == 1)
     }
 
     /// A person is told of a device that reads on, although the one of the next level cannot be read.

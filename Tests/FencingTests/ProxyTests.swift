@@ -50,6 +50,53 @@ import Testing
         #expect(world.violations == [], "\(world.story)")
     }
 
+    /// Its agent is about to end, and a command with it.
+    @Test func aHostThatIsPoweredDownToSavePowerIsNoProxy() {
+        let world = world()
+        world.goodbyesAreSlow = true
+        for name in ["host3", "host4"] { world.machines[name]?.reachesNoDevice = true }
+        world.submit(.powerSave("save", HostRequest(host: "host2")))
+        world.run(until: 5, "it ends its guests") { world.view("host2").powerSaving == .leaving }
+        let case1 = world.proxied.count
+        world.crash("host1")
+        world.run(30)
+        #expect(world.proxied.count > case1 && world.proxied.dropFirst(case1).allSatisfy { $0.proxy != "host2" }, "\(world.story)")
+        #expect(world.violations == [])
+    }
+
+    @Test func whoCarriesSomethingOutIsNotPoweredDown() {
+        let world = world()
+        world.freezesInACommand = "host2"
+        world.crash("host1")
+        world.run(until: 60, "its word is missing") { world.engine.hosts["host1"]?.owed?["host2"] != nil }
+        #expect(world.engine.isBusyAsProxy("host2"))
+        world.submit(.powerSave("save", HostRequest(host: "host2")))
+        #expect(world.refusal("save") != nil)
+
+        let other = self.world()
+        other.machines["host1"]?.latency = .seconds(20)
+        other.run(1)
+        other.submit(.power("status", .status, HostRequest(host: "host1")))
+        other.submit(.powerSave("save", HostRequest(host: "host2")))
+        other.submit(.powerSave("other", HostRequest(host: "host3")))
+        #expect(other.refusal("save") == RequestErrorCode.conflict.rawValue && other.refusal("other") == nil)
+    }
+
+    /// Proxies remember the numbers under which they worked for a name.
+    @Test func numbersGoOnUnderTheNameOfAForgottenHost() {
+        let world = world()
+        world.operatorActs = ["host1"]
+        world.submit(.power("off", .off, HostRequest(host: "host1")))
+        world.run(until: 30, "proven over") { world.engine.hosts["host1"]?.isProvenDead == true && world.engine.hosts["host1"]?.run == nil }
+        let before = world.engine.hosts["host1"]?.counter ?? 0
+        world.submit(.hostForget("forget", HostForget(host: "host1")))
+        var new = world.definition(1)
+        new.key = "new"
+        world.submit(.hostAdd("add", new))
+        #expect(world.accepted("forget") && world.accepted("add"), "\(world.replies)")
+        #expect(before > 5 && (world.engine.hosts["host1"]?.counter ?? 0) >= before)
+    }
+
     @Test func withoutAnyOtherHostItSaysWhatIsMissing() {
         let world = world(hosts: 1)
         world.crash("host1")

@@ -55,6 +55,9 @@ extension World {
         if machine.outletIsOff, device.address != "outlet" { return .failed("Unable to connect to the BMC") }
         switch (bmc ?? .works, run.action) {
         case (.works, .status) where device.address == "outlet": return machine.outletIsOff ? .readsOff : .succeeded
+        case (.another(let isOff), let action):
+            if action != .status { machines[run.host]?.outlet = .another(isOff: action == .off) }
+            return action == .status && isOff ? .readsOff : .succeeded
         case (.dead, _): return .failed("Unable to obtain correct plug status")
         case (.lies, let action): return action == .status ? .readsOff : .succeeded
         case (_, .status): return machine.powered && !machine.suppliesOff.contains(device.address) ? .succeeded : .readsOff

@@ -5,10 +5,12 @@ import Testing
 
 /// Machines, BMCs, a shared lockspace and the engine with its detectors under virtual time; every effect is checked against what is true in this world.
 final class World {
-    enum BMC {
+    enum BMC: Equatable {
         case works, stuck, dead
         /// Another machine's: always reads off.
         case lies
+        /// Another machine's, which it switches.
+        case another(isOff: Bool)
     }
 
     struct Machine {
@@ -19,6 +21,7 @@ final class World {
         var bmc = BMC.works
         /// What its BMC tells of itself.
         var guid: String?
+        var identityTakes = Duration.milliseconds(200)
         var hardwareID: String
         var sequence: UInt64 = 0
         var readyAt = Instant(nanoseconds: 0)
@@ -300,8 +303,10 @@ final class World {
         case .identify(let question):
             let machine = machines[question.host]
             let isReached = question.proxy.map { reachable($0) && machines[$0]?.reachesNoDevice == false } ?? true
-            let guid = machine.flatMap { $0.bmc == .dead || !isReached ? nil : $0.guid }
-            deliver(.identified(Identification(question, .success(FenceIdentity(guid: guid, unsupported: false, detail: "no answer")))), after: .milliseconds(200))
+            // Outlets and second supplies have no identity.
+            let cannotTell = question.device.agent == "fence_apc"
+            let guid = machine.flatMap { $0.bmc == .dead || !isReached || cannotTell ? nil : $0.guid }
+            deliver(.identified(Identification(question, .success(FenceIdentity(guid: guid, unsupported: cannotTell, detail: "no answer")))), after: machine?.identityTakes ?? .zero)
         case .askAcceptance(let question):
             let answers = reachable(question.voter)
             deliver(

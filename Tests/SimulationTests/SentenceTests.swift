@@ -33,7 +33,7 @@ import Testing
 
     private static let commands: [Happening] = [
         .vmStart(vm: "web1", host: nil), .vmStart(vm: "web1", host: "host2"), .vmStop(vm: "web1"), .vmRemove(vm: "web1"), .vmResume(vm: "web1"), .vmResetPowerState(vm: "web1"),
-        .hostMaintenance(host: "host1"), .hostActivate(host: "host1"), .hostConfirmOff(host: "host1"), .hostForget(host: "host1"), .hostAdd(host: "host1"), .fenceNow(host: "host1"),
+        .hostMaintenance(host: "host1"), .hostActivate(host: "host1"), .hostConfirmOff(host: "host1"), .hostForget(host: "host1"), .hostAdd(host: "host1"), .hostUpdate(host: "host1", bmcOf: "host2"), .fenceNow(host: "host1"),
         .power(host: "host1", .on), .power(host: "host1", .off), .power(host: "host1", .cycle), .haHold, .haRelease, .haEnable, .haDisable,
         .spmSelect(host: "host2"), .spmMove, .domainMaintenance(domain: "dom1"), .domainActivate(domain: "dom1"),
     ]

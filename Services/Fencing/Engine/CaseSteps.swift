@@ -162,7 +162,7 @@ extension FencingEngine {
             return closeCase(name, "\(name) reads on and is heard with the same boot id: \(ending)")
         }
         // What is heard with the boot id of before was not switched on anew, whatever the device read.
-        let readOff = open.readOff == true && (open.readOffLevel ?? 0) == (host.level ?? 0)
+        let readOff = open.readOff == true && (policy.rules < 1 || (open.readOffLevel ?? 0) == (host.level ?? 0))
         if readOff, open.cause != .proofRevoked, host.liveness != .heard { return letBoot(name) }
         switch open.step {
         case .confirmingOff:
@@ -291,8 +291,10 @@ extension FencingEngine {
         case .doubtful, .lease, nil: break
         }
         guard host.command == nil, host.run == nil, !dump(name) else { return }
+        let levels = policy.rules < 1 ? nil : (open.offLevels ?? []).filter { $0 != host.level ?? 0 } + [host.level ?? 0]
         updateCase(name) {
             $0.offSent = true
+            $0.offLevels = levels
             $0.voters = []
         }
         step(name, .off, "switches it off through \(host.fenceDevice?.agent ?? "its device")")
@@ -350,15 +352,32 @@ extension FencingEngine {
         }
     }
 
+    /// S10: what speaks against a device that reads off.
+    func contradiction(of host: HostRecord) -> FenceDevice? { policy.rules < 1 ? nil : host.contradiction }
+
+    /// It is asked again in its turn; at once if it has not been since this level was told to switch off.
+    private mutating func onContradiction(_ name: String, by other: FenceDevice) {
+        guard let host = hosts[name], let open = host.fenceCase else { return }
+        let why = "it reads off, but \(other.agent) at \(other.address), which tells that it is \(name)'s own, read on when it was asked last (S10); it is asked again"
+        guard open.offLevels?.last == host.level ?? 0 else { return failLevel(name, why) }
+        update(name) {
+            $0.level = nil
+            $0.fenceCase?.failedLevels = nil
+            $0.power = .unknown
+        }
+        postpone(name, .failed, why, after: .milliseconds(1))
+    }
+
     private mutating func onGenerationsRead(_ name: String) {
         guard let host = hosts[name], let open = host.fenceCase else { return }
+        if let other = contradiction(of: host) { return open.proven ? powerOn(name) : onContradiction(name, by: other) }
         guard host.deviceVerified || (open.renewalsStopped && !open.renewalsSeen) else {
             // A person's word has proven it over already; the device's would only have been better.
             if open.proven { return powerOn(name) }
             let seen = open.renewalsSeen ? "its renewals go on, or ended only just" : "none is yet"
             let why = "its fence device is not verified (S10): off counts only once a missed lease renewal is seen, and \(seen)"
             // The next level may be known to be its own.
-            return host.levels.count > 1 && open.readings >= 3 ? failLevel(name, why) : postpone(name, .failed, why)
+            return host.levels.count > 1 && open.readings >= 3 && policy.rules >= 1 ? failLevel(name, why) : postpone(name, .failed, why)
         }
         if host.liveness == .heard { return waitForSilence(name) }
         updateCase(name) { $0.readers = [] }

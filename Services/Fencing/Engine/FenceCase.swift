@@ -12,6 +12,8 @@ struct FenceCase: Codable, Hashable, Sendable {
     var told: String?
     /// The `off` of this case was sent.
     var offSent = false
+    /// The levels through which it was sent, the latest last; `nil`: nobody noted that.
+    var offLevels: [Int]?
     /// The device last read off: if it reads on next, somebody has switched the machine on.
     var readOff: Bool?
     /// That of this level; `nil` is 0.

@@ -39,7 +39,7 @@ public import Messages
 /// | accepting          | an agent accepts (S16)        | off                                                         |
 /// | off                | the agent ended, in any way   | confirming-off                                              |
 /// | confirming-off     | status off / on or unknown    | reading-generations / failed                                |
-/// | reading-generations| the readers answered          | rechecking-off (S9); failed if unverified and renewals are not seen to have stopped (S10) |
+/// | reading-generations| the readers answered          | rechecking-off (S9); failed if unverified and renewals are not seen to have stopped, or while another level's device that tells that it is the host's own read on (S10) |
 /// | rechecking-off     | status off, host silent       | signing, then proven                                        |
 /// | proven             | nothing forbids it            | on                                                          |
 /// | on                 | the agent ended, in any way   | confirming-on                                               |

@@ -142,6 +142,8 @@ public struct FenceRun: Codable, Hashable, Sendable {
     public var proxy: String?
     /// Rises with every run for the host.
     public var number: UInt64?
+    /// Which of the host's levels, from 0; `nil`: that which acts.
+    var level: Int?
 }
 
 extension FenceRun {
@@ -219,6 +221,8 @@ public struct Identification: Codable, Hashable, Sendable {
     public var detail: String
     /// Which of the host's devices; `nil` is the first.
     public var index: Int?
+    /// Who was asked: the host's devices may be others by now. `nil`: nobody noted that.
+    public var device: FenceDevice?
     public init(host: String, guid: String?, unsupported: Bool, detail: String, index: Int? = nil) {
         self.host = host
         self.index = index
@@ -230,6 +234,7 @@ public struct Identification: Codable, Hashable, Sendable {
     /// What the proxy says that the device says.
     public init(_ question: IdentityQuestion, _ reply: Result<FenceIdentity, RequestError>) {
         self.init(host: question.host, guid: nil, unsupported: false, detail: "", index: question.index)
+        device = question.device
         switch reply {
         case .success(let identity): (guid, unsupported, detail) = (identity.guid, identity.unsupported, identity.detail)
         case .failure(let error): detail = "\(question.proxy ?? "") did not tell: \(error)"

@@ -108,7 +108,7 @@ extension FencingEngine {
         if host.fenceCase?.cause == .shutDown { return "it has shut down; bulwark power on \(host.name), or its own button, brings it back" }
         if policy.maximumReboots == 0 { return "fence.maximumReboots is 0: no case switches a host on" }
         let recent = (host.reboots ?? []).filter { now - $0 < policy.rebootWindow }
-        if recent.count >= policy.maximumReboots, let first = recent.first {
+        if recent.count >= policy.maximumReboots, policy.rules < 1 || beginsRound(host), let first = recent.first {
             return "it was switched on \(recent.count) times in \(policy.rebootWindow.milliseconds / 60_000) minutes and came to nothing: look at it, then host activate or power on; "
                 + "else it is tried again in \((first + policy.rebootWindow - now).milliseconds / 60_000 + 1) minutes"
         }

@@ -177,13 +177,16 @@ struct HostRecord: Codable, Hashable, Sendable {
     /// The first of them.
     var fenceDevice: FenceDevice? { levelDevices.first.map { definition.fence[$0] } }
 
+    /// Those through which it went.
+    func devices(of run: FenceRun) -> [Int] { run.level.map { levels.indices.contains($0) ? levels[$0] : [] } ?? levelDevices }
+
     /// Devices that read on when they were asked last, whatever the others say.
     var readingOn: [FenceDevice] { (reads ?? [:]).filter { $0.value == .on && definition.fence.indices.contains($0.key) }.keys.sorted().map { definition.fence[$0] } }
 
     /// A run through those that act now has ended.
     mutating func note(_ run: FenceRun, _ result: FenceResult) {
         var all = reads ?? [:]
-        for (position, index) in levelDevices.enumerated() where position < run.devices.count {
+        for (position, index) in devices(of: run).enumerated() where position < run.devices.count {
             let part = result.parts.flatMap { $0.indices.contains(position) ? $0[position].outcome : nil } ?? result.outcome
             all[index] = run.action.isDestructive ? .unknown : part.powerState
         }
@@ -211,8 +214,16 @@ struct HostRecord: Codable, Hashable, Sendable {
     var deviceIsForeign: Bool { levelDevices.contains { isOwn($0) == false } }
 
     /// Whether the device is this machine's; `nil`: nobody can tell.
-    func isOwn(_ index: Int) -> Bool? {
-        if definition.fence[index].vouched == true { return true }
+    func isOwn(_ index: Int) -> Bool? { definition.fence[index].vouched == true ? true : tellsOwn(index) }
+
+    /// A device of another level that tells itself that it is this machine's, and read on when it was asked last. What an outlet reads says nothing of the machine behind it.
+    var contradiction: FenceDevice? {
+        let others = definition.fence.indices.filter { !levelDevices.contains($0) && reads?[$0] == .on && tellsOwn($0) == true }
+        return others.first.map { definition.fence[$0] }
+    }
+
+    /// What the device itself says of that.
+    private func tellsOwn(_ index: Int) -> Bool? {
         if case .guid(let guid) = trust(index), let hardwareID { return HardwareIdentity.same(guid, hardwareID) }
         return nil
     }
@@ -241,6 +252,8 @@ struct Tombstone: Codable, Hashable, Sendable {
     var boots: [String]
     /// Its last life was proven over: its id may be given to another host.
     var proven: Bool
+    /// Where its ``HostRecord/counter`` left off: proxies remember the numbers of runs under a name.
+    var counter: UInt64?
 }
 
 /// What an operator asked of a host's power, step by step.

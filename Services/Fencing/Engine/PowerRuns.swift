@@ -9,11 +9,12 @@ extension FencingEngine {
         precondition(!action.isDestructive || host.unresolved == nil, "a fence command while the last outcome is open: \(host)")
         let deadline = policy.agentTimeout
         let proxy = proxy(for: host)
+        let level = policy.rules >= 1 && host.levels.count > 1 ? host.level ?? 0 : nil
         update(name) {
             let number = $0.nextNumber()
             $0.run = FenceRun(
                 id: "\(name)-run-\(number)", host: name, action: action, device: device, others: others.isEmpty ? nil : others, deadline: deadline, proxy: proxy,
-                number: host.needsProxy ? number : nil)
+                number: host.needsProxy ? number : nil, level: level)
             $0.retryAt = nil
         }
         note(runBegan: name)

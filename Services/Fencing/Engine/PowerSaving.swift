@@ -57,6 +57,7 @@ extension FencingEngine {
         if mayNeverBeSaved(host) { return "its definition forbids it, or no device that is known to be its own could switch it on again" }
         if host.status != .up { return "it is \(host.status.rawValue): \(host.reason)" }
         if host.fenceCase != nil || host.unresolved != nil || host.owed != nil || host.run != nil || host.command != nil || !host.stuck.isEmpty { return "its power, or what runs there, is being dealt with" }
+        if policy.rules >= 1, isBusyAsProxy(host.name) { return "it carries out a fence command for another host" }
         let others = hosts.values.filter { $0.name != host.name }
         if let other = others.filter({ $0.saving.map { $0.stage != .off } ?? false }).map(\.name).min() { return "\(other) is just being powered down" }
         return others.contains { $0.status == .up } ? nil : "no other host is Up"
@@ -99,6 +100,7 @@ extension FencingEngine {
             return giveUpSaving(host.name, why)
         }
         guard host.leaving == .over, host.leavesToSave == true, host.liveness == .heard, host.run == nil, host.command == nil, host.unresolved == nil, host.owed == nil else { return }
+        if policy.rules >= 1, isBusyAsProxy(host.name) { return }
         update(host.name) {
             $0.saving?.stage = .switchingOff
             $0.command = PowerCommand(request: saving.request, verb: .save, steps: PowerVerb.save.steps)

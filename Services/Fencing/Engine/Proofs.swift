@@ -6,9 +6,10 @@ extension FencingEngine {
         guard let host = hosts[name], let open = host.fenceCase, host.minted == nil else { return }
         precondition(host.power == .off && host.unresolved == nil && host.run == nil, "a powerOff proof without an own status off: \(host)")
         if host.liveness == .heard { return waitForSilence(name) }
+        let wasSent = open.offLevels?.contains(host.level ?? 0) ?? open.offSent
         mint(
             name, .powerOff, incarnations: open.incarnation, generations: open.sectors, case: open.id,
-            "\(name) reads off \(open.offSent ? "after our off" : "already"), read again after its generations")
+            "\(name) reads off \(wasSent ? "after our off" : "already"), read again after its generations")
         step(name, .signing, "signs the proof")
     }
 

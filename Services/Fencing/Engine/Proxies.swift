@@ -92,7 +92,7 @@ extension HostRecord {
 /// names a ticket, the proxy's own time, and does not begin later than its deadline after that; and after a command that was not answered, the host is neither switched on nor Up before the proxy
 /// has said that nothing of it is left, or that life of the proxy is proven over.
 extension FencingEngine {
-    /// Hosts that answer, obey this manager and are not suspects themselves; those that are Up first, those that are to be switched off although they answer last. All hosts are one cluster.
+    /// Hosts that answer, obey this manager, do not leave and are not suspects themselves; those that are Up first, those that are to be switched off although they answer last. All hosts are one cluster.
     func proxies(besides name: String) -> [String] {
         let able = names.filter { $0 != name && hosts[$0].map(isProxy) ?? false }
         func rank(_ name: String) -> Int { hosts[name].map { $0.status == .up ? 0 : isToBeFenced($0) ? 2 : 1 } ?? 2 }
@@ -101,9 +101,13 @@ extension FencingEngine {
 
     private func isProxy(_ host: HostRecord) -> Bool {
         guard host.liveness == .heard, host.identityProblem == nil, host.obeysOthers == nil, host.run?.action.isDestructive != true else { return false }
+        guard policy.rules < 1 || (host.saving == nil && host.leaving != .over) else { return false }
         guard isToBeFenced(host), let open = host.fenceCase else { return true }
         return !open.offSent && (open.cause == .operatorAsked || open.cause == .unreaped)
     }
+
+    /// It was told to carry something out for another host, and has not said that it is over.
+    func isBusyAsProxy(_ name: String) -> Bool { hosts.values.contains { $0.run?.proxy == name || $0.owed?[name] != nil } }
 
     private func isToBeFenced(_ host: HostRecord) -> Bool { host.fenceCase.map { $0.incarnation == host.incarnation } ?? false }
 

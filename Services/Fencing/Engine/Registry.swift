@@ -33,6 +33,7 @@ extension FencingEngine {
         for tomb in tombstones where tomb.name == name {
             host.incarnation = max(host.incarnation, tomb.incarnation)
             host.refusedBoots += tomb.boots
+            host.counter = max(host.counter, tomb.counter ?? 0)
         }
         host.baseIncarnation = host.incarnation
         hosts[name] = host
@@ -82,6 +83,7 @@ extension FencingEngine {
 
     mutating func onHostForget(_ id: RequestID, _ request: HostForget) {
         guard let host = known(id, request.host) else { return }
+        if host.command?.verb == .rehearse { cutShortRehearsal(of: host.name, "host forget was asked for") }
         guard host.run?.action.isDestructive != true, host.unresolved == nil, host.command == nil else {
             return refuse(id, FencingErrorCode.busy, "a power command of \(host.name) has not been resolved")
         }
@@ -96,7 +98,7 @@ extension FencingEngine {
         tombstones.append(
             Tombstone(
                 name: host.name, id: host.definition.id, key: host.definition.key, hardwareID: host.hardwareID, incarnation: host.incarnation,
-                boots: host.lives.map(\.bootID) + host.refusedBoots, proven: !host.hasLife || host.isProvenDead))
+                boots: host.lives.map(\.bootID) + host.refusedBoots, proven: !host.hasLife || host.isProvenDead, counter: policy.rules < 1 ? nil : host.counter))
         perform(.unwatch(host.name))
         publish("host.removed", host.name, view(of: host.name))
         decide(host.name, "forgotten", why: why)
@@ -217,6 +219,8 @@ extension FencingEngine {
     mutating func onIdentified(_ identification: Identification) {
         let index = identification.index ?? 0
         guard let host = hosts[identification.host], host.definition.fence.indices.contains(index) else { return }
+        // It was asked before the devices changed: it says nothing about the one that is there now.
+        if let device = identification.device, device != host.definition.fence[index] { return }
         if let guid = identification.guid {
             update(host.name) { $0.setTrust(index, .guid(guid)) }
             if let after = hosts[host.name], after.hardwareID != nil {
@@ -230,6 +234,7 @@ extension FencingEngine {
                 postpone(host.name, .failed, Self.foreignDevice)
             }
         } else if identification.unsupported {
+            if identification.device != nil, case .guid = host.trust(index) { return }
             update(host.name) { $0.setTrust(index, .cannotTell) }
             decide(host.name, "fence device cannot be verified", why: identification.detail)
         }

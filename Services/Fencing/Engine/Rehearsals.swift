@@ -11,6 +11,9 @@ extension FencingEngine {
         beginRehearsal(host, id)
     }
 
+    /// From one that was cut short to the next one.
+    private static let pause = Duration.seconds(120)
+
     /// On its schedule: a host that is well and has nothing under way.
     mutating func rehearseIfDue(_ name: String) {
         guard let host = hosts[name], let due = nextRehearsal(host) else { return }
@@ -57,7 +60,7 @@ extension FencingEngine {
         let name = run.host
         guard let host = hosts[name], var command = host.command, !command.steps.isEmpty else { return }
         command.steps.removeFirst()
-        let told = zip(host.levelDevices, run.devices).enumerated().map { position, pair in
+        let told = zip(host.devices(of: run), run.devices).enumerated().map { position, pair in
             let part = result.parts.flatMap { $0.indices.contains(position) ? $0[position] : nil }
             let outcome = part?.outcome ?? result.outcome
             return Rehearsal.Device(
@@ -69,13 +72,14 @@ extension FencingEngine {
         command.tried = (command.tried ?? []) + [Rehearsal.Way(level: told.first?.level ?? 1, via: run.proxy, works: works)]
         command.ways = command.ways.map { Array($0.dropFirst()) }
         let level = command.ways?.first?.level
-        let next = host.levels.firstIndex { $0.contains { (host.definition.fence[$0].level ?? 1) == level } } ?? (host.level ?? 0) + 1
+        let next = host.levels.firstIndex { $0.contains { (host.definition.fence[$0].level ?? 1) == level } } ?? (run.level ?? host.level ?? 0) + 1
         update(name) {
             $0.command = command
             if !command.steps.isEmpty { $0.level = next }
         }
         // A host that has fallen silent meanwhile is the case's.
-        if command.cutShort != nil || command.steps.isEmpty || hosts[name]?.fenceCase != nil { endRehearsal(name, command.cutShort) } else { self.run(.status, on: name) }
+        let why = command.cutShort ?? (policy.rules >= 1 ? host.fenceCase.map { "fence case \($0.id) was opened" } : nil)
+        if why != nil || command.steps.isEmpty || host.fenceCase != nil { endRehearsal(name, why) } else { self.run(.status, on: name) }
     }
 
     /// - Parameter why: why it ends before every level was tried.
@@ -83,11 +87,13 @@ extension FencingEngine {
         guard let host = hosts[name], let command = host.command else { return }
         let devices = command.rehearsed ?? []
         let tried = command.tried ?? []
+        // Whoever wants something else has it done first.
+        let rehearsedAt = policy.rules < 1 ? nil : now + (Self.pause - policy.rehearseEvery)
         let works = Set(tried.filter { $0.works == true }.map(\.level))
         update(name) {
             $0.command = nil
             $0.level = nil
-            if command.cutShort != nil { $0.rehearsedAt = nil }
+            if command.cutShort != nil { $0.rehearsedAt = rehearsedAt }
             // What reaches nothing through anybody is the device's fault.
             if !tried.contains(where: { $0.via != nil && $0.works == true }) { $0.failedProxies = nil }
         }

@@ -80,7 +80,7 @@ extension FencingEngine {
     // MARK: Every level
 
     /// Whether a new attempt to bring it back begins: one goes through all levels, that which switched it off first.
-    private func beginsRound(_ host: HostRecord) -> Bool { host.fenceCase?.levelsOn?.contains(host.level ?? 0) ?? true }
+    func beginsRound(_ host: HostRecord) -> Bool { host.fenceCase?.levelsOn?.contains(host.level ?? 0) ?? true }
 
     /// Its level reads on. An outlet that is on does not make a machine run that is off behind it: what the other levels switch is to be on too.
     ///

@@ -34,6 +34,9 @@ final class BMC {
         return FenceIdentity(guid: guid, unsupported: guid == nil, detail: "")
     }
 
+    /// How long that takes.
+    var identityTakes: Duration { fault == .tellsLate ? .seconds(20) : .milliseconds(100) }
+
     private var takes: Int64 { world.random.between(world.scenario.pace.bmc.nanoseconds / 2, world.scenario.pace.bmc.nanoseconds * 2) }
 
     /// Does what a fence agent asks. `done` is not called if nothing ever answers.
@@ -54,7 +57,7 @@ final class BMC {
         case .actsLate where action != .status:
             act(action, after: world.random.between(5_000_000_000, 60_000_000_000))
             world.after(nanoseconds: takes) { done(.succeeded) }
-        case .works, .refuses, .actsLate:
+        case .works, .refuses, .actsLate, .tellsLate:
             world.after(nanoseconds: takes) { [self] in
                 if action == .status { return done(chassis.has(part) ? .succeeded : .readsOff) }
                 act(action, after: 0)

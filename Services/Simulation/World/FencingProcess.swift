@@ -228,7 +228,8 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
             let (caller, identify) = (caller, FenceIdentify(host: question.host, device: question.device))
             return ask(proxy.agent, target: engine.view(of: name)?.bootID, timeout: .seconds(20), { .fenceIdentify($0, caller, identify) }) { identified($0.typed(FenceIdentity.self)) }
         }
-        after(.milliseconds(100)) { identified(.success(host.device(at: question.device.address).identity)) }
+        let device = host.device(at: question.device.address)
+        after(device.identityTakes) { identified(.success(device.identity)) }
     }
 
     // MARK: Other hosts

@@ -97,7 +97,9 @@ final class HostMachine {
         return [device(.bmc)] + (definition.hasTwoSupplies == true ? [device(.secondSupply)] : []) + (definition.hasOutlet == true ? [device(.outlet, 2)] : [])
     }
 
+    /// Its own or another host's, whichever is there.
     func device(at address: String) -> BMC {
+        if !address.hasSuffix("-of-\(name)"), let other = world.hosts.first(where: { address.hasSuffix("-of-\($0.name)") }) { return other.device(at: address) }
         if address.hasPrefix(BMC.Part.secondSupply.rawValue) { return secondSupply }
         return address.hasPrefix(BMC.Part.outlet.rawValue) ? outlet : bmc
     }

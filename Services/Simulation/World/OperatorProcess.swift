@@ -26,15 +26,19 @@ final class OperatorProcess: Process {
     func addHost(_ host: HostMachine, _ done: @escaping (Bool) -> Void) { enrol(host, nil) { done($0 == nil) } }
 
     private func enrol(_ host: HostMachine, _ promise: Promise?, _ done: @escaping (RequestError?) -> Void) {
-        let definition = HostDefinition(
-            name: host.name, id: host.id,
-            endpoints: HostEndpoints(
-                agentRequests: "tcp://\(host.name):7401", agentEvents: "tcp://\(host.name):7402", leaseRequests: "tcp://\(host.name):7403", leaseEvents: "tcp://\(host.name):7404"),
-            key: host.key, signingKey: host.signingKey, spmPriority: host.definition.spmPriority, fence: host.fenceDevices, kdump: host.definition.kdump == true ? [host.address] : nil)
+        let definition = definition(of: host)
         send(managers.fencing, { .hostEnrol($0, HostAdd(definition, reinstalled: host.installation > 1 ? true : nil)) }, promise) { [world] refusal in
             if refusal == nil { world.keys.enrol(host) }
             done(refusal)
         }
+    }
+
+    private func definition(of host: HostMachine) -> HostDefinition {
+        HostDefinition(
+            name: host.name, id: host.id,
+            endpoints: HostEndpoints(
+                agentRequests: "tcp://\(host.name):7401", agentEvents: "tcp://\(host.name):7402", leaseRequests: "tcp://\(host.name):7403", leaseEvents: "tcp://\(host.name):7404"),
+            key: host.key, signingKey: host.signingKey, spmPriority: host.definition.spmPriority, fence: host.fenceDevices, kdump: host.definition.kdump == true ? [host.address] : nil)
     }
 
     func createDomain(_ domain: String, _ done: @escaping (Bool) -> Void) {
@@ -92,6 +96,11 @@ final class OperatorProcess: Process {
         case .hostAdd(let name):
             guard let host = world.host(name) else { return true }
             enrol(host, .registered(host: name, true), answered)
+        case .hostUpdate(let name, let other):
+            guard let host = world.host(name), let other = world.host(other) else { return true }
+            var definition = definition(of: host)
+            definition.fence = Array(other.fenceDevices.prefix(1))
+            send(fencing, { .hostUpdate($0, definition) }, nil, answered)
         case .fenceNow(let host):
             world.observer.operatorWantsPower(of: host)
             send(fencing, { .fenceNow($0, HostRequest(host: host, reason: "the operator wants it")) }, nil, answered)

@@ -220,6 +220,33 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
         world.troubles($0, every: 200) { _, _, at in [(at, .isolate("host1")), (at + 100, .healNetwork)] }
         return world
     },
+    // BMCs refuse every off while outlets read off whatever their machines do, and the manager does not hear what runs on.
+    "lying outlets": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 4)
+        world.policy.fencing.grace = .seconds(10)
+        for index in world.hosts.indices { world.hosts[index].hasOutlet = true }
+        world.troubles($0, every: 300) { host, _, at in
+            [
+                (at, .bmc(host: host, .refuses)), (at, .outlet(host: host, .saysOff)), (at + 2, .cutBoth(host, "manager")), (at + 100, .healNetwork),
+                (at + 120, .outlet(host: host, .works)), (at + 120, .bmc(host: host, .works)),
+            ]
+        }
+        return world
+    },
+    // An operator takes another host's BMC for a host's, while its own takes its time to say whose it is; that other host is off, and the manager does not hear this one.
+    "moved devices": {
+        var world = Scenario.quiet($0, hosts: 4, vms: 4)
+        world.policy.fencing.grace = .seconds(10)
+        world.troubles($0, every: 300) { host, _, at in
+            let other = host == "host1" ? "host2" : "host1"
+            return [
+                (at, .bmc(host: host, .tellsLate)), (at + 2, .hostUpdate(host: host, bmcOf: other)), (at + 5, .hostUpdate(host: host, bmcOf: host)), (at + 8, .hostUpdate(host: host, bmcOf: other)),
+                (at + 10, .power(host: other, .off)), (at + 50, .cutBoth(host, "manager")), (at + 130, .healNetwork), (at + 140, .bmc(host: host, .works)),
+                (at + 145, .hostUpdate(host: host, bmcOf: host)), (at + 150, .power(host: other, .on)),
+            ]
+        }
+        return world
+    },
     // All devices are reached by hosts, over a slow network. What one of them was told stands still on its way to it, fencing-service dies, and another host does it; what stood still comes within its time.
     "proxies": {
         var world = Scenario.proxies($0)
