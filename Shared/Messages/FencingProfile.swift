@@ -49,7 +49,9 @@ extension FencingPolicy {
         }
         if agentTimeout < .seconds(1) { found.append("fence.agentTimeout is \(seconds(agentTimeout)), it must be at least 1 s: agents are programs that start, connect and log in") }
         if retry < .milliseconds(100) { found.append("fence.retry is \(seconds(retry)), it must be at least 0.1 s") }
-        if nonOperational > .zero, nonOperational < grace { found.append("fence.nonOperational is \(seconds(nonOperational)), it must be at least liveness.grace, \(seconds(grace)), or 0 s for never") }
+        for (key, time) in [("fence.nonOperational", nonOperational), ("fence.toolstackLost", toolstackLost)] where time > .zero && time < grace {
+            found.append("\(key) is \(seconds(time)), it must be at least liveness.grace, \(seconds(grace)), or 0 s for never: no host that answers is switched off sooner than one that is silent")
+        }
         if kdumpLimit > .zero, kdumpQuiet < .seconds(1) { found.append("fence.kdumpQuiet is \(seconds(kdumpQuiet)), it must be at least 1 s: fence_kdump_send sends every 10 s, unless it is told otherwise") }
         guard let profile, let promise = profile.promise else { return found }
         let instead = "; change it, or leave fence.profile \(profile.rawValue), which promises it, and set the keys that you want"

@@ -147,7 +147,10 @@ public struct AgentVMs: Codable, Hashable, Sendable {
     /// The agent has looked at everything that could run here since it started: what is not listed does not run here.
     public var complete: Bool
     public var vms: [VMObservation]
-    public init(host: String, bootID: String, complete: Bool, vms: [VMObservation]) {
+    /// What runs there in words, roles, programs with leases and work for others too: nobody may take it for idle. Empty: nothing; `nil`: this agent does not say.
+    public var busyWith: [String]?
+    public init(host: String, bootID: String, complete: Bool, vms: [VMObservation], busyWith: [String]? = nil) {
+        self.busyWith = busyWith
         self.host = host
         self.bootID = bootID
         self.complete = complete

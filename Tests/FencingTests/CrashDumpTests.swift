@@ -212,6 +212,56 @@ import Testing
         #expect(world.violations == [], "\(world.story)")
     }
 
+    /// Whoever is not listened to any more says nothing, neither for nor against.
+    @Test(arguments: [nil, ["10.0.0.9"]]) func aDumpIsOverWhenNobodyListensToItAnyMore(_ addresses: [String]?) {
+        let world = world()
+        crash("host1", in: world)
+        dump("host1", true, in: world)
+        world.run(until: 15, "dumping") { world.step("host1") == "dumping" }
+        var definition = world.definition(1)
+        definition.kdump = addresses
+        world.submit(.hostUpdate(world.request(), definition))
+        #expect(world.status("host1") != .kdumping && world.engine.hosts["host1"]?.dump == nil)
+        world.run(until: 60, "all Up") { world.allUp }
+        #expect(world.offs["host1"] == 1 && world.violations == [], "\(world.story)")
+    }
+
+    /// It counts anew from there.
+    @Test func aDumpGoesOnFromItsNewAddress() {
+        let world = world()
+        crash("host1", in: world)
+        dump("host1", true, in: world)
+        world.run(until: 15, "dumping") { world.step("host1") == "dumping" }
+        world.machines["host1"]?.kdump = ["10.0.0.9"]
+        world.submit(.hostUpdate(world.request(), world.definition(1)))
+        world.run(until: 6, "dumping") { world.engine.hosts["host1"]?.dump?.address == "10.0.0.9" }
+        dump("host1", false, in: world)
+        world.run(until: 90, "all Up") { world.allUp }
+        #expect(world.engine.hosts["host1"]?.dump == nil && world.violations == [], "\(world.story)")
+    }
+
+    /// The listener that starts anew cannot read where its host would send from.
+    @Test func whatIsNotHeardAnyMoreAfterARestartIsOver() {
+        let world = world()
+        crash("host1", in: world)
+        dump("host1", true, in: world)
+        world.run(until: 15, "dumping") { world.step("host1") == "dumping" }
+        var monitor = LivenessMonitor(policy: world.policy)
+        _ = monitor.watch(HostWatch(host: "host1", events: "e", deadBoots: [], connection: 1, isDumping: true), at: world.now)
+        #expect(monitor.nextWake.map { $0 <= world.now } == true)
+        let told = monitor.onWake(at: world.now)
+        #expect(told.contains { if case .dump(let news) = $0 { !news.isWritten && news.host == "host1" } else { false } })
+    }
+
+    @Test(arguments: ["10.0.0.1", "fd00::1", "::", "::1", "1::", "1:2:3:4:5:6:7:8", "::ffff:10.0.0.1", "1:2:3:4:5:6:10.0.0.1", "FE80::A"]) func isAnAddress(_ text: String) {
+        #expect(IPAddress.isOne(text))
+    }
+
+    @Test(arguments: ["", "bad.cafe", "10.0.0", "10.0.0.256", "10.0.0.01", "10.0.0.1.", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7::8:9", ":1", "1:", "1::2::3", ":::", "12345::", "10.0.0.1::", "fe80::1%eth0"])
+    func isNoAddress(_ text: String) {
+        #expect(!IPAddress.isOne(text))
+    }
+
     @Test func addressesAreAddresses() {
         let world = world()
         var definition = world.definition(1)

@@ -12,9 +12,9 @@ import Testing
     }
 
     /// Its agent tells what runs there; `nil`: it does not know yet.
-    private func runs(_ count: Int?, on name: String, in world: World) {
+    private func runs(_ count: Int?, on name: String, in world: World, busyWith: [String]? = []) {
         let vms = (0..<(count ?? 0)).map { VMObservation(vm: "vm\($0)", attempt: 1, state: .running, evidence: "") }
-        for input in world.monitor.onVMs(AgentVMs(host: name, bootID: world.bootID(name), complete: count != nil, vms: vms), of: name) { world.submit(input) }
+        for input in world.monitor.onVMs(AgentVMs(host: name, bootID: world.bootID(name), complete: count != nil, vms: vms, busyWith: busyWith), of: name) { world.submit(input) }
     }
 
     /// It has lost its storage, and domain-monitor has told so.
@@ -216,6 +216,99 @@ import Testing
         world.submit(.hostMaintenance(maintenance, HostRequest(host: "host1")))
         world.run(60)
         #expect(world.accepted(maintenance) && world.status("host1") == .maintenance && world.step("host1") == nil)
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    /// A device that does nothing, or another level that does nothing either: the host is what it says of itself again.
+    @Test(arguments: [nil, World.BMC.stuck]) func anOffWithoutEffectEndsTheCase(_ outlet: World.BMC?) {
+        let world = world {
+            $0.policy.maximumReboots = 3
+            $0.machines["host1"]?.bmc = .stuck
+            $0.machines["host1"]?.outlet = outlet
+        }
+        let levels = outlet == nil ? 1 : 2
+        due(world)
+        world.run(until: 60, "no case any more") { world.offs["host1"] == levels && world.step("host1") == nil }
+        #expect(world.status("host1") == .nonOperational)
+        #expect(world.engine.history(of: "host1").cases.last?.reason.contains("had no effect") == true)
+        world.run(50)
+        #expect(world.offs["host1"] == levels, "it is tried again only after the whole time")
+        world.run(1000)
+        #expect(world.offs["host1"] == 3 * levels && world.view("host1").reason.contains("had no effect 3 times"), "\(world.story)")
+        world.machines["host1"]?.bmc = .works
+        world.submit(.hostActivate(world.request(), HostRequest(host: "host1")))
+        world.submit(.hostSetNonOperational(world.request(), HostSetStatus(host: "host1", reason: "cannot use storage domain d1, which other hosts can")))
+        world.run(until: 90, "off") { world.ons["host1"] == 1 }
+        heal("host1", in: world)
+        world.run(until: 60, "all Up") { world.allUp }
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    @Test func anOffWithoutEffectEndsTheCaseOfWhatIsOperationalAgain() {
+        let world = world {
+            $0.machines["host1"]?.bmc = .stuck
+            $0.machines["host1"]?.latency = .seconds(2)
+        }
+        due(world)
+        world.run(until: 30, "off") { world.offs["host1"] == 1 }
+        heal("host1", in: world)
+        world.run(until: 30, "Up") { world.allUp }
+        #expect(world.offs["host1"] == 1 && world.violations == [], "\(world.story)")
+    }
+
+    /// An off would end that too.
+    @Test(arguments: [["spm:pool:1 is there"], nil]) func notWhileSomethingElseRunsThere(_ busyWith: [String]?) {
+        let world = world()
+        due(world)
+        runs(0, on: "host1", in: world, busyWith: busyWith)
+        world.run(300)
+        #expect(world.offs.isEmpty && world.view("host1").reason.contains(busyWith?.first ?? "does not tell"), "\(world.story)")
+        runs(0, on: "host1", in: world)
+        world.run(until: 20, "off") { world.offs["host1"] == 1 }
+        #expect(world.violations == [], "\(world.story)")
+    }
+
+    /// It is known before its agent tells: this service has asked it.
+    @Test func notWhileItSwitchesAnotherHost() {
+        let world = world {
+            $0.policy.silentShare = 100
+            $0.machines["host2"]?.via = .hosts
+            $0.machines["host2"]?.latency = .seconds(5)
+            $0.machines["host3"]?.reachesNoDevice = true
+        }
+        due(world)
+        world.crash("host2")
+        var seen = false
+        for _ in 0..<600 {
+            world.tick()
+            guard world.engine.hosts["host2"]?.run?.proxy == "host1" else { continue }
+            seen = true
+            #expect(world.step("host1") != "off", "\(world.story)")
+        }
+        #expect(seen && world.violations == [], "\(world.story)")
+    }
+
+    /// What so many have in common is to be mended, and half of what is left is not switched off at once.
+    @Test func oneAtATimeAndNotWhereManyLackTheSame() {
+        let world = World(hosts: 8) { $0.policy.nonOperational = .seconds(60) }
+        let all = (1...8).map { "host\($0)" }
+        for name in all {
+            runs(0, on: name, in: world)
+            if name != "host7", name != "host8" { lose(name, in: world) }
+        }
+        world.run(300)
+        #expect(world.offs.isEmpty && world.view("host1").reason.contains("5 of 7 other hosts"), "\(world.story)")
+        for name in ["host4", "host5", "host6"] { heal(name, in: world) }
+        var most = 0
+        for _ in 0..<3000 {
+            world.tick()
+            most = max(most, all.count { world.machines[$0]?.powered == false || world.step($0) == "off" })
+        }
+        #expect(most == 1 && world.offs.count == 1 && world.view("host2").reason.contains("one at a time"), "\(world.story)")
+        heal("host1", in: world)
+        world.run(until: 60, "the next one") { world.offs.count == 2 }
+        for name in all { heal(name, in: world) }
+        world.run(until: 60, "all Up") { world.allUp }
         #expect(world.violations == [], "\(world.story)")
     }
 

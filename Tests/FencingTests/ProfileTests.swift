@@ -41,6 +41,8 @@ import Testing
         (.standard, { $0.kdumpLimit = .seconds(900); $0.kdumpQuiet = .milliseconds(500) }, ["fence.kdumpQuiet is 0.5 s"]),
         (.standard, { $0.kdumpLimit = .seconds(900) }, []),
         (.standard, { $0.nonOperational = .seconds(10) }, ["fence.nonOperational is 10.0 s", "liveness.grace, 30.0 s"]),
+        (.standard, { $0.toolstackLost = .seconds(10) }, ["fence.toolstackLost is 10.0 s", "liveness.grace, 30.0 s"]),
+        (.standard, { $0.toolstackLost = .seconds(30) }, []),
         (.fast, { $0.kdumpLimit = .seconds(900) }, ["fence.kdumpWait 30.0 s", "up to 38.0 s"]),
         (.fast, { $0.kdumpLimit = .seconds(900); $0.kdumpWait = .zero }, []),
         (.fast, { $0.agentTimeout = .seconds(1) }, []),

@@ -8,12 +8,13 @@ public final class KdumpListener {
     /// Magic 0x1B302A40 and version 1, each little endian.
     public nonisolated static let message: [UInt8] = [0x40, 0x2A, 0x30, 0x1B, 1, 0, 0, 0]
 
-    /// Read in one turn; then it lets the kernel drop for a moment what a flood brings.
-    private static let batch = 32
+    /// Read in one turn, some milliseconds of work; then it lets the kernel drop for a moment what a flood brings.
+    private static let batch = 1024
 
     private let descriptor: Int32
     private let onMessage: @ReactorActor (String) -> Void
     private var watch: WatchID?
+    private var isClosed = false
 
     /// - Parameters:
     ///   - address: `10.77.0.250:7410`, `0.0.0.0:7410`, `[::]:7410`.
@@ -30,6 +31,9 @@ public final class KdumpListener {
         guard getaddrinfo(host, port, &hints, &found) == 0, let place = found?.pointee else { throw Self.problem(address, "is no IP address and port, such as 0.0.0.0:7410") }
         descriptor = socket(place.ai_family, Int32(SOCK_DGRAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
         self.onMessage = onMessage
+        // Whatever bindv6only says, `[::]` hears both kinds.
+        var only: Int32 = 0
+        if place.ai_family == AF_INET6 { setsockopt(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &only, socklen_t(MemoryLayout<Int32>.size)) }
         guard descriptor >= 0, bind(descriptor, place.ai_addr, place.ai_addrlen) == 0 else {
             let reason = String(cString: strerror(errno))
             if descriptor >= 0 { Glibc.close(descriptor) }
@@ -39,6 +43,8 @@ public final class KdumpListener {
     }
 
     public func close() {
+        guard !isClosed else { return }
+        isClosed = true
         if let watch { Reactor.shared.unwatch(watch) }
         watch = nil
         Glibc.close(descriptor)
@@ -73,7 +79,7 @@ public final class KdumpListener {
         guard let watch else { return }
         Reactor.shared.unwatch(watch)
         self.watch = nil
-        _ = Reactor.shared.after(.milliseconds(100)) { [weak self] in if let self, self.watch == nil { self.listen() } }
+        _ = Reactor.shared.after(.milliseconds(20)) { [weak self] in if let self, !self.isClosed { self.listen() } }
     }
 
     private static func address(_ name: inout sockaddr_storage, _ length: socklen_t) -> String? {

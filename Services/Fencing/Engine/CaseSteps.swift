@@ -157,10 +157,11 @@ extension FencingEngine {
 
     private mutating func onReadsOn(_ name: String, _ open: FenceCase, _ detail: String) {
         guard let host = hosts[name] else { return }
-        if open.cause == .silent || open.cause == .shutDown || (open.cause == .toolstackLost && host.toolstack == nil), host.liveness == .heard {
+        if open.cause == .silent || open.cause == .shutDown, host.liveness == .heard {
             let ending = open.offSent ? "the off had no effect, its guests were not touched" : "no off was sent"
             return closeCase(name, "\(name) reads on and is heard with the same boot id: \(ending)")
         }
+        if endsAnswering(host, open, detail) { return }
         // What is heard with the boot id of before was not switched on anew, whatever the device read.
         let readOff = open.readOff == true && (policy.rules < 1 || (open.readOffLevel ?? 0) == (host.level ?? 0))
         if readOff, open.cause != .proofRevoked, host.liveness != .heard { return letBoot(name) }

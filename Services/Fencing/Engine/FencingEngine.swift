@@ -107,7 +107,7 @@ public struct FencingEngine: Engine {
         case .missing(let silence): onMissing(silence)
         case .silent(let silence): onSilent(silence)
         case .dump(let news): onDump(news)
-        case .guests(let news): update(news.host) { $0.guests = Guests(bootID: news.bootID, running: news.running) }
+        case .guests(let news): update(news.host) { $0.guests = Guests(bootID: news.bootID, running: news.running, busyWith: news.busyWith) }
         case .network(let ok, let detail): onNetwork(ok, detail)
         case .fenceEnded(let result): onFenceEnded(result)
         case .identified(let identification): onIdentified(identification)
@@ -195,8 +195,10 @@ public struct FencingEngine: Engine {
         var times = [ha.holdUntil]
         for name in names {
             guard let host = hosts[name] else { continue }
-            times += [nextRehearsal(host), nextQuestion(host), nextSaving(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.orderAgain, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.toolstackLostSince.map { $0 + policy.toolstackLost }, host.answeringSince.map { $0 + policy.joinPatience }, host.initializingSince.map { $0 + policy.initializing }]
+            times += [nextRehearsal(host), nextQuestion(host), nextSaving(host), host.reboots?.first.map { $0 + policy.rebootWindow }, host.vainOffs?.first.map { $0 + policy.rebootWindow }, host.expiry?.again, host.orderAgain, host.identifyAt, host.rebootDoubtedUntil, host.unreapedSince.map { $0 + policy.grace }, host.toolstackLostSince.map { $0 + policy.toolstackLost }, host.answeringSince.map { $0 + policy.joinPatience }, host.initializingSince.map { $0 + policy.initializing }]
             if policy.nonOperational > .zero { times.append(host.nonOperationalSince.map { $0 + policy.nonOperational }) }
+            // What spares it may be another host's.
+            if host.spared != nil { times.append(now + policy.retry) }
             if host.run == nil && host.command == nil { times += [host.retryAt, host.fenceCase?.bootDeadline] }
         }
         return times.compactMap { $0 }.filter { $0 > now }.min()
@@ -208,8 +210,7 @@ public struct FencingEngine: Engine {
             settleOwed(name)
             identifyIfDue(name)
             openCaseForUnreapedGuards(name)
-            openCaseForLostToolstack(name)
-            followNonOperational(name)
+            followAnswering(name)
             reconsiderHeld(name)
             believeReboot(name)
             mintRebootedIfIncomplete(name)

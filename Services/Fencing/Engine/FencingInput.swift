@@ -56,10 +56,13 @@ public struct GuestNews: Codable, Hashable, Sendable {
     public var bootID: String
     /// VMs that are not known to be stopped; `nil`: it has not looked at everything yet.
     public var running: Int?
+    /// See ``AgentVMs/busyWith``.
+    public var busyWith: [String]?
     public init(_ report: AgentVMs) {
         host = report.host
         bootID = report.bootID
         running = report.complete ? report.vms.count { $0.state != .stopped } : nil
+        busyWith = report.complete ? report.busyWith : nil
     }
 }
 

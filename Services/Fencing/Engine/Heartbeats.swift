@@ -42,7 +42,6 @@ extension FencingEngine {
         switch open.cause {
         case .silent, .shutDown: livesOn(name, open)
         case .unreaped where host.stuck.isEmpty && !open.offSent: closeCase(name, "\(name) has proven over what it could not")
-        case .toolstackLost where host.toolstack == nil && !open.offSent: closeCase(name, "the hypervisor of \(name) can be controlled again; no off was sent")
         case .unreaped, .nonOperational, .operatorAsked, .proofRevoked, .toolstackLost: break
         }
     }
@@ -205,8 +204,8 @@ extension FencingEngine {
             if open.incarnation < host.incarnation {
                 closeCase(host.name, "incarnation \(host.incarnation) fell silent before it was Up; a new case follows")
             } else {
-                isSilentNow(host.name, open)
-                if open.step == .held || open.step == .failed { checkPower(host.name) }
+                let isAnotherCause = isSilentNow(host.name, open)
+                if open.step == .held || open.step == .failed || (isAnotherCause && open.step.isWaiting) { checkPower(host.name) }
                 return
             }
         }
@@ -217,12 +216,13 @@ extension FencingEngine {
     /// S13: heartbeats are fine, but guests whose leases are lost cannot be ended; or they ended and cannot be proven over because the storage does not answer there (S4), and
     /// the host was set aside for that: others can use the storage.
     mutating func openCaseForUnreapedGuards(_ name: String) {
-        guard let host = hosts[name], host.fenceCase == nil, !host.maintenance, host.liveness == .heard, let since = host.unreapedSince else { return }
+        guard let host = hosts[name], host.fenceCase == nil || isMereIntent(host), !host.maintenance, host.liveness == .heard, let since = host.unreapedSince else { return }
         if nobodyElseJoined(host) != nil {
             let now = now
             return update(name) { $0.unreapedSince = now }
         }
         guard now - since >= policy.grace, !host.unreaped.isEmpty || host.nonOperational != nil else { return }
+        closeCase(name, "what ran on \(name) is stuck: that has a case of its own")
         openCase(name, .unreaped, "a lockspace is lost, and what ran with it cannot be proven over: \(host.stuck.joined(separator: ", "))")
     }
 }

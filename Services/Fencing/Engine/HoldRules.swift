@@ -19,10 +19,9 @@ extension FencingEngine {
         if open.cause == .shutDown { return .absolute("it said goodbye and still reads on: nothing of it waits for a fence, so it is not switched off; bulwark fence now \(host.name) does") }
         if let why = host.obeysOthers { return .absolute("\(host.name) obeys other managers (S16): \(why)") }
         if let why = powerHold { return .absolute(why) }
-        if open.cause == .nonOperational, let why = nonOperationalHold(host) { return .absolute(why) }
+        if let why = holdOfAnswering(host, open) { return .absolute(why) }
         if open.cause == .silent, host.liveness != .silent { return .absolute("fencing-service listens to it for a full grace first") }
         if open.cause == .unreaped, let why = nobodyElseJoined(host) { return .absolute(why) }
-        if open.cause == .toolstackLost, let why = toolstackHold(host) { return .absolute(why) }
         if let networkProblem { return .doubtful("the manager's own network check fails: \(networkProblem)") }
         let census = census
         let isCounted = counts(host)

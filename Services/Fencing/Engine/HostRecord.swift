@@ -94,6 +94,8 @@ struct HostRecord: Codable, Hashable, Sendable {
     var level: Int?
     /// When its cases switched it on, within the last window.
     var reboots: [Instant]?
+    /// When an `off` of its cases, which it answered all the while, had no effect, within the last window.
+    var vainOffs: [Instant]?
     /// When an operator's last power command ended.
     var commandedAt: Instant?
     /// When every way to fence it was tried last, or it was heard first.

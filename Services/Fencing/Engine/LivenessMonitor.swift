@@ -42,6 +42,9 @@ public struct LivenessMonitor: Sendable {
         dumps.unwatch(host)
     }
 
+    /// Whether any host may send kdump messages from there.
+    public func expectsDumps(from address: String) -> Bool { dumps.expects(address) }
+
     /// A kdump message came from this address.
     ///
     /// - Returns: inputs to journal.

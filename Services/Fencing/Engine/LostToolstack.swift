@@ -14,10 +14,9 @@ extension FencingEngine {
         decide(name, report == nil ? "hypervisor controlled again" : "hypervisor out of control", why: report?.sentence ?? "its agent's check of the toolstack succeeds", known.fenceCase)
     }
 
-    mutating func openCaseForLostToolstack(_ name: String) {
-        guard let host = hosts[name], host.fenceCase == nil, !host.maintenance, host.liveness == .heard, host.leaving == nil, !host.initializing, powerHold == nil, toolstackHold(host) == nil
-        else { return }
-        openCase(name, .toolstackLost, "\(host.toolstack?.sentence ?? ""); for \(policy.toolstackLost.milliseconds / 1000) s (fence.toolstackLost)")
+    mutating func openCaseForLostToolstack(_ host: HostRecord) {
+        guard !host.maintenance, !host.initializing, powerHold == nil, toolstackHold(host) == nil else { return }
+        openCase(host.name, .toolstackLost, "\(host.toolstack?.sentence ?? ""); for \(policy.toolstackLost.milliseconds / 1000) s (fence.toolstackLost)")
     }
 
     private func isLostForLong(_ host: HostRecord) -> Bool {
@@ -30,19 +29,12 @@ extension FencingEngine {
         guard host.liveness == .heard, isLostForLong(host) else {
             return "its agent must say for \(policy.toolstackLost.milliseconds / 1000) s without interruption that its hypervisor is lost (fence.toolstackLost)"
         }
+        if let why = holdOfAny(host) { return why }
         let others = names.compactMap { $0 == host.name ? nil : hosts[$0] }.filter { counts($0) }
         let down = others.filter { $0.toolstack != nil }
         if !others.isEmpty, down.count * 100 >= others.count * policy.silentShare {
             return "the toolstacks of \(down.count) of \(others.count) other hosts are down, too: what they have in common is to be mended, not the hosts"
         }
         return nobodyElseJoined(host)
-    }
-
-    /// From now on its silence counts, with all that holds for it: what its agent said before is old.
-    mutating func isSilentNow(_ name: String, _ open: FenceCase) {
-        guard open.cause == .toolstackLost || (open.cause == .nonOperational && !open.proven) else { return }
-        updateCase(name) { $0.cause = .silent }
-        let said = open.cause == .toolstackLost ? "that its hypervisor is lost" : "that it is not operational"
-        decide(name, "fence case goes on for its silence", why: "its agent, which said \(said), is silent now", hosts[name]?.fenceCase)
     }
 }

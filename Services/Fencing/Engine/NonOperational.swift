@@ -5,6 +5,8 @@ struct Guests: Codable, Hashable, Sendable {
     var bootID: String
     /// `nil`: its agent does not know yet.
     var running: Int?
+    /// Whatever runs there; `nil`: its agent does not say.
+    var busyWith: [String]?
 }
 
 /// Switching off, and on again, hosts that answer and stay NonOperational (`fence.nonOperational`, off by default): a boot may bring back what they lack.
@@ -15,11 +17,13 @@ struct Guests: Codable, Hashable, Sendable {
 /// |-------------------------------------------------------------------------------|-------------------------------------------------------------------------|
 /// | heard and NonOperational for all of `fence.nonOperational`, no shutdown       | left alone                                                              |
 /// | it lacks a lockspace that a host which is Up has joined                       | its storage is everybody's trouble, or none that an `off` could mend    |
-/// | its agent has told everything that runs there, and that is no VM              | guests that hold their leases run well: somebody stops or moves them    |
+/// | its agent has told everything that runs there, and that is nothing: no VM, no SPM, no program with a lease, no work for others | guests that hold their leases run well: somebody stops or moves them |
+/// | less than `fence.silentShare` of the others are not Up                        | what they have in common is to be mended                                |
+/// | no other one is switched off, or was for this and is not Up again             | one at a time: what does not help one does not help the next            |
 /// | nothing of it is stuck, and its hypervisor can be controlled                  | that has a case of its own (S13, `fence.toolstackLost`)                 |
 /// | it would be switched on again                                                 | better half a host than none                                            |
 ///
-/// and the hold rules of every case allow it. Others read the lockspace right before (``FencingEngine/considerOff(_:)``). As soon as it is operational the case is closed.
+/// and the hold rules of every case allow it. Others read the lockspace right before (``FencingEngine/considerOff(_:)``). When such a case ends: ``sparing(_:_:)``.
 extension FencingEngine {
     /// Why a host that answers is not operational; `nil`: it is, or it may still become it.
     func shortcoming(of host: HostRecord) -> String? {
@@ -35,18 +39,20 @@ extension FencingEngine {
         return missing.isEmpty ? nil : "has not joined \(missing.joined(separator: ", ")), which other hosts have"
     }
 
+    /// Whatever its case says.
+    func isNonOperational(_ host: HostRecord) -> Bool {
+        host.liveness == .heard && !host.maintenance && host.error == nil && host.identityProblem == nil && host.leaving == nil && shortcoming(of: host) != nil
+    }
+
     /// Since when it is so, as far as this life of the service has heard.
     mutating func noteShortcoming(_ name: String) {
         guard let host = hosts[name] else { return }
-        let counts = policy.nonOperational > .zero && host.liveness == .heard && !host.maintenance && host.error == nil && host.identityProblem == nil && host.leaving == nil && shortcoming(of: host) != nil
-        let since = counts ? host.nonOperationalSince ?? now : nil
+        let since = policy.nonOperational > .zero && isNonOperational(host) ? host.nonOperationalSince ?? now : nil
         if since != host.nonOperationalSince { update(name) { $0.nonOperationalSince = since } }
     }
 
-    /// Follows from every input.
-    mutating func followNonOperational(_ name: String) {
-        guard let host = hosts[name] else { return }
-        if let open = host.fenceCase { return closeIfOperational(host, open) }
+    mutating func openCaseForNonOperational(_ host: HostRecord) {
+        let name = host.name
         guard policy.nonOperational > .zero, let since = host.nonOperationalSince, now - since >= policy.nonOperational, let shortcoming = shortcoming(of: host) else {
             if host.spared != nil { update(name) { $0.spared = nil } }
             return
@@ -60,24 +66,16 @@ extension FencingEngine {
         openCase(name, .nonOperational, "NonOperational for \(policy.nonOperational.milliseconds / 1000) s: \(shortcoming)")
     }
 
-    private mutating func closeIfOperational(_ host: HostRecord, _ open: FenceCase) {
-        guard open.cause == .nonOperational, open.incarnation == host.incarnation, !open.proven, host.liveness == .heard, host.minted == nil, host.unresolved == nil,
-            host.run?.action.isDestructive != true
-        else { return }
-        if open.offSent {
-            guard open.step == .failed, host.power == .on, shortcoming(of: host) == nil else { return }
-            return closeCase(host.name, "\(host.name) is operational again and its device reads on: the off had no effect")
-        }
-        if policy.nonOperational == .zero { return closeCase(host.name, "fence.nonOperational is 0 s: no host is switched off for that any more") }
-        if let why = ownCase(host) { return closeCase(host.name, why) }
-        let (status, reason) = status(of: host)
-        if status != .nonOperational { closeCase(host.name, "\(host.name) is \(status.rawValue) (\(reason)); no off was sent") }
-    }
-
     /// What has a case of another cause, or none by policy.
-    private func ownCase(_ host: HostRecord) -> String? {
+    func ownCase(_ host: HostRecord) -> String? {
         if !host.stuck.isEmpty { return "what ran there is stuck (\(host.stuck.joined(separator: ", "))): that has a case of its own" }
         return host.toolstackLostSince == nil ? nil : "its hypervisor is out of control: fence.toolstackLost says what becomes of that"
+    }
+
+    /// Nobody knows yet what became of its `off`, or that is about to be sent.
+    private func isInTurn(_ host: HostRecord) -> Bool {
+        guard let open = host.fenceCase else { return false }
+        return open.cause == .nonOperational ? open.offSent || open.proven || !open.step.isWaiting : open.offSent && !open.proven
     }
 
     /// Why a host that is not operational is left running now.
@@ -85,10 +83,17 @@ extension FencingEngine {
         guard host.liveness == .heard, shortcoming(of: host) != nil, let since = host.nonOperationalSince, now - since >= policy.nonOperational else {
             return "it has not been NonOperational for \(policy.nonOperational.milliseconds / 1000) s without interruption, as far as this life of fencing-service has heard"
         }
-        if let why = ownCase(host) { return why }
+        if let why = holdOfAny(host) ?? ownCase(host) { return why }
+        let others = names.compactMap { $0 == host.name ? nil : hosts[$0] }
+        let (counted, down) = (others.count { counts($0) }, others.count { counts($0) && $0.status != .up })
+        if counted > 0, down * 100 >= counted * policy.silentShare { return "\(down) of \(counted) other hosts are not Up either: what they have in common is to be mended, not the hosts" }
+        if let other = others.first(where: isInTurn) { return "\(other.name) is switched off and on, one at a time: \(other.name) is to be Up first, or in maintenance" }
         if missingLockspaces(host).isEmpty { return "it lacks no lockspace that a host which is Up has joined: an off would not bring it nearer to its storage" }
         guard let guests = host.guests, guests.bootID == host.bootID, let running = guests.running else { return "its agent has not told what runs there" }
         if running > 0 { return "\(running) VM\(running == 1 ? " runs" : "s run") there, which an off would end: stop or move \(running == 1 ? "it" : "them"), or say bulwark fence now \(host.name)" }
+        guard let busyWith = guests.busyWith else { return "its agent does not tell what runs there beside VMs" }
+        if let first = busyWith.first { return "\(first), and an off would end it" }
+        if let other = names.first(where: { hosts[$0]?.run?.proxy == host.name || hosts[$0]?.owed?[host.name] != nil }) { return "it runs the fence agent of \(other)" }
         let recent = (host.reboots ?? []).count { now - $0 < policy.rebootWindow }
         if recent >= policy.maximumReboots { return "its cases have switched it on \(recent) times in \(policy.rebootWindow.milliseconds / 60_000) minutes, fence.maximumReboots: it would stay off" }
         return nil

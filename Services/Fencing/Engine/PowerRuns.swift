@@ -22,12 +22,15 @@ extension FencingEngine {
     }
 
     /// Why a run that was decided on is not to begin any more; `nil`: it may. Asked when its turn comes: its decision may have waited for a slow journal meanwhile, and an `off` that silence
-    /// was the reason for hits nobody who is heard again (S11). It then ends as ``FencingInput/fenceEnded(_:)`` all the same.
+    /// was the reason for hits nobody who is heard again (S11), nor what else speaks against it by now. It then ends as ``FencingInput/fenceEnded(_:)`` all the same.
     public func obstacle(to run: FenceRun) -> String? {
         if !run.proxied.isEmpty, let why = proxyObstacle(run) { return why }
-        guard run.action == .off, let host = hosts[run.host], host.run?.id == run.id, host.liveness == .heard, host.command == nil, let open = host.fenceCase, open.incarnation == host.incarnation
+        guard run.action == .off, let host = hosts[run.host], host.run?.id == run.id, host.command == nil, let open = host.fenceCase, open.incarnation == host.incarnation,
+            open.cause != .operatorAsked
         else { return nil }
-        return open.cause == .silent ? "\(run.host) was heard again before it was sent" : open.cause == .nonOperational ? nonOperationalHold(host) : nil
+        if open.cause == .silent, host.liveness == .heard { return "\(run.host) was heard again before it was sent" }
+        if open.cause == .shutDown { return "\(run.host) said goodbye before it was sent" }
+        return powerHold ?? (open.proven ? nil : holdOfAnswering(host, open))
     }
 
     mutating func onFenceEnded(_ result: FenceResult) {
@@ -96,7 +99,7 @@ extension FencingEngine {
             }
             if verb != .off, let why = host.owedText { return refuse(id, FencingErrorCode.busy, why) }
             if host.deviceIsForeign { return refuse(id, FencingErrorCode.held, "the fence device of \(host.name) belongs to another machine") }
-            if let open = host.fenceCase, !open.proven, open.cause != .shutDown, open.cause != .nonOperational || open.offSent, verb != .off {
+            if let open = host.fenceCase, !open.proven, open.cause != .shutDown, !open.isMereIntent, verb != .off {
                 return refuse(id, RequestErrorCode.conflict, "fence case \(open.id) of \(host.name) is open (\(open.step.rawValue)): it switches the host on itself once its life is proven over")
             }
             decide(host.name, "power \(verb.rawValue)", why: request.reason ?? "an operator asked for it", host.fenceCase)
@@ -110,6 +113,7 @@ extension FencingEngine {
             if verb == .on || verb == .cycle {
                 $0.keptOff = false
                 $0.reboots = nil
+                $0.vainOffs = nil
             }
             $0.fenceCase?.readers = []
             $0.fenceCase?.voters = []

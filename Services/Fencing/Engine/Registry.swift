@@ -54,8 +54,8 @@ extension FencingEngine {
             return refuse(id, FencingErrorCode.busy, "a power command of \(definition.name) has not been resolved; its fence device cannot change now")
         }
         update(definition.name) {
+            if $0.definition.kdumpAddresses != definition.kdumpAddresses { $0.dump = nil }
             $0.definition = definition
-            if definition.kdump == nil { $0.dump = nil }
             if deviceChanged {
                 $0.device = .unknown
                 $0.otherDevices = nil
@@ -112,7 +112,7 @@ extension FencingEngine {
         if host.unresolved != nil || host.run?.action.isDestructive == true {
             return refuse(id, FencingErrorCode.busy, "a power command of \(host.name) has not been resolved")
         }
-        if let open = host.fenceCase, !open.proven, open.cause != .nonOperational || open.offSent {
+        if let open = host.fenceCase, !open.proven, !open.isMereIntent {
             return refuse(
                 id, RequestErrorCode.conflict,
                 "fence case \(open.id) of \(host.name) is open and its life is not proven over; wait for it, or confirm that the machine is off")
@@ -131,6 +131,7 @@ extension FencingEngine {
             $0.nonOperational = nil
             $0.error = nil
             $0.reboots = nil
+            $0.vainOffs = nil
             guard $0.maintenance else { return }
             $0.maintenance = false
             $0.liveness = .observing
@@ -171,13 +172,11 @@ extension FencingEngine {
             return "one fence device is listed twice: two power supplies need an agent each, with its own address or plug"
         }
         if definition.kdump != nil, definition.kdumpAddresses.isEmpty { return "kdump: its agent's endpoint \(definition.endpoints.agentRequests) has no IP address; list those from which its crash kernel sends" }
-        if let name = definition.kdumpAddresses.first(where: { !$0.utf8.allSatisfy { Self.ofAddresses.contains($0) } }) {
+        if let name = definition.kdumpAddresses.first(where: { !IPAddress.isOne($0) }) {
             return "kdump: \(name) is no IP address; list those from which its crash kernel sends, names are not looked up"
         }
         return nil
     }
-
-    private static let ofAddresses = Set("0123456789abcdefABCDEF.:".utf8)
 
     /// Tells the detectors whom to listen to and which lives must not be heard any more.
     mutating func watch(_ name: String) {

@@ -7,7 +7,7 @@ extension FencingEngine {
         if let problem = host.identityProblem { return (.error, problem) }
         if let error = host.error { return (.error, error) }
         guard host.hasLife else { return (.unassigned, "registered, not heard yet") }
-        if let open = host.fenceCase, open.incarnation == host.incarnation, open.cause != .nonOperational || open.offSent || open.proven {
+        if let open = host.fenceCase, open.incarnation == host.incarnation, !open.isMereIntent {
             if open.proven, host.keptOff { return (.down, "an operator switched it off") }
             if open.cause == .shutDown { return (.down, host.goodbyeText + (open.proven ? ", and reads off" : "")) }
             if open.booting { return (.reboot, "fence case \(open.id): its last life is proven over, it is switched on") }

@@ -58,6 +58,7 @@ final class FencingWorld {
             listen(watch, shell)
         case .unwatch(let host):
             monitor.unwatch(host)
+            for problem in ["kdump of \(host)", "events of \(host)"] { shell.setProblem(problem, nil) }
             hello?.forget(host)
             subscribers.removeValue(forKey: host)?.close()
         case .fence(let run): fence(run, shell)
@@ -85,7 +86,9 @@ final class FencingWorld {
         let given = watch.dumpsFrom
         watch.dumpsFrom = given.compactMap(KdumpListener.canonical)
         shell.setProblem("kdump of \(host)", watch.dumpsFrom.count == given.count ? nil : "\(given.joined(separator: ", ")): not all of what \(host) says of its kdump are IP addresses; from the others nothing is heard")
-        guard monitor.watch(watch, at: shell.now) else { return }
+        let isAnew = monitor.watch(watch, at: shell.now)
+        setMonitorTimer(shell)
+        guard isAnew else { return }
         subscribers.removeValue(forKey: host)?.close()
         do {
             subscribers[host] = try EventSubscriber(
@@ -95,7 +98,6 @@ final class FencingWorld {
         } catch {
             shell.setProblem("events of \(host)", "\(host) cannot be listened to at \(watch.events): \(error)")
         }
-        setMonitorTimer(shell)
     }
 
     private func onEvent(of host: String, _ header: EventHeader, _ frame: Data, _ shell: Shell) {
@@ -116,6 +118,7 @@ final class FencingWorld {
     private func hearDumps(_ address: String, _ shell: Shell) {
         do {
             kdump = try KdumpListener(address: address) { [self] sender in
+                guard monitor.expectsDumps(from: sender) else { return }
                 for input in monitor.onDumpMessage(from: sender, at: shell.now) { shell.submit(input) }
                 setMonitorTimer(shell)
             }

@@ -68,7 +68,7 @@ extension HostAgentEngine {
     }
 
     /// What runs here, or may.
-    private var notIdle: String? {
+    var notIdle: String? {
         if identity == nil || isInitializing { return "its agent still finds out what runs there" }
         if let run = runs.values.filter({ $0.phase != .over && $0.leftOn == nil }).min(by: { $0.holder.description < $1.holder.description }) { return "\(run.holder) is there" }
         if let stray = strays.first { return "VM \(stray.vm) runs there, whoever started it" }

@@ -17,7 +17,7 @@ extension HostAgentEngine {
         let observations = runs.keys.sorted().compactMap { subject -> VMObservation? in
             runs[subject].flatMap { $0.holder.role == .vm ? observation(of: $0) : nil }
         }
-        return AgentVMs(host: identity?.host ?? "", bootID: identity?.bootID ?? "", complete: !isInitializing, vms: observations + strays.map { Self.observation(of: $0, attempt: 0) })
+        return AgentVMs(host: identity?.host ?? "", bootID: identity?.bootID ?? "", complete: !isInitializing, vms: observations + strays.map { Self.observation(of: $0, attempt: 0) }, busyWith: notIdle.map { [$0] } ?? [])
     }
 
     public var storage: AgentStorage {

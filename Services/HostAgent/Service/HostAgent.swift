@@ -194,7 +194,6 @@ final class HostAgent: RunningService {
         Route("fence.prepare", [.service]) { .fencePrepare($0.header.id, $0.caller, try $0.body(FencePrepare.self)) },
         Route("fence.identify", [.service]) { .fenceIdentify($0.header.id, $0.caller, try $0.body(FenceIdentify.self)) },
         Route("fence.run", [.service]) { .fenceRun($0.header.id, $0.caller, try $0.body(FenceProxyRun.self)) },
-        Route("manager.hello", [.service]) { .hello($0.header.id, $0.caller) },
         Route("watchdog.disarm", [.service]) { .watchdogOrder($0.header.id, $0.caller, try $0.body(WatchdogOrder.self)) },
         Route("manager.pin", [.operator_]) { .pin($0.header.id, try $0.body(ManagerPin.self)) },
         Route("agent.shutdown", commanders) {

@@ -54,6 +54,7 @@ public struct ClusterFollower: Sendable {
 
     private func checked(_ report: AgentVMs, _ verified: Verification) -> AgentVMs {
         var checked = report
+        checked.busyWith = nil
         for index in checked.vms.indices { checked.vms[index].ended = checked.vms[index].ended.flatMap { verified($0, report.host) } }
         return checked
     }

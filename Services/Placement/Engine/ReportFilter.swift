@@ -24,6 +24,7 @@ public struct ReportFilter: Sendable {
     /// Whether this report is to be an input; remembers it.
     public mutating func isNews(_ report: AgentVMs) -> Bool {
         var plain = report
+        plain.busyWith = nil
         for index in plain.vms.indices { plain.vms[index].ended?.age = .zero }
         let isDue = due.remove(report.host) != nil
         guard last[report.host] != plain || isDue else { return false }

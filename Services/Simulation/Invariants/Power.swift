@@ -87,7 +87,7 @@ extension InvariantChecker {
             }
             if action == .off, fenceCase.cause == .shutDown { judgement.violation(.I7, "\(host) is switched off by case \(id) although it said goodbye", earlier: fenceCase.fact) }
             if action == .off, fenceCase.cause == .toolstackLost { onOffForToolstack(host, id, fenceCase, &judgement) }
-            if action == .off, fenceCase.cause == .nonOperational, let run = runs.guests(on: host).first {
+            if action == .off, fenceCase.cause == .nonOperational, let run = runs.live(on: host) {
                 judgement.violation(.I7, "\(host) answers, \(run) runs there, and it is switched off by case \(id)", earlier: fenceCase.fact)
             }
             if action == .off, fenceCase.cause == .silent { onOffForSilence(host, id, fenceCase, &judgement) }

@@ -103,10 +103,6 @@ struct Runs: Sendable {
         histories[Subject(run.holder)]?.live.removeAll { $0 == run }
     }
 
-    func guests(on host: String) -> [Run] {
-        (boots[host] ?? []).flatMap { live[Boot(host: host, boot: $0)] ?? [] }.filter { $0.holder.role == .vm }.sorted { "\($0)" < "\($1)" }
-    }
-
     /// Of those that live on a host, the first.
     func live(on host: String) -> Run? {
         (boots[host] ?? []).flatMap { live[Boot(host: host, boot: $0)] ?? [] }.min { "\($0)" < "\($1)" }

@@ -85,10 +85,11 @@ final class FencingProcess: ServiceProcess<FencingEngine> {
     // MARK: Heartbeats
 
     private func listen(_ watch: HostWatch) {
-        guard monitor.watch(watch, at: now), let host = world.host(watch.host) else { return }
+        let isAnew = monitor.watch(watch, at: now)
+        setMonitorTimer()
+        guard isAnew, let host = world.host(watch.host) else { return }
         listening.removeValue(forKey: watch.host)?.close()
         listening[watch.host] = Subscription(of: host.agent, by: self, topics: ["agent.heartbeat", "agent.vms"]) { [self] event in hear(event, of: watch.host) }
-        setMonitorTimer()
     }
 
     private func hear(_ event: Event, of host: String) {
