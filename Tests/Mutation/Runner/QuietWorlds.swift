@@ -194,6 +194,17 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
         world.troubles($0, every: 250) { host, _, at in [(at, .storageHangs(domain: "dom1", host: host)), (at + 150, .storageHeals(domain: "dom1", host: host))] }
         return world
     },
+    // The only host that may be SPM loses a domain that it does not need for that.
+    "lonely": {
+        var world = Scenario.quiet($0, hosts: 3, vms: 2)
+        world.domains = ["dom1", "dom2"]
+        for index in world.vms.indices { world.vms[index].disks = ["dom1"] }
+        for index in world.hosts.indices where index > 0 { world.hosts[index].spmPriority = -1 }
+        world.policy.domains.failure = .seconds(20)
+        world.policy.fencing.nonOperational = .seconds(30)
+        world.troubles($0, every: 250) { _, _, at in [(at, .storageHangs(domain: "dom2", host: "host1")), (at + 150, .storageHeals(domain: "dom2", host: "host1"))] }
+        return world
+    },
     // Hosts have kdump: kernels crash into dumps that do not end, and what only stands still is said to dump.
     "dumps": {
         var world = Scenario.quiet($0, hosts: 3, vms: 4)
