@@ -105,6 +105,21 @@ struct RuleTests {
         #expect(start(world, two, 3)?.isRunning == true)
     }
 
+    /// Trouble that was known before it ended says nothing of when the storage answers again.
+    @Test func S4_whatEndedInALongHangIsFreeOnlyOnceItsLastWritesHaveSettledAfterThat() throws {
+        let world = calmWorld()
+        let (one, two) = (world.hosts[0], world.hosts[1])
+        let guest = try #require(start(world, one, 1))
+        let heals = world.now + .seconds(9)
+        one.stalledUntil = heals
+        world.run(for: .milliseconds(8900))
+        guest.vanish()
+        world.run(for: heals + .milliseconds(4300) - world.now)
+        #expect(start(world, two, 2, wait: .milliseconds(600))?.refusal == "lease.held")
+        world.run(for: .seconds(3))
+        #expect(start(world, two, 3)?.isRunning == true)
+    }
+
     @Test func S2_aRestartedServiceTakesUpItsMembership() throws {
         let world = calmWorld()
         let one = world.hosts[0]

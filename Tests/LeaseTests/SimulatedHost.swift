@@ -185,7 +185,14 @@ final class SimulatedHost {
             guard operation.mayBegin(at: world.now) else { return done(.expired) }
             let device: Duration = world.isStormy && world.chance(3) ? world.between(.milliseconds(100), .seconds(9)) : world.between(.milliseconds(1), .milliseconds(15))
             let late = device > request.timeout
-            if late { onHost(after: request.timeout) { [self] in if self.life == life { submit(.completed(request.token, .timedOut)) } } }
+            // A lane tells that first, whatever a thaw does first.
+            var isTold = !late
+            let tellLate = { [self] in
+                guard self.life == life, !isTold else { return }
+                isTold = true
+                submit(.completed(request.token, .timedOut))
+            }
+            if late { onHost(after: request.timeout, tellLate) }
             // From here on it is the device's: it lands even if the host is off.
             world.after(device) { [self] in
                 let result: IOResult
@@ -197,7 +204,9 @@ final class SimulatedHost {
                 }
                 onHost(after: .zero) { [self] in
                     guard self.life == life else { return }
-                    if late { submit(.landed(request.token)) } else { done(result) }
+                    guard late else { return done(result) }
+                    tellLate()
+                    submit(.landed(request.token))
                 }
             }
         }

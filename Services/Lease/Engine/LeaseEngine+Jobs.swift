@@ -344,7 +344,6 @@ extension LeaseEngine {
                 jobs[id]?.work = .release(work)
                 return readIndex(id, membership)
             }
-            if lease.lver > 0, work.opens[lease.name.lockspace] == nil, let settled = settled(membership) { work.opens[lease.name.lockspace] = settled }
             let opens = work.opens[lease.name.lockspace]
             if let opens, now < opens { return pause(id, .release(work), until: opens) }
             guard let deadline = membership.deadline, now < deadline else { return pause(id, .release(work)) }
@@ -354,13 +353,13 @@ extension LeaseEngine {
             let step = retraction.begin()
             work.offset = offset
             jobs[id]?.work = .release(work)
-            // Without a version nothing ever ran with it.
-            let mustBePrompt = opens == nil && lease.lver > 0
+            // Without a version nothing ever ran with it. That its storage answers now does not end earlier trouble (S4).
+            let promptUntil = opens == nil && lease.lver > 0 ? work.began + (mayStillLand(membership) ? .milliseconds(-1) : Membership.promptly) : nil
             return run(
                 id,
                 VolumeSequence(
                     retraction, step, of: lease.name, path: path(of: lease.name, in: membership), base: offset, layout: DomainLayout(root: membership.record.path),
-                    notAfter: deadline, promptUntil: mustBePrompt ? work.began + Membership.promptly : nil))
+                    notAfter: deadline, promptUntil: promptUntil))
         }
         jobs[id] = nil
         return [.perform(.note(.ended(work.grant.holder)))]
@@ -394,11 +393,9 @@ extension LeaseEngine {
         }
     }
 
-    /// When what a holder had sent has settled, if its storage may have been in trouble as it ended: by what the last renewals met, or because nobody here watched them (S4).
-    func settled(_ membership: Membership) -> Instant? {
-        let times = [began, membership.troubled].compactMap { $0.map { $0 + host.settle } }.filter { now < $0 }
-        return times.max()
-    }
+    /// What a holder had sent may land a while after its storage has answered: that may have been in trouble as it ended, by what the last renewals met or the one under way meets,
+    /// or because nobody here watched them (S4).
+    func mayStillLand(_ membership: Membership) -> Bool { host.settle > .zero && (now < began + host.settle || membership.isTroubled(within: host.settle, at: now)) }
 
     /// Something that only the holder of this lease may write is under way, or may still land: its value, or for SDM the indexes.
     func isWritten(_ name: LeaseName, except id: UInt64) -> Bool {

@@ -41,7 +41,7 @@ struct DropWork: Sendable {
     var isDropping = false
     /// The lease in hand is one that is to be gone from the disk, not one whose storage is to answer.
     var isWatching = false
-    var opens: Instant?
+    var opens: [String: Instant] = [:]
     var index = 0
     var offset: UInt64?
 }
@@ -316,7 +316,7 @@ extension LeaseEngine {
 
     mutating func stepDrop(_ id: UInt64, _ work: DropWork) -> Effects {
         var work = work
-        if let opens = work.opens, now < opens { return pause(id, .drop(work), until: opens) }
+        if let opens = work.opens.values.max(), now < opens { return pause(id, .drop(work), until: opens) }
         // While nobody is connected nobody can wait, and the daemon may release at any time. A guard that comes back waits (S4): it may only have been cut off, or this service begun anew.
         let isWatching = work.isDropping || links[work.grant.holder]?.connection == nil
         if isWatching != work.isWatching {
@@ -365,9 +365,9 @@ extension LeaseEngine {
         guard case .data(let bytes) = result, let membership = memberships[lease.name.lockspace] else { return pause(id, .drop(work)) }
         guard work.isWatching else {
             // Killed is not quiesced (S4): what the holder had sent while its storage did not answer may land a while after that answers again.
-            let isLate = work.opens == nil && lease.lver > 0 && now > work.began + Membership.promptly
-            if let opens = [isLate ? now + host.settle : nil, lease.lver > 0 ? settled(membership) : nil].compactMap(\.self).max(), now < opens {
-                work.opens = opens
+            if work.opens[lease.name.lockspace] == nil, lease.lver > 0, now > work.began + Membership.promptly || mayStillLand(membership) {
+                let opens = now + host.settle
+                work.opens[lease.name.lockspace] = opens
                 return pause(id, .drop(work), until: opens)
             }
             work.index += 1

@@ -68,6 +68,15 @@ extension Membership {
         if delay > Self.promptly { troubled = now }
     }
 
+    /// A renewal was not answered promptly lately, or the one under way is not.
+    func isTroubled(within time: Duration, at now: Instant) -> Bool {
+        if let troubled, now < troubled + time { return true }
+        switch phase {
+        case .joined(.reading(let submitted)), .joined(.writing(_, let submitted)): return now > submitted + Self.promptly
+        default: return false
+        }
+    }
+
     mutating func lose(_ why: String) -> [Step] {
         reason = why
         mayAdopt = false
