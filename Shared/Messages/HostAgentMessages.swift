@@ -31,6 +31,8 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
     public var hardwareID: String
     /// Rises by one within one life of the agent.
     public var sequence: UInt64
+    /// When that life began, by the clock of this boot; with ``sequence`` it tells which of two heartbeats is older. `nil`: the agent does not say.
+    public var startedAt: Instant?
     /// The agent has restarted and still finds out what runs here.
     public var initializing: Bool
     public var watchdogArmed: Bool
@@ -59,7 +61,7 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
     }
 
     public init(
-        host: String, hostID: Int, bootID: String, hardwareID: String, sequence: UInt64, initializing: Bool, watchdogArmed: Bool,
+        host: String, hostID: Int, bootID: String, hardwareID: String, sequence: UInt64, startedAt: Instant? = nil, initializing: Bool, watchdogArmed: Bool,
         lockspaces: [AgentLockspace], unreapedGuards: [String], unprovenRuns: [String]? = nil, memoryFreeMiB: Int, leaving: Leaving? = nil, leavesToSave: Bool? = nil, watchdogOrder: WatchdogOrder? = nil,
         toolstack: ToolstackReport? = nil
     ) {
@@ -72,6 +74,7 @@ public struct AgentHeartbeat: Codable, Hashable, Sendable {
         self.bootID = bootID
         self.hardwareID = hardwareID
         self.sequence = sequence
+        self.startedAt = startedAt
         self.initializing = initializing
         self.watchdogArmed = watchdogArmed
         self.lockspaces = lockspaces

@@ -36,6 +36,24 @@ import Testing
         #expect(world.violations == [])
     }
 
+    /// It came back from a fence, shut down before it was Up, and the manager was away meanwhile.
+    @Test func beforeItWasUpAgainEndsItsCaseToo() {
+        let world = World()
+        world.machines["host2"]?.frozen = true
+        world.run(until: 60, "it boots") { world.ons["host2"] == 1 }
+        world.machines["host2"]?.storageCut = true
+        world.run(until: 30, "its new life is heard, its case open") { world.view("host2").incarnation == Incarnation(2) && world.view("host2").fenceCase != nil }
+        world.machines["host2"]?.leaving = .over
+        world.run(2)
+        world.stop()
+        world.crash("host2")
+        world.run(1)
+        world.start()
+        world.run(60)
+        #expect(world.offs["host2"] == 1 && world.ons["host2"] == 1 && world.status("host2") == .down, "it is left as it is\n\(world.story)")
+        #expect(world.violations == [])
+    }
+
     @Test func ofAMachineThatStaysOnIsBelievedUntilAnOperatorWantsItOff() {
         let world = World()
         world.machines["host2"]?.leaving = .over

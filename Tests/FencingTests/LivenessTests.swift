@@ -2,10 +2,10 @@ import FencingEngine
 import Messages
 import Testing
 
-private func beat(_ boot: String, _ sequence: UInt64, free: Int = 100, hardware: String = "x") -> AgentHeartbeat {
+private func beat(_ boot: String, _ sequence: UInt64, of life: Double? = nil, free: Int = 100, hardware: String = "x", leaving: AgentHeartbeat.Leaving? = nil) -> AgentHeartbeat {
     AgentHeartbeat(
-        host: "h", hostID: 1, bootID: boot, hardwareID: hardware, sequence: sequence, initializing: false, watchdogArmed: false, lockspaces: [],
-        unreapedGuards: [], memoryFreeMiB: free)
+        host: "h", hostID: 1, bootID: boot, hardwareID: hardware, sequence: sequence, startedAt: life.map(at), initializing: false, watchdogArmed: false, lockspaces: [],
+        unreapedGuards: [], memoryFreeMiB: free, leaving: leaving)
 }
 
 private func at(_ seconds: Double) -> Instant { Instant(nanoseconds: Int64(seconds * 1e9)) }
@@ -18,6 +18,20 @@ private func at(_ seconds: Double) -> Instant { Instant(nanoseconds: Int64(secon
             for input in liveness.onWake(at: wake) { told.append((Double(wake.nanoseconds) / 1e9, input)) }
         }
         return told
+    }
+
+    /// A goodbye is not taken back by what was said before it, and comes late; a new life of the agent begins to count anew.
+    @Test func whatWasSentBeforeIsOnlyASignOfLife() {
+        var liveness = HostLiveness(host: "h", policy: FencingPolicy(grace: .seconds(30)), deadBoots: [], startedAt: at(0))
+        #expect(liveness.onHeartbeat(beat("a", 7, of: 1), at: at(1)).count == 1)
+        #expect(liveness.onHeartbeat(beat("a", 9, of: 1, leaving: .over), at: at(3)).count == 1)
+        #expect(liveness.onHeartbeat(beat("a", 8, of: 1, leaving: .ending), at: at(20)).isEmpty)
+        #expect(silentFor(&liveness, from: 20, to: 100).map(\.0) == [22, 50], "it is a sign of life")
+        let again = liveness.onHeartbeat(beat("a", 8, of: 1, leaving: .ending), at: at(60))
+        #expect(again.count == 1 && again.allSatisfy { if case .heard(let told) = $0 { told.leaving == .over } else { false } })
+        #expect(liveness.onHeartbeat(beat("a", 1, of: 90), at: at(91)).count == 1)
+        #expect(liveness.onHeartbeat(beat("a", 10, of: 1), at: at(92)).isEmpty)
+        #expect(liveness.onHeartbeat(beat("b", 1, of: 5), at: at(93)).count == 1, "another boot has another clock")
     }
 
     @Test func missingThenSilentAtTheGrace() {

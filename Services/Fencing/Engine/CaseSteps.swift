@@ -134,13 +134,15 @@ extension FencingEngine {
         if host.power == .on {
             return step(name, .booting, "\(name) came back as incarnation \(host.incarnation) and reads on; it is to join its lockspaces and become Up")
         }
-        // A late off has hit the new life, or the device is not this machine's: the case is about the new life now.
+        // A late off has hit the new life, or the device is not this machine's, or it has shut down: the case is about the new life now.
+        let isGone = policy.rules >= 1 && host.leaving == .over
         updateCase(name) {
             $0.incarnation = host.incarnation
-            $0.cause = .silent
+            $0.cause = isGone ? .shutDown : .silent
             $0.proven = false
             $0.booting = false
-            $0.offSent = true
+            $0.offSent = !isGone
+            if isGone { $0.offLevels = nil }
             $0.readOff = nil
         }
         readGenerations(name)

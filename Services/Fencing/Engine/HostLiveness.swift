@@ -15,6 +15,7 @@ public import Messages
 ///   late messages from a dead machine's send buffer revoke nothing, and then once per grace.
 /// * A heartbeat of another machine that goes by the host's name (S14) changes no state either: it is told at once, and again once per grace. When it has not come for a grace, the
 ///   host's own next one is told, whatever it says.
+/// * A heartbeat that was sent before another one that was heard is a sign of life, and stands for that one: what it says itself was so once.
 /// * A wake that comes late means that this listener itself was stopped: that time is not the host's silence (I5).
 public struct HostLiveness: Sendable {
     public enum State: String, Hashable, Sendable {
@@ -31,6 +32,8 @@ public struct HostLiveness: Sendable {
     private let policy: FencingPolicy
     private var quietSince: Instant
     private var last: AgentHeartbeat?
+    /// The one that was sent last of those that were heard.
+    private var newest: AgentHeartbeat?
     private var toldAt: Instant
     private var superseded: [String] = []
     private var dead: [String]
@@ -68,6 +71,8 @@ public struct HostLiveness: Sendable {
     public mutating func onHeartbeat(_ heartbeat: AgentHeartbeat, at now: Instant) -> [FencingInput] {
         if let hardwareID, heartbeat.hardwareID != hardwareID, heartbeat.bootID != bootID { return onImpostor(heartbeat, at: now) }
         guard !dead.contains(heartbeat.bootID), !superseded.contains(heartbeat.bootID) else { return onDoubtful(heartbeat, at: now) }
+        let heartbeat = newest.flatMap { heartbeat.isOlder(than: $0) ? $0 : nil } ?? heartbeat
+        newest = heartbeat
         if let last, last.bootID != heartbeat.bootID { superseded.append(last.bootID) }
         let isAloneAgain = impostor.map { now - $0.heardAt >= policy.grace } ?? false
         if isAloneAgain { impostor = nil }
@@ -146,6 +151,12 @@ public struct Silence: Codable, Hashable, Sendable {
 }
 
 extension AgentHeartbeat {
+    /// Whether it was sent before the other, as far as both say.
+    func isOlder(than other: AgentHeartbeat) -> Bool {
+        guard bootID == other.bootID, let startedAt, let otherStartedAt = other.startedAt else { return false }
+        return (startedAt, sequence) < (otherStartedAt, other.sequence)
+    }
+
     /// Whether another heartbeat says nothing new but its number and free memory.
     func says(sameAs other: AgentHeartbeat) -> Bool {
         var other = other

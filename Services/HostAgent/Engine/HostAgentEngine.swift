@@ -56,6 +56,8 @@ public struct HostAgentEngine: Engine {
     /// The hypervisor cannot be controlled.
     public internal(set) var toolstack: ToolstackReport?
     var pulse: UInt64 = 0
+    /// When this life of the agent began.
+    var startedAt: Instant?
     var memoryFreeMiB = 0
     /// Time of the input that is being handled.
     var now = Instant(nanoseconds: 0)
@@ -147,6 +149,8 @@ public struct HostAgentEngine: Engine {
         if departure?.bootID != identity.bootID { departure = nil }
         if rebooted { toolstack = nil }
         self.identity = identity
+        startedAt = now
+        pulse = 0
         isScanned = false
         strays = []
         lockspaces = []

@@ -8,7 +8,7 @@ extension HostAgentEngine {
 
     public var heartbeat: AgentHeartbeat {
         AgentHeartbeat(
-            host: identity?.host ?? "", hostID: identity?.hostID ?? 0, bootID: identity?.bootID ?? "", hardwareID: identity?.hardwareID ?? "", sequence: pulse,
+            host: identity?.host ?? "", hostID: identity?.hostID ?? 0, bootID: identity?.bootID ?? "", hardwareID: identity?.hardwareID ?? "", sequence: pulse, startedAt: startedAt,
             initializing: isInitializing, watchdogArmed: watchdogArmed ?? false && watchdogOrder?.disarm != true, lockspaces: lockspaces, unreapedGuards: unreapedGuards, unprovenRuns: unprovenRuns,
             memoryFreeMiB: memoryFreeMiB, leaving: goingAway, leavesToSave: departure?.saves, watchdogOrder: watchdogOrder, toolstack: toolstack)
     }
