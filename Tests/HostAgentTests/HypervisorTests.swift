@@ -72,6 +72,9 @@ import Testing
             kill(pid, SIGKILL)
             waitpid(pid, nil, 0)
         }
+        func line() -> String { FileManager.default.contents(atPath: "/proc/\(pid)/cmdline").map { String(decoding: $0, as: UTF8.self) } ?? "" }
+        for _ in 0..<100 where !line().hasPrefix(path) { usleep(50000) }
+        #expect(line().hasPrefix(path), "it has become that program")
         let guest = ProcessScan.run().guests.first { $0.pid == pid }
         #expect((guest != nil) == isFound)
         if isFound { #expect(guest?.program == program && guest?.isOwn == false) }
