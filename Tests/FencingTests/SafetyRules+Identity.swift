@@ -140,6 +140,19 @@ extension SafetyRules {
         #expect(world.proofs.isEmpty && world.status("host2") == .up)
     }
 
+    /// Whichever was told first, the device's GUID or the host's hardware id; `explain` must show it.
+    @Test(arguments: [true, false]) func whoseADeviceIsIsSaidOnceBothAreKnown(isOwn: Bool) {
+        for isLate in [false, true] {
+            let world = World {
+                if !isOwn { $0.machines["host2"]?.guid = "another-machine" }
+                $0.machines["host2"]?.identityTakes = .milliseconds(isLate ? 3000 : 1)
+            }
+            world.run(10)
+            let said = world.decisions.filter { $0.subject == "host/host2" && $0.what.hasPrefix("fence device ") }.map(\.what)
+            #expect(said == [isOwn ? "fence device verified" : "fence device belongs to another machine"], "\(world.story)")
+        }
+    }
+
     /// Somebody wrote another hardware id into its configuration and started its agent again.
     @Test func aHardwareIDThatChangesWithinOneBootIsThatOfTheSameMachine() {
         let world = World()

@@ -51,6 +51,7 @@ extension FencingEngine {
         guard let known = hosts[heartbeat.host]?.hardwareID, known != heartbeat.hardwareID else { return }
         update(heartbeat.host) { $0.hardwareID = heartbeat.hardwareID }
         decide(heartbeat.host, "hardware id changed", why: "boot id \(heartbeat.bootID) goes on with hardware id \(heartbeat.hardwareID), not \(known) any more: the same machine")
+        decideWhoseDevices(heartbeat.host)
         watch(heartbeat.host)
     }
 
@@ -105,6 +106,7 @@ extension FencingEngine {
         }
         take(heartbeat)
         watch(name)
+        if before.hardwareID != heartbeat.hardwareID { decideWhoseDevices(name) }
         guard before.hasLife, let host = hosts[name] else {
             return decide(name, "heard", why: "first heartbeat, boot id \(heartbeat.bootID)")
         }

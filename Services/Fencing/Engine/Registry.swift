@@ -222,11 +222,7 @@ extension FencingEngine {
         if let device = identification.device, device != host.definition.fence[index] { return }
         if let guid = identification.guid {
             update(host.name) { $0.setTrust(index, .guid(guid)) }
-            if let after = hosts[host.name], after.hardwareID != nil {
-                decide(
-                    host.name, after.isOwn(index) == true ? "fence device verified" : "fence device belongs to another machine",
-                    why: "the device's GUID is \(guid), the host's hardware id \(after.hardwareID ?? "")")
-            }
+            decideWhoseDevice(host.name, index)
             // A proof that rests on this device's word and is not signed yet is not made.
             if let after = hosts[host.name], after.deviceIsForeign, after.minted?.kind == .powerOff {
                 update(host.name) { $0.minted = nil }
@@ -237,6 +233,19 @@ extension FencingEngine {
             update(host.name) { $0.setTrust(index, .cannotTell) }
             decide(host.name, "fence device cannot be verified", why: identification.detail)
         }
+    }
+
+    /// The machine tells its hardware id after its devices were read as often as before.
+    mutating func decideWhoseDevices(_ name: String) {
+        guard policy.rules >= 1, let host = hosts[name] else { return }
+        for index in host.definition.fence.indices { decideWhoseDevice(name, index) }
+    }
+
+    private mutating func decideWhoseDevice(_ name: String, _ index: Int) {
+        guard let host = hosts[name], let hardwareID = host.hardwareID, case .guid(let guid) = host.trust(index) else { return }
+        decide(
+            name, host.isOwn(index) == true ? "fence device verified" : "fence device belongs to another machine",
+            why: "the device's GUID is \(guid), the host's hardware id \(hardwareID)")
     }
 }
 
