@@ -172,8 +172,10 @@ final class TestCluster: Sendable {
 
     /// Everything that a quiet cluster must not change: who runs what where, as which process, how often power was switched.
     func quietState() throws -> [String] {
-        try vms().map { "\($0.name) \($0.host ?? "-") attempt \($0.attempt ?? 0) pid \($0.pid ?? 0)" } + powerActions()
+        try vms().map(quietLine) + powerActions()
     }
+
+    func quietLine(_ vm: VMRow) -> String { "\(vm.name) \(vm.host ?? "-") attempt \(vm.attempt ?? 0) pid \(vm.pid ?? 0)" }
 
     /// Raw event frames seen so far, as text lines.
     func events() -> [String] {
@@ -198,6 +200,16 @@ final class TestCluster: Sendable {
     }
 
     // MARK: Processes
+
+    /// A process of this cluster as this machine sees it: of this program, with that word among its arguments or in its environment.
+    func process(_ program: String, with word: String) throws -> pid_t {
+        for pid in try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap({ pid_t($0) }).sorted() {
+            func words(_ file: String) -> [String] { (FileManager.default.contents(atPath: "/proc/\(pid)/\(file)") ?? Data()).split(separator: 0).map { String(decoding: $0, as: UTF8.self) } }
+            let arguments = words("cmdline")
+            if arguments.first?.hasSuffix(program) == true, (arguments + words("environ")).contains(word) { return pid }
+        }
+        throw Failure("no \(program) with \(word) runs")
+    }
 
     private static func findBinaries() -> String {
         // The test bundle lies beside the executables.

@@ -29,13 +29,7 @@ import Testing
 
     /// The agent's process, as this machine sees it.
     private func agent(of host: String, _ cluster: TestCluster) throws -> pid_t {
-        let wanted = "\(cluster.directory)/\(host)/config/host-agent.yaml"
-        for name in try FileManager.default.contentsOfDirectory(atPath: "/proc") {
-            guard let pid = pid_t(name), let line = FileManager.default.contents(atPath: "/proc/\(name)/cmdline") else { continue }
-            let words = line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
-            if words.first?.hasSuffix("/host-agent") == true, words.contains(wanted) { return pid }
-        }
-        throw TestCluster.Failure("no agent of \(host)")
+        try cluster.process("/host-agent", with: "\(cluster.directory)/\(host)/config/host-agent.yaml")
     }
 
     private func resets(of host: String, _ cluster: TestCluster) -> Int {
