@@ -5,10 +5,12 @@ import Testing
 
 /// Storage that fails for one host or for all, and hosts without services. Every host has its storage through a process that the test can stop.
 @Suite(.serialized) struct StorageTests {
-    private func withStorageFaults(grace: String = "5s", function: String = #function, _ scenario: (TestCluster) throws -> Void) throws {
+    private func withStorageFaults(
+        grace: String = "5s", nonOperational: String = "0s", function: String = #function, _ scenario: (TestCluster) throws -> Void
+    ) throws {
         let cluster = try TestCluster(
             grace: grace, "--bindfs", "--config-override", "domain-monitor.domain.failure=4s", "--config-override", "placement-service.recovery.retryFirst=1s",
-            function: function)
+            "--config-override", "fencing-service.fence.nonOperational=\(nonOperational)", function: function)
         defer { cluster.down() }
         try scenario(cluster)
     }
@@ -54,6 +56,35 @@ import Testing
             try cluster.waitForAllUp(within: 40)
             try cluster.expectTicking()
             try cluster.expectOneWriter()
+        }
+    }
+
+    /// With `fence.nonOperational`: nothing runs there, and its storage is back after a boot.
+    @Test func anEmptyHostWithoutStorageIsBootedAnew() throws {
+        try withStorageFaults(nonOperational: "6s") { cluster in
+            let serving = try #require(try cluster.spm())
+            let victim = try #require(TestCluster.hostNames.last { $0 != serving })
+            let other = try #require(TestCluster.hostNames.first { $0 != victim })
+            for guest in try cluster.vms(on: victim) {
+                try cluster.bulwark("vm", "stop", guest)
+                try cluster.wait("\(guest) is down", within: 20) { try cluster.vms().first { $0.name == guest }?.status == "down" }
+                try cluster.bulwark("vm", "start", guest, "--host", other)
+            }
+            try cluster.waitForAllUp()
+            let quiet = try cluster.quietState()
+            let incarnation = try #require(try cluster.hosts()[victim]?.incarnation)
+            try cluster.lab("cut-storage", victim, "--error")
+            try cluster.waitForHost(victim, "NonOperational", within: 40)
+            try cluster.wait("it is switched off", within: 40) { try !Set(cluster.quietState()).subtracting(quiet).isEmpty }
+            try cluster.lab("heal", victim)
+            try cluster.wait("it has booted anew", within: 40) { try cluster.hosts()[victim]?.incarnation ?? 0 > incarnation }
+            try cluster.waitForAllUp()
+            let switched = try Set(cluster.quietState()).subtracting(quiet)
+            #expect(switched.count == 2 && switched.allSatisfy { $0.hasPrefix("\(victim):") && $0.contains("set power") }, "off and on, once, and nothing else: \(switched)")
+            #expect(try cluster.explain("host", victim).contains("NonOperational for 6 s"))
+            try cluster.expectTicking()
+            try cluster.expectOneWriter()
+            try cluster.expectSameDecisionsAgain()
         }
     }
 
