@@ -34,8 +34,8 @@
 /// | `lost` | message | end the group now |
 /// | `released` | | done |
 ///
-/// Agent to guard (`<run>/guards/<holder>.sock`): `status`, `stop` (key `why`), `verify`. Guard to agent: `status` with keys state (`acquiring`, `running`, `paused`, `ending`, `ended`), pid,
-/// deadline, lease (repeats, as in `granted`), message, requested (`lockspace\|resource`, repeats: leases that somebody asks for); to `verify`: `verified` or `unverified` (key message).
+/// Agent to guard (`<run>/guards/<holder>.sock`): `status`, `stop` (key `why`), `verify` (key number, which rises). Guard to agent: `status` with keys state (`acquiring`, `running`, `paused`, `ending`, `ended`), pid,
+/// deadline, lease (repeats, as in `granted`), message, requested (`lockspace\|resource`, repeats: leases that somebody asks for); to `verify`: `verified` or `unverified` (keys message and number).
 ///
 /// When it ends, the guard leaves `<run>/guards/<holder>.result` (written and renamed) in the same format: verb `ended` (the group was reaped; keys exit, released=`yes|no`, why) or
 /// `refused` (nothing was ever started; keys code, message).

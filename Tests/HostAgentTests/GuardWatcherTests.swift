@@ -49,6 +49,14 @@ private struct WatchDesk {
     }
 
     var reports: [GuardSighting] { steps.compactMap { if case .report(let sighting) = $0 { sighting } else { nil } } }
+    /// Of the last question to the guard.
+    var question: String? { steps.compactMap { if case .send(let message) = $0, message.verb == "verify" { message["number"] } else { nil } }.last }
+
+    /// Its guard's answer to a question, the last one if not told.
+    mutating func answer(_ verb: String, _ why: String = "", to number: String? = nil) {
+        send(.message(GuardMessage(verb, [("message", why), ("number", number ?? question ?? "")])))
+    }
+
     var sent: [String] { steps.compactMap { if case .send(let message) = $0 { message.verb } else { nil } } }
     var answers: [ResumeOutcome] { steps.compactMap { if case .answer(let outcome) = $0 { outcome } else { nil } } }
     var monitor: [Bool] { steps.compactMap { if case .monitor(let answers) = $0 { answers } else { nil } } }
@@ -210,19 +218,86 @@ private struct WatchDesk {
     desk.send(.begin)
     desk.say("running", pid: 9)
     desk.send(.resume(asked: false))
-    #expect(!desk.steps.contains(.send(GuardMessage("verify"))))
+    #expect(desk.question == nil)
     desk.guest = .ioError
     desk.pass(.seconds(2))
     #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: true, why: .ioError))
     desk.send(.resume(asked: false))
-    #expect(desk.steps.last == .send(GuardMessage("verify")))
-    desk.send(.message(GuardMessage("unverified", [("message", "no answer")])))
+    #expect(desk.sent.last == "verify")
+    desk.answer("unverified", "no answer")
     #expect(!desk.steps.contains(.resumeGuest))
-    desk.send(.message(GuardMessage("verified")))
+    desk.answer("verified")
     #expect(desk.steps.last == .resumeGuest && desk.answers.isEmpty)
     desk.guest = .running
     desk.pass(.seconds(2))
     #expect(desk.reports.last == .running(pid: 9, lver: 7, paused: false))
+}
+
+/// It goes on by one answer and meets an error again while another is under way: what was read before that says nothing.
+@Test func whatWasReadBeforeAPauseLetsNobodyGoOnAfterIt() throws {
+    var desk = WatchDesk()
+    desk.send(.begin)
+    desk.say("running", pid: 9)
+    desk.guest = .ioError
+    desk.pass(.seconds(2))
+    desk.send(.resume(asked: false))
+    let first = try #require(desk.question)
+    desk.send(.resume(asked: false))
+    let second = try #require(desk.question)
+    desk.answer("verified", to: first)
+    #expect(desk.steps.filter { $0 == .resumeGuest }.count == 1)
+    // Whether or not it was seen to run meanwhile.
+    desk.answer("verified", to: second)
+    desk.pass(.seconds(2))
+    desk.answer("verified", to: second)
+    #expect(desk.steps.filter { $0 == .resumeGuest }.count == 1)
+    desk.send(.resume(asked: false))
+    desk.answer("verified")
+    #expect(desk.steps.filter { $0 == .resumeGuest }.count == 2)
+
+    // An operator's wish for one that runs, and that has come to a stand when the answer is there.
+    var other = WatchDesk()
+    other.send(.begin)
+    other.say("running", pid: 9)
+    other.send(.resume(asked: true))
+    let wish = try #require(other.question)
+    other.guest = .ioError
+    other.pass(.seconds(2))
+    other.answer("verified", to: wish)
+    #expect(!other.steps.contains(.resumeGuest) && other.question != wish)
+    other.guest = .running
+    other.answer("verified")
+    #expect(other.steps.last == .resumeGuest)
+    other.pass(GuardWatcher.relapsePause)
+    #expect(other.answers == [.goesOn])
+
+    var running = WatchDesk()
+    running.send(.begin)
+    running.say("running", pid: 9)
+    running.send(.resume(asked: true))
+    running.answer("verified")
+    #expect(running.answers == [.goesOn] && !running.steps.contains(.resumeGuest))
+}
+
+/// QEMU was told to go on, and what it says may still be older than that.
+@Test func aLookThatBeganBeforeItWentOnSaysNothingOfItsNextPause() {
+    var watcher = GuardWatcher(isGuest: true, patienceUntil: Instant(nanoseconds: 0))
+    var now = Instant(nanoseconds: 1)
+    var steps: [GuardWatcher.Step] = []
+    func feed(_ input: GuardWatcher.Input) { steps = watcher.handle(input, at: now) }
+    func question() -> String { if case .send(let message)? = steps.last { message["number"] ?? "" } else { "" } }
+    for input in [GuardWatcher.Input.begin, .connected, .message(GuardMessage("status", [("state", "running"), ("pid", "9")])), .confirmed(.ioError), .resume(asked: false)] { feed(input) }
+    let number = question()
+    now = now + .seconds(2)
+    feed(.tick)
+    #expect(steps.contains(.confirm))
+    feed(.message(GuardMessage("verified", [("number", number)])))
+    #expect(steps == [.resumeGuest])
+    for input in [GuardWatcher.Input.confirmed(.ioError), .resumed(failure: nil), .resume(asked: false)] { feed(input) }
+    #expect(steps.isEmpty, "the look began before")
+    now = now + .seconds(2)
+    for input in [GuardWatcher.Input.tick, .confirmed(.ioError), .resume(asked: false)] { feed(input) }
+    #expect(question() > number)
 }
 
 @Test func aGuestThatItsGuardHasStoppedIsReportedAndNotAsked() {
@@ -256,12 +331,12 @@ private func isStaying(_ outcome: ResumeOutcome?, _ word: String) -> Bool {
 
 @Test func aWishIsAnsweredWhenTheLeasesAreVerifiedAndTheGuestIsSeenToRun() {
     var desk = wished()
-    #expect(desk.steps.last == .send(GuardMessage("verify")))
+    #expect(desk.sent.last == "verify")
     // A second one waits for the same answer.
     desk.send(.resume(asked: true))
     #expect(desk.sent.filter { $0 == "verify" }.count == 1)
     desk.guest = .running
-    desk.send(.message(GuardMessage("verified")))
+    desk.answer("verified")
     #expect(desk.steps.last == .resumeGuest && desk.answers.isEmpty)
     desk.pass(GuardWatcher.relapsePause)
     #expect(desk.answers == [.goesOn])
@@ -272,13 +347,13 @@ private func isStaying(_ outcome: ResumeOutcome?, _ word: String) -> Bool {
 
 @Test func aWishThatCannotBeGrantedSaysWhy() {
     var foreign = wished()
-    foreign.send(.message(GuardMessage("unverified", [("message", "lease-service does not answer")])))
+    foreign.answer("unverified", "lease-service does not answer")
     #expect(isStaying(foreign.answers.first, "lease-service does not answer") && !foreign.steps.contains(.resumeGuest))
 
     var lost = wished()
     lost.send(.message(GuardMessage("status", [("state", "ending"), ("message", "lease i is of host id 3")])))
     #expect(isStaying(lost.answers.first, "host id 3"))
-    lost.send(.message(GuardMessage("verified")))
+    lost.answer("verified")
     #expect(lost.answers.count == 1 && lost.reports.last == .ending(why: "lease i is of host id 3"))
 
     var mute = wished()
@@ -294,11 +369,11 @@ private func isStaying(_ outcome: ResumeOutcome?, _ word: String) -> Bool {
 
     var hung = wished()
     hung.resumeFailure = "QMP did not answer in time"
-    hung.send(.message(GuardMessage("verified")))
+    hung.answer("verified")
     #expect(isStaying(hung.answers.first, "QMP"))
 
     var relapsed = wished()
-    relapsed.send(.message(GuardMessage("verified")))
+    relapsed.answer("verified")
     relapsed.pass(GuardWatcher.relapsePause)
     #expect(isStaying(relapsed.answers.first, "storage"))
 
@@ -321,7 +396,9 @@ private func isStaying(_ outcome: ResumeOutcome?, _ word: String) -> Bool {
     now = now + .seconds(2)
     // Asked as every two seconds; not answered yet.
     feed(.tick)
-    for input in [GuardWatcher.Input.resume(asked: true), .message(GuardMessage("verified")), .resumed(failure: nil)] { feed(input) }
+    feed(.resume(asked: true))
+    guard case .send(let question)? = steps.last else { return #expect(Bool(false), "its guard was not asked") }
+    for input in [GuardWatcher.Input.message(GuardMessage("verified", [("number", question["number"] ?? "")])), .resumed(failure: nil)] { feed(input) }
     now = now + GuardWatcher.relapsePause
     feed(.tick)
     feed(.confirmed(.ioError))

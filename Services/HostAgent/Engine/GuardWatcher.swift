@@ -58,6 +58,8 @@ public struct GuardWatcher: Sendable {
     /// An operator's wish that the guest goes on.
     private struct Wish: Hashable, Sendable {
         var until: Instant
+        /// The question that was asked for it.
+        var number: UInt64
         /// Its leases were verified, and QEMU told.
         var isTold = false
         /// When QEMU is asked whether it went on.
@@ -77,6 +79,7 @@ public struct GuardWatcher: Sendable {
     private var muteSince: Instant?
     private var isMute = false
     private var wish: Wish?
+    private var standstill = Standstill()
     private var last: GuardSighting?
     private var stopWhy: String?
     private var heardAt = Instant(nanoseconds: 0)
@@ -126,7 +129,7 @@ public struct GuardWatcher: Sendable {
         case .confirmed(let status): onConfirmed(status, now)
         case .examined(let seen): if link == .examining { onExamined(seen, now) }
         case .stop(let why): onStop(why)
-        case .resume(asked: false): if link == .connected, case .known(_, _, .ioError) = confirmation { steps.append(.send(GuardMessage("verify"))) }
+        case .resume(asked: false): if link == .connected, standstill.isKnown, case .known(_, _, .ioError) = confirmation { _ = askGuard(now) }
         case .resume(asked: true): onWish(now)
         case .resumed(let failure): onResumed(failure, now)
         case .tick: onTick(now)
@@ -167,7 +170,7 @@ public struct GuardWatcher: Sendable {
             checkWish(now)
             if case .asking(let pid, let lver, let since, let again?) = confirmation, now >= again {
                 confirmation = .asking(pid: pid, lver: lver, since: since, askAt: nil)
-                steps.append(.confirm)
+                look()
             }
         case .waiting, .connecting, .examining, .over:
             break
@@ -182,14 +185,15 @@ public struct GuardWatcher: Sendable {
         // An I/O error pauses a guest at any time.
         guard case .known = confirmation, !isAskedAgain, !isStopped else { return }
         isAskedAgain = true
-        steps.append(.confirm)
+        look()
     }
 
     private mutating func onStatus(_ message: GuardMessage, _ now: Instant) {
         heardAt = now
         failingSince = nil
-        if message.verb == "verified" { return onVerified() }
-        if message.verb == "unverified", wish?.isTold == false { settle(.stays(why: "its leases are not known to be its own: \(message["message"] ?? "no reason given")")) }
+        let number = message["number"].flatMap { UInt64($0) } ?? 0
+        if message.verb == "verified" { return onVerified(number, now) }
+        if message.verb == "unverified", let wish, !wish.isTold, number >= wish.number { settle(.stays(why: "its leases are not known to be its own: \(message["message"] ?? "no reason given")")) }
         if let state = message["state"] { isStopped = state == "paused" }
         switch message["state"] {
         case "acquiring":
@@ -221,7 +225,7 @@ public struct GuardWatcher: Sendable {
             report(pid, lver, status)
         case .none, .known:
             confirmation = .asking(pid: pid, lver: lver, since: now, askAt: nil)
-            steps.append(.confirm)
+            look()
         }
     }
 
@@ -229,7 +233,13 @@ public struct GuardWatcher: Sendable {
         report(.running(pid: pid, lver: lver, paused: status != .running, why: status == .ioError ? .ioError : nil))
     }
 
+    private mutating func look() {
+        standstill.lookBegins()
+        steps.append(.confirm)
+    }
+
     private mutating func onConfirmed(_ status: GuestStatus?, _ now: Instant) {
+        if let status { standstill.looked(status) }
         if case .known(let pid, let lver, _) = confirmation {
             isAskedAgain = false
             noteMonitor(status != nil, now)
@@ -273,20 +283,42 @@ public struct GuardWatcher: Sendable {
         }
         // One that is out counts for whoever asks meanwhile.
         guard wish == nil else { return }
-        wish = Wish(until: now + Self.resumeLimit)
-        steps.append(.send(GuardMessage("verify")))
+        wish = Wish(until: now + Self.resumeLimit, number: askGuard(now))
     }
 
-    private mutating func onVerified() {
-        if wish?.isTold == false {
+    private mutating func askGuard(_ now: Instant) -> UInt64 {
+        let number = standstill.ask(now)
+        steps.append(.send(GuardMessage("verify", [("number", String(number))])))
+        return number
+    }
+
+    private mutating func onVerified(_ number: UInt64, _ now: Instant) {
+        guard let asked = wish, !asked.isTold, number >= asked.number else {
+            if standstill.allows(number), case .known(_, _, .ioError) = confirmation { tellGuest() }
+            return
+        }
+        if standstill.allows(number) {
             wish?.isTold = true
-            steps.append(.resumeGuest)
-        } else if case .known(_, _, .ioError) = confirmation {
-            steps.append(.resumeGuest)
+            tellGuest()
+        } else if standstill.isKnown {
+            // It came to a stand since.
+            let number = askGuard(now)
+            wish?.number = number
+        } else {
+            // As far as is known it runs.
+            wish?.isTold = true
+            wish?.lookAt = now
+            checkWish(now)
         }
     }
 
+    private mutating func tellGuest() {
+        standstill.goesOn()
+        steps.append(.resumeGuest)
+    }
+
     private mutating func onResumed(_ failure: String?, _ now: Instant) {
+        standstill.wasTold()
         guard wish?.isTold == true, wish?.lookAt == nil, wish?.isLooking == false else { return }
         if let failure { return settle(.stays(why: "its QEMU did not go on: \(failure)")) }
         wish?.lookAt = now + Self.relapsePause
@@ -304,7 +336,7 @@ public struct GuardWatcher: Sendable {
         self.wish?.lookAt = nil
         self.wish?.isLooking = true
         isAskedAgain = true
-        steps.append(.confirm)
+        look()
     }
 
     private mutating func onLookedAt(_ status: GuestStatus) {

@@ -261,7 +261,7 @@ public struct GuardEngine: Sendable {
     // MARK: The agent
 
     private mutating func onAgentMessage(_ client: Int32, _ message: GuardMessage, _ now: Instant) {
-        if message.verb == "verify" { return onAgentAsks(client) }
+        if message.verb == "verify" { return onAgentAsks(client, number: message["number"]) }
         guard message.verb == "stop" || message.verb == "status" else { return }
         if message.verb == "stop" {
             let reason = message["why"] ?? "stopped by the agent"

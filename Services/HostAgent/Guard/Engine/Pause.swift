@@ -17,9 +17,15 @@ extension GuardEngine {
         /// When lease-service is asked again.
         var nextQuestion: Instant?
         /// Connections of the agent that wait for the answer.
-        var agents: [Int32] = []
+        var agents: [Asker] = []
         /// Those that asked while a question was out, and wait for the answer to the next one.
-        var laterAgents: [Int32] = []
+        var laterAgents: [Asker] = []
+    }
+
+    struct Asker: Hashable, Sendable {
+        var client: Int32
+        /// As it called its question; of several from one connection the last.
+        var number: String?
     }
 
     /// Without an io_timeout from lease-service.
@@ -52,7 +58,7 @@ extension GuardEngine {
         pause.patienceEnds = now + (pause.ioTimeout ?? Self.usualIOTimeout) * 8
         pause.isAsked = false
         pause.nextQuestion = nil
-        tellAgents(GuardMessage("unverified", [("message", "it is paused")]), all: true)
+        tellAgents("unverified", "it is paused", all: true)
         actions.append(.pauseGroup)
         log("paused the group: \(pause.why)")
     }
@@ -68,7 +74,7 @@ extension GuardEngine {
     mutating func onQuestionLost(_ why: String) {
         pause.isAsked = false
         pause.nextQuestion = nil
-        tellAgents(GuardMessage("unverified", [("message", "lease-service: \(why)")]), all: true)
+        tellAgents("unverified", "lease-service: \(why)", all: true)
     }
 
     mutating func onAnswer(_ message: GuardMessage, _ now: Instant) {
@@ -77,7 +83,7 @@ extension GuardEngine {
         let isVerified = message.verb == "verified" && message.all("lease").compactMap(GuardLease.init) == granted
         if isVerified { deadline = Self.deadline(in: message) ?? deadline }
         let why = isVerified ? "" : message["message"] ?? "other leases were verified than it holds"
-        tellAgents(GuardMessage(isVerified ? "verified" : "unverified", [("message", why)]))
+        tellAgents(isVerified ? "verified" : "unverified", why)
         askForLaterAgents()
         guard state == .paused, let deadline, let pauseAt else { return }
         guard isVerified, now < pauseAt else {
@@ -94,15 +100,16 @@ extension GuardEngine {
     // MARK: The agent, before it lets a guest go on that its hypervisor has paused
 
     /// Always a question that begins after it asked: an answer that is under way may be older than the guest's pause. The one that is out is awaited first, or a slow disk would never be believed.
-    mutating func onAgentAsks(_ client: Int32) {
-        guard state == .running, begun else { return actions.append(.answer(client: client, GuardMessage("unverified", [("message", "it is \(status["state"] ?? "")")]))) }
-        guard !granted.isEmpty else { return actions.append(.answer(client: client, GuardMessage("verified"))) }
-        guard link == .connected else { return actions.append(.answer(client: client, GuardMessage("unverified", [("message", "lease-service does not answer")]))) }
+    mutating func onAgentAsks(_ client: Int32, number: String?) {
+        let asker = Asker(client: client, number: number)
+        guard state == .running, begun else { return tell(asker, "unverified", "it is \(status["state"] ?? "")") }
+        guard !granted.isEmpty else { return tell(asker, "verified", "") }
+        guard link == .connected else { return tell(asker, "unverified", "lease-service does not answer") }
         guard !pause.isAsked else {
-            if !pause.laterAgents.contains(client) { pause.laterAgents.append(client) }
-            return
+            pause.laterAgents.removeAll { $0.client == client }
+            return pause.laterAgents.append(asker)
         }
-        pause.agents = [client]
+        pause.agents = [asker]
         ask()
     }
 
@@ -114,9 +121,13 @@ extension GuardEngine {
         ask()
     }
 
-    private mutating func tellAgents(_ message: GuardMessage, all: Bool = false) {
-        actions += (pause.agents + (all ? pause.laterAgents : [])).map { .answer(client: $0, message) }
+    private mutating func tellAgents(_ verb: String, _ why: String, all: Bool = false) {
+        for asker in pause.agents + (all ? pause.laterAgents : []) { tell(asker, verb, why) }
         pause.agents = []
         if all { pause.laterAgents = [] }
+    }
+
+    private mutating func tell(_ asker: Asker, _ verb: String, _ why: String) {
+        actions.append(.answer(client: asker.client, GuardMessage(verb, [("message", why)] + (asker.number.map { [("number", $0)] } ?? []))))
     }
 }
