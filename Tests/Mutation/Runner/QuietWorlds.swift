@@ -139,6 +139,18 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
         }
         return world
     },
+    // Storage takes seconds, and fails a guest while its leases are read for an operator who has it go on.
+    "relapsing": {
+        var world = Scenario.quiet($0, hosts: 2, vms: 2)
+        world.pace.storage = .seconds(3)
+        world.policy.ioTimeout = .seconds(10)
+        for index in world.vms.indices { world.vms[index].host = "host\(1 + index % 2)" }
+        world.troubles($0, every: 30) { host, vm, at in
+            [(at, .vmResume(vm: vm)), (at, .storageFails(domain: "dom1", host: "host1")), (at, .storageFails(domain: "dom1", host: "host2"))]
+                + ["host1", "host2"].map { (at + 6, .storageHeals(domain: "dom1", host: $0)) }
+        }
+        return world
+    },
     // Hosts have neither watchdogs nor fence devices, and stand still.
     "unwatched": {
         var world = Scenario.quiet($0, hosts: 3, vms: 4)
@@ -198,7 +210,7 @@ let quietWorlds: [String: @Sendable (UInt64) -> Scenario] = [
     "lonely": {
         var world = Scenario.quiet($0, hosts: 3, vms: 2)
         world.domains = ["dom1", "dom2"]
-        for index in world.vms.indices { world.vms[index].disks = ["dom1"] }
+        for index in world.vms.indices { world.vms[index].pin = ["host2", "host3"] }
         for index in world.hosts.indices where index > 0 { world.hosts[index].spmPriority = -1 }
         world.policy.domains.failure = .seconds(20)
         world.policy.fencing.nonOperational = .seconds(30)

@@ -272,7 +272,7 @@ private let randomWorlds: [String: @Sendable (UInt64) -> Scenario] = [
     // As `shared`, on storage that takes seconds: ballots for one lease overlap, writes time out and land later.
     "overlapping": { seed in
         var world = Scenario.random(seed: seed, hours: 0.5)
-        world.resources = [Scenario.Resource("pool1")]
+        world.resources = (1...4).map { Scenario.Resource("pool\($0)") }
         world.hosts = ["host1", "host2", "host3"].map { Scenario.Host($0) }
         world.vms = Array(world.vms.prefix(2))
         world.timeline = []
