@@ -31,7 +31,7 @@ import Testing
         let quiet = try cluster.quietState()
         #expect(try cluster.vms().allSatisfy { $0.status == "up" && $0.host != spare })
 
-        // The last one that may be SPM beside the one that is stays on, empty or not; once it is lost the other is missed.
+        // Once the last other one that may be SPM is lost, this one is missed.
         try cluster.lab("bmc-dead", other)
         try cluster.lab("crash", other)
         try cluster.waitForHost(spare, "Up", within: 60)

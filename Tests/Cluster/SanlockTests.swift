@@ -10,14 +10,15 @@ import Testing
     private func leases(of host: String, _ cluster: TestCluster) throws -> [String] {
         let process = Process()
         let output = Pipe()
-        process.executableURL = URL(fileURLWithPath: "/usr/sbin/sanlock")
-        process.arguments = ["client", "status"]
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/timeout")
+        process.arguments = ["--signal=KILL", "10", "/usr/sbin/sanlock", "client", "status"]
         process.environment = ["SANLOCK_RUN_DIR": runDirectory(of: host, cluster)]
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = output
         try process.run()
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
+        guard process.terminationStatus == 0 else { throw TestCluster.Failure("sanlock client status on \(host): exit \(process.terminationStatus): what it holds is not known") }
         return text.split(separator: "\n").map(String.init).filter { $0.hasPrefix("r ") }
     }
 
